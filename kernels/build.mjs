@@ -1,0 +1,41 @@
+/**
+ * Compiles the kernels: generated sources, then one WASM module, written as
+ * src/tensor/kernels.generated.ts (base64, for everybody) and .build-kernels/kernels.wasm (a file).
+ * Does nothing when no source has changed.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import asc from 'assemblyscript/asc'
+import { generateGemm } from './generate.mjs'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = dirname(here)
+const output = join(root, '.build-kernels', 'kernels.wasm')
+const embedded = join(root, 'src', 'tensor', 'kernels.generated.ts')
+
+const sources = readdirSync(here).filter((name) => /\.(ts|mjs)$/.test(name))
+const hash = createHash('sha256')
+for (const file of [...sources.map((name) => join(here, name)), join(root, 'asconfig.json')]) {
+  hash.update(readFileSync(file))
+}
+const stamp = `// sources ${hash.digest('hex').slice(0, 32)}`
+
+if (existsSync(output) && existsSync(embedded) && readFileSync(embedded, 'utf8').startsWith(stamp)) {
+  process.exit(0)
+}
+
+mkdirSync(join(here, 'generated'), { recursive: true })
+mkdirSync(dirname(output), { recursive: true })
+writeFileSync(join(here, 'generated', 'gemm.ts'), generateGemm())
+const { error, stderr } = await asc.main(['--config', 'asconfig.json', '--baseDir', root, '--outFile', output])
+if (error) {
+  console.error(stderr.toString())
+  console.error(`the kernels do not compile: ${error.message}`)
+  process.exit(1)
+}
+const wasm = readFileSync(output)
+const text = `${stamp}\n/** kernels.wasm, ${wasm.length} bytes. */\nexport const kernelsBase64 =\n  '${wasm.toString('base64')}'\n`
+writeFileSync(embedded, text)
+console.log(`kernels: ${wasm.length} bytes`)

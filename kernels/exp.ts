@@ -1,0 +1,37 @@
+// exp in four lanes: the same multiplications and additions on every engine, so the same bits.
+//
+// x = n ln2 + r with |r| <= ln2/2; exp(r) by its Taylor polynomial of degree 7 (error below 2 ulp);
+// 2^n by the exponent bits. ln2 is split in two so that n ln2 is exact to beyond f32.
+
+const LOG2_E: f32 = 1.44269504
+const LN2_HIGH: f32 = 0.693359375
+const LN2_LOW: f32 = -2.12194440e-4
+// Below this exp(x) is less than the smallest normal f32; it is taken as 0.
+const LEAST: f32 = -87.0
+// Above this exp(x) overflows; arguments are cut there, so that the result is finite.
+const MOST: f32 = 88.0
+
+// @ts-ignore: decorator
+@inline
+export function exp4(x: v128): v128 {
+  const tiny = f32x4.lt(x, f32x4.splat(LEAST))
+  const cut = f32x4.pmin(f32x4.splat(MOST), f32x4.pmax(f32x4.splat(LEAST), x))
+  const n = f32x4.nearest(f32x4.mul(cut, f32x4.splat(LOG2_E)))
+  let r = f32x4.sub(cut, f32x4.mul(n, f32x4.splat(LN2_HIGH)))
+  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(LN2_LOW)))
+  let p = f32x4.splat(1.98412698e-4)
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.38888889e-3))
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.33333333e-3))
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.16666667e-2))
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(0.166666667))
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(0.5))
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0))
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0))
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23)
+  return v128.andnot(f32x4.mul(p, power), tiny)
+}
+
+// exp of one number, by the same steps.
+export function exp1(x: f32): f32 {
+  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0)
+}

@@ -1,0 +1,138 @@
+// y[M x N] = x[M x K] * W^T (+ bias) (+ y), W in groups of 8 outputs. Every output element is one
+// chain of operations over the inner dimension, the same for every M, so tiles can be cut anyhow.
+import {
+  f32_1x1,
+  f32_1x4,
+  f32_2x1,
+  f32_2x2,
+  f32_3x1,
+  f32_4x1,
+  q4_1x2,
+  q4_2x2,
+  q4_3x1,
+  q4_4x1,
+  q8_1x2,
+  q8_2x2,
+  q8_3x1,
+  q8_4x1,
+} from './generated/gemm'
+import { int, KIND_F32, KIND_Q8, pointer, shareBegin } from './record'
+
+const GEMM_KIND: i32 = 1
+const GEMM_ROWS: i32 = 2
+const GEMM_OUTPUTS: i32 = 3
+const GEMM_COLUMNS: i32 = 4
+const GEMM_X: i32 = 5
+const GEMM_X_STRIDE: i32 = 6
+const GEMM_SCALES: i32 = 7
+const GEMM_SUMS: i32 = 8
+const GEMM_W: i32 = 9
+const GEMM_Y: i32 = 10
+const GEMM_Y_STRIDE: i32 = 11
+const GEMM_BIAS: i32 = 12
+const GEMM_ACCUMULATE: i32 = 13
+
+// Groups whose weights pass through the cache together, while all rows use them.
+const GROUPS_AT_ONCE: i32 = 4
+
+export function gemm(record: usize, part: i32, parts: i32): void {
+  // Shares begin at even groups: two groups fill a cache line of y, which two threads must not share.
+  const pairs = ((int(record, GEMM_OUTPUTS) >> 3) + 1) >> 1
+  const groups = int(record, GEMM_OUTPUTS) >> 3
+  const begin = shareBegin(pairs, part, parts) << 1
+  const end = min(shareBegin(pairs, part + 1, parts) << 1, groups)
+  for (let group = begin; group < end; group += GROUPS_AT_ONCE) {
+    const count = min(GROUPS_AT_ONCE, end - group)
+    if (int(record, GEMM_KIND) == KIND_F32) f32Groups(record, group, count)
+    else intGroups(record, group, count)
+  }
+}
+
+function f32Groups(record: usize, group: i32, count: i32): void {
+  const rows = int(record, GEMM_ROWS)
+  const columns = int(record, GEMM_COLUMNS)
+  const xStride = pointer(record, GEMM_X_STRIDE)
+  const yStride = pointer(record, GEMM_Y_STRIDE)
+  const accumulate = int(record, GEMM_ACCUMULATE) != 0
+  const bytes = <usize>columns * 32
+  let w = pointer(record, GEMM_W) + <usize>group * bytes
+  let x = pointer(record, GEMM_X)
+  let y = pointer(record, GEMM_Y) + (<usize>group << 5)
+  let bias = pointer(record, GEMM_BIAS)
+  if (bias != 0) bias += <usize>group << 5
+  const step: usize = bias == 0 ? 0 : 32
+  for (let row = 0; row < rows; ) {
+    const left = rows - row
+    let taken = min(4, left)
+    if (taken == 1 && count == 4) {
+      f32_1x4(x, xStride, w, bytes, columns, y, yStride, bias, accumulate)
+    } else {
+      for (let g = 0; g < count; ) {
+        const wg = w + <usize>g * bytes
+        const yg = y + (<usize>g << 5)
+        const bg = bias + <usize>g * step
+        let groups = 1
+        if (taken == 4) f32_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 3) f32_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2) {
+          if (g + 1 < count) {
+            groups = 2
+            f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+          } else f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        } else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        g += groups
+      }
+    }
+    row += taken
+    x += <usize>taken * xStride
+    y += <usize>taken * yStride
+  }
+}
+
+function intGroups(record: usize, group: i32, count: i32): void {
+  const rows = int(record, GEMM_ROWS)
+  const columns = int(record, GEMM_COLUMNS)
+  const blocks = columns >> 5
+  const xStride = <usize>columns
+  const blockRow = <usize>blocks * 4
+  const yStride = pointer(record, GEMM_Y_STRIDE)
+  const accumulate = int(record, GEMM_ACCUMULATE) != 0
+  const isQ8 = int(record, GEMM_KIND) == KIND_Q8
+  const bytes = <usize>blocks * (isQ8 ? 272 : 144)
+  const biasBase = pointer(record, GEMM_BIAS)
+  for (let g = group; g < group + count; g++) {
+    const w = pointer(record, GEMM_W) + <usize>g * bytes
+    const bias = biasBase == 0 ? 0 : biasBase + (<usize>g << 5)
+    let x = pointer(record, GEMM_X)
+    let s = pointer(record, GEMM_SCALES)
+    let u = pointer(record, GEMM_SUMS)
+    let y = pointer(record, GEMM_Y) + (<usize>g << 5)
+    for (let row = 0; row < rows; ) {
+      const taken = min(4, rows - row)
+      if (taken == 1) {
+        if (isQ8) q8_1x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
+        else q4_1x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
+      } else if (taken == 2) {
+        if (isQ8) q8_2x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
+        else q4_2x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
+      } else {
+        for (let half: usize = 0; half < 2; half++) {
+          const yh = y + half * 16
+          const bh = bias == 0 ? 0 : bias + half * 16
+          if (taken == 3) {
+            if (isQ8) q8_3x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
+            else q4_3x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
+          } else {
+            if (isQ8) q8_4x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
+            else q4_4x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
+          }
+        }
+      }
+      row += taken
+      x += <usize>taken * xStride
+      s += <usize>taken * blockRow
+      u += <usize>taken * blockRow
+      y += <usize>taken * yStride
+    }
+  }
+}

@@ -1,0 +1,22 @@
+// f16 scales, widened by integer arithmetic: WASM has no conversion.
+
+// Four f16 at `at` as f32. Scales are finite: an exponent of 31 does not occur.
+// @ts-ignore: decorator
+@inline
+export function halves4(at: usize): v128 {
+  const bits = i32x4.extend_low_i16x8_u(v128.load64_zero(at))
+  const sign = i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16)
+  const magnitude = i32x4.shl(v128.and(bits, i32x4.splat(0x7fff)), 13)
+  // Exponents are rebased by a multiplication, which also makes subnormals right.
+  const value = f32x4.mul(magnitude, f32x4.splat(reinterpret<f32>(0x77800000)))
+  return v128.or(value, sign)
+}
+
+// One f16.
+// @ts-ignore: decorator
+@inline
+export function half1(at: usize): f32 {
+  const bits = <i32>load<u16>(at)
+  const magnitude = reinterpret<f32>((bits & 0x7fff) << 13) * reinterpret<f32>(0x77800000)
+  return bits & 0x8000 ? -magnitude : magnitude
+}

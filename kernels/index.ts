@@ -1,0 +1,41 @@
+// What the module exports: one entry for jobs, and the few functions that are called directly.
+import { attention } from './attention'
+import { gather, quantise, rmsNorm, rope, siluGate, storeKeysAndValues } from './elementwise'
+import { gemm } from './gemm'
+import {
+  int,
+  OP_ATTENTION,
+  OP_GATHER,
+  OP_GEMM,
+  OP_QUANTISE,
+  OP_RMS_NORM,
+  OP_ROPE,
+  OP_SILU_GATE,
+  OP_STORE_KV,
+} from './record'
+
+export { argmax, checksum, maximum, sumExp, topK } from './reduce'
+
+// Executes share `part` of `parts` of the job whose record lies at `record`.
+export function run(record: usize, part: i32, parts: i32): void {
+  switch (int(record, 0)) {
+    case OP_GEMM:
+      return gemm(record, part, parts)
+    case OP_QUANTISE:
+      return quantise(record, part, parts)
+    case OP_RMS_NORM:
+      return rmsNorm(record, part, parts)
+    case OP_ROPE:
+      return rope(record, part, parts)
+    case OP_STORE_KV:
+      return storeKeysAndValues(record, part, parts)
+    case OP_ATTENTION:
+      return attention(record, part, parts)
+    case OP_SILU_GATE:
+      return siluGate(record, part, parts)
+    case OP_GATHER:
+      return gather(record, part, parts)
+    default:
+      unreachable()
+  }
+}

@@ -1,0 +1,120 @@
+// Reductions over one row of logits, and the checksum of packed data. Called directly, not as jobs.
+import { exp4 } from './exp'
+
+// Index of the largest of `count` f32; the lowest index wins ties.
+export function argmax(at: usize, count: i32): i32 {
+  const top = maximum(at, count)
+  for (let i = 0; i < count; i++) if (load<f32>(at + (<usize>i << 2)) == top) return i
+  return 0
+}
+
+export function maximum(at: usize, count: i32): f32 {
+  const whole = <usize>(count & ~3) << 2
+  let most = f32x4.splat(-Infinity)
+  for (let i: usize = 0; i < whole; i += 16) most = f32x4.max(most, v128.load(at + i))
+  let top = max(
+    max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)),
+    max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
+  )
+  for (let i = whole; i < <usize>count << 2; i += 4) top = max(top, load<f32>(at + i))
+  return top
+}
+
+// Sum of exp((x - top) * scale), in four lanes by index, then (l0 + l1) + (l2 + l3).
+export function sumExp(at: usize, count: i32, scale: f32, top: f32): f32 {
+  const whole = <usize>(count & ~3) << 2
+  const tops = f32x4.splat(top)
+  const scales = f32x4.splat(scale)
+  let sum = f32x4.splat(0)
+  for (let i: usize = 0; i < whole; i += 16) {
+    sum = f32x4.add(sum, exp4(f32x4.mul(f32x4.sub(v128.load(at + i), tops), scales)))
+  }
+  let total =
+    f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3))
+  for (let i = whole; i < <usize>count << 2; i += 4) {
+    total += f32x4.extract_lane(exp4(f32x4.splat((load<f32>(at + i) - top) * scale)), 0)
+  }
+  return total
+}
+
+// The k largest, descending, ties by lower index. Returns how many there are.
+export function topK(at: usize, count: i32, k: i32, ids: usize, values: usize): i32 {
+  let found = 0
+  let least: f32 = -Infinity
+  for (let i = 0; i < count; ) {
+    // Most vectors hold nothing that is better than the worst of the list.
+    if (found == k && i + 4 <= count) {
+      if (!v128.any_true(f32x4.gt(v128.load(at + (<usize>i << 2)), f32x4.splat(least)))) {
+        i += 4
+        continue
+      }
+    }
+    const value = load<f32>(at + (<usize>i << 2))
+    if (found < k || value > least) {
+      let place = found < k ? found : k - 1
+      while (place > 0 && load<f32>(values + (<usize>(place - 1) << 2)) < value) {
+        store<f32>(values + (<usize>place << 2), load<f32>(values + (<usize>(place - 1) << 2)))
+        store<i32>(ids + (<usize>place << 2), load<i32>(ids + (<usize>(place - 1) << 2)))
+        place--
+      }
+      store<f32>(values + (<usize>place << 2), value)
+      store<i32>(ids + (<usize>place << 2), i)
+      if (found < k) found++
+      least = load<f32>(values + (<usize>(found - 1) << 2))
+    }
+    i++
+  }
+  return found
+}
+
+const PRIME_1: i32 = 0x9e3779b1
+const PRIME_2: i32 = 0x85ebca77
+const PRIME_3: i32 = 0xc2b2ae3d
+
+// @ts-ignore: decorator
+@inline
+function round4(lane: v128, words: v128): v128 {
+  const sum = i32x4.add(lane, i32x4.mul(words, i32x4.splat(PRIME_2)))
+  const turned = v128.or(i32x4.shl(sum, 13), i32x4.shr_u(sum, 19))
+  return i32x4.mul(turned, i32x4.splat(PRIME_1))
+}
+
+// @ts-ignore: decorator
+@inline
+function fold(hash: i32, word: i32): i32 {
+  return rotl<i32>(hash + word * PRIME_3, 17) * PRIME_1
+}
+
+// @ts-ignore: decorator
+@inline
+function fold4(hash: i32, lanes: v128): i32 {
+  hash = fold(hash, i32x4.extract_lane(lanes, 0))
+  hash = fold(hash, i32x4.extract_lane(lanes, 1))
+  hash = fold(hash, i32x4.extract_lane(lanes, 2))
+  return fold(hash, i32x4.extract_lane(lanes, 3))
+}
+
+// The checksum of src/tensor/checksum.ts: sixteen lanes over 64-byte stripes. `bytes` is a multiple of 4.
+export function checksum(at: usize, bytes: usize): u32 {
+  const seed = i32x4.splat(PRIME_3)
+  let a = i32x4.mul(seed, i32x4(1, 2, 3, 4))
+  let b = i32x4.mul(seed, i32x4(5, 6, 7, 8))
+  let c = i32x4.mul(seed, i32x4(9, 10, 11, 12))
+  let d = i32x4.mul(seed, i32x4(13, 14, 15, 16))
+  const whole = bytes & ~63
+  for (let i: usize = 0; i < whole; i += 64) {
+    a = round4(a, v128.load(at + i))
+    b = round4(b, v128.load(at + i, 16))
+    c = round4(c, v128.load(at + i, 32))
+    d = round4(d, v128.load(at + i, 48))
+  }
+  let hash = <i32>bytes * PRIME_1
+  hash = fold4(hash, a)
+  hash = fold4(hash, b)
+  hash = fold4(hash, c)
+  hash = fold4(hash, d)
+  for (let i = whole; i < bytes; i += 4) hash = fold(hash, load<i32>(at + i))
+  hash = (hash ^ (hash >>> 15)) * PRIME_2
+  hash = (hash ^ (hash >>> 13)) * PRIME_3
+  return <u32>(hash ^ (hash >>> 16))
+}

@@ -1,0 +1,206 @@
+/** Builds target and draft in a planned memory and brings their resident parts in. */
+import { CoppiceError } from '../errors.ts'
+import { LayerStore } from '../memory/layer-store.ts'
+import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
+import { Loader } from '../memory/loader.ts'
+import { segmentUnit } from '../memory/units.ts'
+import { type Embedding, EmbeddingOnDisk, ResidentEmbedding } from '../model/embedding.ts'
+import { type HeadPart, Transformer } from '../model/transformer.ts'
+import { findTensor, matrixAt } from '../model/weights-view.ts'
+import { ReadableFile } from '../runtime/files.ts'
+import { Arena, type Region } from '../tensor/arena.ts'
+import { checksum } from '../tensor/checksum.ts'
+import { Compute } from '../tensor/compute.ts'
+import type { Control } from '../tensor/control.ts'
+import { instantiateKernels } from '../tensor/kernels.ts'
+import { Operators } from '../tensor/operators.ts'
+import type { PackedModel } from '../weights/packed.ts'
+import { JOB_BYTES, type Preparation, type PreparedModel } from './prepare.ts'
+import type { Progress } from './types.ts'
+
+export interface AssemblyParts {
+  readonly preparation: Preparation
+  readonly memory: WebAssembly.Memory
+  readonly control: Control
+  readonly board: LoadBoard
+  readonly kernels: WebAssembly.Module | undefined
+  readonly onProgress: (progress: Progress) => void
+}
+
+export interface Assembly {
+  readonly target: Transformer
+  readonly draft: Transformer | undefined
+  readonly store: LayerStore
+  /** Regions as they were allocated. */
+  readonly regions: readonly Region[]
+  close(): void
+}
+
+/** @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED */
+export function assemble(parts: AssemblyParts): Assembly {
+  const { preparation, memory, control, board } = parts
+  const arena = new Arena(memory)
+  const kernels = instantiateKernels(memory, parts.kernels)
+  const compute = new Compute(kernels, control, preparation.threads)
+  const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
+  // Without streaming there are no loader threads: what is resident is read once, here.
+  const inlineLoader = preparation.loaders === 0 ? new Loader(board, kernels, memory, preparation.mode) : undefined
+  const builder = new Builder(parts, arena, operators, inlineLoader)
+  const { target, store } = builder.target()
+  const draft = builder.draft()
+  return {
+    target,
+    draft,
+    store,
+    regions: arena.regions,
+    close: () => {
+      inlineLoader?.close()
+      builder.close()
+    },
+  }
+}
+
+class Builder {
+  readonly #parts: AssemblyParts
+  readonly #arena: Arena
+  readonly #operators: Operators
+  readonly #inlineLoader: Loader | undefined
+  readonly #embeddings: Embedding[] = []
+
+  constructor(parts: AssemblyParts, arena: Arena, operators: Operators, inlineLoader: Loader | undefined) {
+    this.#parts = parts
+    this.#arena = arena
+    this.#operators = operators
+    this.#inlineLoader = inlineLoader
+  }
+
+  close(): void {
+    for (const embedding of this.#embeddings) embedding.close()
+  }
+
+  target(): { target: Transformer; store: LayerStore } {
+    const { preparation, onProgress } = this.#parts
+    const { layout, headPieces, target } = preparation
+    const { plan, headUnits, embeddingUnit } = layout
+    const pinned = new Map<number, number>()
+    for (const layer of plan.pinnedLayers) this.#pin(pinned, layer)
+    if (plan.headPinned) this.#pin(pinned, headUnits[0])
+    if (embeddingUnit !== undefined) this.#pin(pinned, embeddingUnit)
+    const layers = Array.from({ length: plan.layers }, (_, i) => i)
+    const streamed = [...layers, ...headUnits].filter((unit) => !pinned.has(unit))
+    const store = this.#store(pinned, streamed, plan.slots, plan.slotBytes)
+    const head = headUnits.map((unit, i) => ({ unit, firstRow: headPieces[i].firstRow, rows: headPieces[i].rows }))
+    const { manifest } = target.packed
+    const resident = manifest.config.tiedHead ? (plan.headPinned ? headUnits[0] : undefined) : embeddingUnit
+    const embedding =
+      resident === undefined ? this.#embeddingOnDisk(target.packed) : this.#resident(target.packed, pinned, resident)
+    const transformer = this.#transformer('target', target, store, layers, head, embedding)
+    store.loadPinned((done, total) => onProgress({ phase: 'load', file: 'target', done, total }))
+    return { target: transformer, store }
+  }
+
+  draft(): Transformer | undefined {
+    const { preparation, onProgress } = this.#parts
+    const { draft, draftUnits } = preparation
+    if (draft === undefined || draftUnits === undefined) return undefined
+    const { layers, head, embedding } = draftUnits
+    const pinned = new Map<number, number>()
+    for (const unit of [...layers, head]) this.#pin(pinned, unit)
+    if (embedding !== undefined) this.#pin(pinned, embedding)
+    const store = this.#store(pinned, [], 0, 0)
+    const { vocabulary } = draft.packed.manifest.config
+    const source = this.#resident(draft.packed, pinned, embedding ?? head)
+    const headPart = { unit: head, firstRow: 0, rows: vocabulary }
+    const transformer = this.#transformer('draft', draft, store, layers, [headPart], source)
+    store.loadPinned((done, total) => onProgress({ phase: 'load', file: 'draft', done, total }))
+    return transformer
+  }
+
+  #pin(pinned: Map<number, number>, unit: number): void {
+    const { board } = this.#parts
+    pinned.set(unit, this.#arena.allocate(board.units[unit].name, unitFootprint(board.units[unit]), 4096))
+  }
+
+  #store(pinned: Map<number, number>, streamed: number[], slots: number, slotBytes: number): LayerStore {
+    const { board, control, preparation } = this.#parts
+    const layers = preparation.layout.plan.layers
+    return new LayerStore({
+      board,
+      control,
+      inlineLoader: this.#inlineLoader,
+      pinned,
+      streamed,
+      headStart: streamed.filter((unit) => unit < layers).length,
+      slots: Array.from({ length: slots }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
+    })
+  }
+
+  #transformer(
+    name: string,
+    model: PreparedModel,
+    store: LayerStore,
+    layerUnits: readonly number[],
+    head: readonly HeadPart[],
+    embedding: Embedding,
+  ): Transformer {
+    const { manifest } = model.packed
+    this.#embeddings.push(embedding)
+    return new Transformer({
+      name,
+      config: manifest.config,
+      shape: model.shape,
+      arena: this.#arena,
+      operators: this.#operators,
+      store,
+      layerFiles: manifest.layers,
+      layerUnits,
+      embedding,
+      finalNorm: this.#finalNorm(name, model.packed),
+      head,
+      headKind: manifest.quantisation.edges,
+      checkpoint: () => this.#parts.control.checkpoint(),
+    })
+  }
+
+  #resident(packed: PackedModel, pinned: Map<number, number>, unit: number): Embedding {
+    const tensor = findTensor(packed.manifest.edges, 'embedding')
+    const pointer = pinned.get(unit)! + unitLead(this.#parts.board.units[unit])
+    return new ResidentEmbedding(this.#operators, matrixAt(tensor, pointer))
+  }
+
+  #embeddingOnDisk({ directory, manifest }: PackedModel): Embedding {
+    const tensor = findTensor(manifest.edges, 'embedding')
+    return new EmbeddingOnDisk(segmentUnit(directory, manifest.edges, 'embedding'), matrixAt(tensor, 0), this.#arena)
+  }
+
+  /** The final norm's weights are too small to be a unit of loading: read and checked here. */
+  #finalNorm(name: string, { directory, manifest }: PackedModel): number {
+    const tensor = findTensor(manifest.edges, 'final_norm')
+    const unit = segmentUnit(directory, manifest.edges, 'vectors')
+    const bytes = readUnit(unit)
+    const segment = manifest.edges.segments.find((s) => s.name === 'vectors')!
+    const from = tensor.offset - segment.offset
+    const pointer = this.#arena.allocate(`${name} final norm`, manifest.config.hidden * 4)
+    this.#arena.u8(pointer, manifest.config.hidden * 4).set(bytes.subarray(from, from + manifest.config.hidden * 4))
+    return pointer
+  }
+}
+
+function readUnit(unit: Unit): Uint8Array {
+  const file = new ReadableFile(unit.path)
+  try {
+    const bytes = new Uint8Array(unit.bytes)
+    const got = file.read(bytes, unit.start)
+    for (let chunk = 0; chunk < unit.checksums.length; chunk++) {
+      const part = bytes.subarray(chunk * unit.chunkBytes, Math.min((chunk + 1) * unit.chunkBytes, unit.bytes))
+      if (got === unit.bytes && checksum(part) === unit.checksums[chunk]) continue
+      throw new CoppiceError(
+        'CORRUPT_FILE',
+        `${unit.path}: ${unit.name} is damaged; run \`coppice verify\` and pack the model again`,
+      )
+    }
+    return bytes
+  } finally {
+    file.close()
+  }
+}

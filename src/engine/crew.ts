@@ -1,0 +1,117 @@
+/**
+ * All workers of one model. The front starts and watches every one of them, because a thread that
+ * sleeps in Atomics.wait hears nothing of its children's end.
+ */
+import { CoppiceError } from '../errors.ts'
+import { spawnWorker, type WorkerHandle } from '../runtime/workers.ts'
+import type { Control } from '../tensor/control.ts'
+import { errorFrom } from './error-report.ts'
+import type {
+  ComputeWorkerData,
+  EngineMessage,
+  EngineWorkerData,
+  FrontMessage,
+  HelperMessage,
+  LoaderWorkerData,
+  Prepared,
+} from './protocol.ts'
+
+/** How long the engine may take to notice a dead helper by itself, in ms. */
+const FAULT_GRACE_MS = 400
+
+export interface CrewMember {
+  readonly role: 'engine' | 'compute' | 'loader'
+  readonly worker: WorkerHandle
+}
+
+export class Crew {
+  readonly members: CrewMember[] = []
+  /** Messages of the engine other than 'prepared', which the crew answers itself. */
+  onMessage: (message: EngineMessage) => void = () => {}
+  /** A worker is gone for good. The engine may still report the same first, in a 'failed' message. */
+  onFailure: (error: Error) => void = () => {}
+  readonly #control: Control
+  readonly #engine: WorkerHandle
+  readonly #kernels: WebAssembly.Module | undefined
+  #dismissed = false
+  #waitingFor = 0
+
+  constructor(control: Control, data: EngineWorkerData, kernels: WebAssembly.Module | undefined) {
+    this.#control = control
+    this.#kernels = kernels
+    this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data)
+    this.#engine.onMessage((message) => {
+      const engineMessage = message as EngineMessage
+      if (engineMessage.type === 'prepared') this.#hireHelpers(engineMessage)
+      else this.onMessage(engineMessage)
+    })
+  }
+
+  send(message: FrontMessage): void {
+    this.#engine.post(message)
+  }
+
+  /** While busy the process stays alive for the engine; idle models do not keep it. */
+  setBusy(busy: boolean): void {
+    if (busy) this.#engine.ref()
+    else this.#engine.unref()
+  }
+
+  /** Ends all workers and waits until they are gone. */
+  async dismiss(): Promise<void> {
+    this.#dismissed = true
+    this.#control.stop()
+    await Promise.all(this.members.map(({ worker }) => worker.terminate()))
+    this.members.length = 0
+  }
+
+  #hire(role: CrewMember['role'], url: URL, data: unknown): WorkerHandle {
+    const worker = spawnWorker(url, data, { name: `coppice ${role}` })
+    this.members.push({ role, worker })
+    worker.onError((error) => this.#lost(role, error.message))
+    worker.onExit((code) => this.#lost(role, `it exited with code ${code}`))
+    return worker
+  }
+
+  #hireHelpers(prepared: Prepared): void {
+    if (this.#dismissed) return
+    const { memory, board, shape, mode, threads, loaders } = prepared
+    const control = this.#control.buffer
+    const kernels = this.#kernels
+    this.#waitingFor = threads - 1 + loaders
+    for (let part = 1; part < threads; part++) {
+      const data: ComputeWorkerData = { memory, control, part, threads, kernels }
+      this.#hireHelper('compute', new URL('./compute-worker.js', import.meta.url), data)
+    }
+    for (let i = 0; i < loaders; i++) {
+      const data: LoaderWorkerData = { memory, control, board, shape, mode, kernels }
+      this.#hireHelper('loader', new URL('./loader-worker.js', import.meta.url), data)
+    }
+    if (this.#waitingFor === 0) this.send({ type: 'start' })
+  }
+
+  #hireHelper(role: CrewMember['role'], url: URL, data: unknown): void {
+    const worker = this.#hire(role, url, data)
+    worker.unref()
+    worker.onMessage((message) => {
+      const helperMessage = message as HelperMessage
+      if (helperMessage.type === 'failed') {
+        this.onFailure(errorFrom(helperMessage.error))
+      } else if (--this.#waitingFor === 0) {
+        this.send({ type: 'start' })
+      }
+    })
+  }
+
+  #lost(role: CrewMember['role'], reason: string): void {
+    if (this.#dismissed) return
+    this.#control.raiseFault()
+    const error = new CoppiceError(
+      'WORKER_FAILED',
+      `the ${role} thread of this model ended unexpectedly (${reason}), so the call cannot finish; close the model and load it again`,
+    )
+    // A living engine reports the fault in words of its own; one that is dead or stuck does not.
+    if (role === 'engine') this.onFailure(error)
+    else setTimeout(() => this.onFailure(error), FAULT_GRACE_MS).unref?.()
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * The synchronous engine: requests in, text out. It runs on whatever thread calls it; with one
+ * thread and no loaders it needs no workers.
+ */
+import { CoppiceError } from '../errors.ts'
+import { Decoder } from '../generate/decode.ts'
+import { GeneratedText } from '../generate/generated-text.ts'
+import { generationDefaults, type GenerationDefaults, Sampler } from '../generate/sampler.ts'
+import { emptyStats } from '../generate/statistics.ts'
+import { treeLogits } from '../model/tree-logits.ts'
+import { TreeDrafter } from '../speculate/drafters/tree.ts'
+import type { Tokenizer } from '../text/tokenizer.ts'
+import type { ModelConfig } from '../weights/model-config.ts'
+import { type Assembly, type AssemblyParts, assemble } from './assemble.ts'
+import { PATH_DEPTH } from './prepare.ts'
+import type { CallOptions } from './protocol.ts'
+import { readGenerationConfig } from './tokenizer-files.ts'
+import type { Completion, FinishReason, Logits, LogitsInput, Piece, Progress, Prompt } from './types.ts'
+
+/**
+ * Exponent on the draft's probabilities. At temperature 0 the target takes its top token, however
+ * flat the draft is, so probabilities as they are underrate the likeliest branch.
+ */
+const SHARPENING = { greedy: 3, sampled: 1.5 }
+
+export interface EngineParts extends AssemblyParts {
+  /** Overrides the drafter's sharpening at every temperature. */
+  readonly sharpening: number | undefined
+}
+
+/** A call that ended early, with what it had written until then. */
+export class InterruptedCall extends Error {
+  readonly partial: Completion
+
+  constructor(cause: unknown, partial: Completion) {
+    super('the call was interrupted', { cause })
+    this.partial = partial
+  }
+}
+
+export class Engine {
+  readonly #parts: EngineParts
+  readonly #assembly: Assembly
+  readonly #drafter: TreeDrafter | undefined
+  readonly #decoder: Decoder
+  readonly #defaults: GenerationDefaults
+  readonly #tokenizer: Tokenizer | undefined
+
+  /** Brings all resident parts into memory. @throws CoppiceError as `assemble` */
+  constructor(parts: EngineParts) {
+    const { preparation } = parts
+    this.#parts = parts
+    this.#assembly = assemble(parts)
+    this.#tokenizer = preparation.tokenizer
+    const { target, draft, store } = this.#assembly
+    if (draft !== undefined) {
+      this.#drafter = new TreeDrafter(draft, { nodes: preparation.nodes, sharpening: SHARPENING.greedy })
+    }
+    this.#defaults = generationDefaults(readGenerationConfig(preparation.target.packed.directory))
+    this.#decoder = new Decoder({
+      target,
+      drafter: this.#drafter,
+      nodes: preparation.nodes,
+      depth: PATH_DEPTH,
+      disk: store,
+      expectHead: (follows) => {
+        store.headFollows = follows
+      },
+    })
+  }
+
+  get config(): ModelConfig {
+    return this.#parts.preparation.target.packed.manifest.config
+  }
+
+  /**
+   * @param emit takes the pieces of each pass
+   * @throws InterruptedCall when the call was cut short after it began; CoppiceError otherwise
+   */
+  generate(prompt: Prompt, options: CallOptions, emit: (pieces: Piece[]) => void): Completion {
+    const tokens = this.#encode(prompt)
+    const sampler = new Sampler({ ...this.#defaults.sampling, ...samplingOptions(options) }, this.config.vocabulary)
+    const maxTokens = checkMaxTokens(options.maxTokens)
+    const ends = new Set([...this.config.eosTokens, ...this.#defaults.eosTokens])
+    const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
+    const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop))
+    const stats = emptyStats(this.#parts.memory.buffer.byteLength)
+    if (this.#drafter !== undefined) {
+      this.#drafter.sharpening = this.#parts.sharpening ?? (sampler.isGreedy ? SHARPENING.greedy : SHARPENING.sampled)
+    }
+    const complete = (finishReason: FinishReason): Completion => ({
+      text: text.text,
+      tokens: text.tokens,
+      finishReason,
+      usage: { promptTokens: tokens.length, completionTokens: text.tokens.length },
+      seed: options.seed,
+      stats,
+    })
+    const flush = (): void => {
+      const pieces = text.takePieces()
+      if (pieces.length > 0) emit(pieces)
+    }
+    try {
+      const reason = this.#decoder.run(
+        {
+          prompt: tokens,
+          sampler,
+          maxTokens,
+          isEnd,
+          emit: (token) => text.push(token),
+          afterPass: flush,
+          logprobs: options.logprobs === true,
+          onPrefill: (done, total) => this.#progress({ phase: 'prefill', file: 'prompt', done, total }),
+        },
+        stats,
+      )
+      text.finish()
+      flush()
+      return complete(reason)
+    } catch (error) {
+      this.#assembly.store.releaseAll()
+      if (stats.passes === 0 && stats.seconds.total === 0) throw error
+      text.finish()
+      throw new InterruptedCall(error, complete('length'))
+    }
+  }
+
+  /** Logits of a chain or tree in one pass. @throws CoppiceError INVALID_INPUT | CONTEXT_OVERFLOW */
+  logits(input: LogitsInput): Logits {
+    try {
+      return treeLogits(this.#assembly.target, this.#assembly.store, input)
+    } catch (error) {
+      this.#assembly.store.releaseAll()
+      throw error
+    }
+  }
+
+  close(): void {
+    this.#assembly.close()
+  }
+
+  #progress(progress: Progress): void {
+    this.#parts.onProgress(progress)
+  }
+
+  #encode(prompt: Prompt): readonly number[] {
+    if (typeof prompt === 'object' && 'tokens' in prompt) return prompt.tokens
+    if (this.#tokenizer === undefined) {
+      throw new CoppiceError(
+        'NO_TOKENIZER',
+        `${this.#parts.preparation.target.packed.directory} has no tokenizer.json, so text cannot be turned into tokens; give { tokens } or add the file and pack again`,
+      )
+    }
+    return typeof prompt === 'string' ? this.#tokenizer.encode(prompt) : this.#tokenizer.encodeChat(prompt)
+  }
+}
+
+function samplingOptions(options: CallOptions): Partial<ConstructorParameters<typeof Sampler>[0]> {
+  const { temperature, topK, topP, minP, repeatPenalty, repeatWindow, presencePenalty, frequencyPenalty, logitBias, seed } = options
+  const given = { temperature, topK, topP, minP, repeatPenalty, repeatWindow, presencePenalty, frequencyPenalty, logitBias, seed }
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+}
+
+function stopStrings(stop: CallOptions['stop']): readonly string[] {
+  const list = stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop
+  if (list.some((text) => typeof text !== 'string' || text.length === 0)) {
+    throw new CoppiceError('INVALID_OPTION', 'stop strings must be texts of at least one character')
+  }
+  return list
+}
+
+function checkMaxTokens(maxTokens: number | undefined): number | undefined {
+  if (maxTokens !== undefined && (!Number.isInteger(maxTokens) || maxTokens < 1)) {
+    throw new CoppiceError('INVALID_OPTION', `maxTokens must be an integer of at least 1, not ${maxTokens}`)
+  }
+  return maxTokens
+}

@@ -1,0 +1,231 @@
+/** The asynchronous side of a model: it owns the workers, queues the calls, and never blocks. */
+import { CoppiceError } from '../errors.ts'
+import { randomSeed } from '../runtime/platform.ts'
+import { Control } from '../tensor/control.ts'
+import { Tokenizer } from '../text/tokenizer.ts'
+import type { ModelConfig } from '../weights/model-config.ts'
+import { AbortError, errorFrom } from './error-report.ts'
+import type { EngineMessage, FrontMessage } from './protocol.ts'
+import { readTokenizer } from './tokenizer-files.ts'
+import type { Completion, GenerateOptions, LoadOptions, Logits, LogitsInput, Model, ModelPlan, ModelTokenizer, Piece, Prompt } from './types.ts'
+import { Crew } from './crew.ts'
+
+type Loaded = Extract<EngineMessage, { type: 'loaded' }>
+
+/** Loads a model: packs it first if need be, plans the memory, starts the threads. */
+export async function loadModel(model: string, options: LoadOptions): Promise<ModelFront> {
+  const { onProgress, signal, ...engineOptions } = options
+  if (signal?.aborted) throw aborted(signal)
+  const control = new Control()
+  const crew = new Crew(control, { model, options: engineOptions, control: control.buffer }, options.kernels)
+  const onAbort = (): void => control.requestAbort()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    const loaded = await new Promise<Loaded>((resolve, reject) => {
+      crew.onFailure = reject
+      crew.onMessage = (message) => {
+        if (message.type === 'progress') onProgress?.(message.progress)
+        else if (message.type === 'loaded') resolve(message)
+        else if (message.type === 'failed') reject(errorFrom(message.error))
+        else reject(new Error(`unexpected message "${message.type}" while loading`))
+      }
+    })
+    return new ModelFront(crew, control, loaded, onProgress)
+  } catch (error) {
+    await crew.dismiss()
+    if (signal?.aborted) throw aborted(signal)
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+export class ModelFront implements Model {
+  readonly plan: ModelPlan
+  readonly config: ModelConfig
+  /** The threads, for tests that take one away. @internal */
+  readonly crew: Crew
+  readonly #control: Control
+  readonly #tokenizerDirectory: string | undefined
+  readonly #onProgress: LoadOptions['onProgress']
+  #tokenizer: Tokenizer | undefined
+  /** Settles when the last queued call is over. */
+  #tail: Promise<void> = Promise.resolve()
+  #closed = false
+  #failure: Error | undefined
+  readonly #closing = new AbortController()
+
+  constructor(crew: Crew, control: Control, loaded: Loaded, onProgress: LoadOptions['onProgress']) {
+    this.crew = crew
+    this.#control = control
+    this.plan = loaded.plan
+    this.config = loaded.config
+    this.#tokenizerDirectory = loaded.tokenizer
+    this.#onProgress = onProgress
+    crew.onFailure = (error) => {
+      this.#failure ??= error
+    }
+    crew.onMessage = () => {}
+    crew.setBusy(false)
+  }
+
+  get tokenizer(): ModelTokenizer | undefined {
+    if (this.#tokenizerDirectory === undefined) return undefined
+    this.#tokenizer ??= readTokenizer(this.#tokenizerDirectory)
+    return this.#tokenizer
+  }
+
+  async *generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, Completion, undefined> {
+    const { signal, ...rest } = options
+    const seed = options.seed ?? randomSeed()
+    const call = this.#call({ type: 'generate', prompt, options: { ...rest, seed } }, signal)
+    for await (const message of call) {
+      if (message.type === 'pieces') yield* message.pieces
+      else if (message.type === 'completed') return message.completion
+    }
+    throw new Error('the engine ended the call without a completion')
+  }
+
+  async complete(prompt: Prompt, options: GenerateOptions = {}): Promise<Completion> {
+    const pieces = this.generate(prompt, options)
+    for (;;) {
+      const next = await pieces.next()
+      if (next.done) return next.value
+    }
+  }
+
+  async logits(input: LogitsInput): Promise<Logits> {
+    for await (const message of this.#call({ type: 'logits', input }, undefined)) {
+      if (message.type === 'logits') return message.logits
+    }
+    throw new Error('the engine ended the call without logits')
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#closing.abort()
+    this.#control.requestAbort()
+    await this.crew.dismiss()
+    this.#tokenizer = undefined
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** Sends one request when its turn has come, and yields what the engine answers until it is done. */
+  async *#call(request: FrontMessage, signal: AbortSignal | undefined): AsyncGenerator<EngineMessage, void, undefined> {
+    this.#checkUsable()
+    if (signal?.aborted) throw aborted(signal)
+    const before = this.#tail
+    let leave = (): void => {}
+    this.#tail = new Promise((resolve) => {
+      leave = resolve
+    })
+    try {
+      await Promise.race([before, rejectOn(signal), rejectOn(this.#closing.signal)])
+    } catch {
+      // This call never began, so the next one waits for the one before it instead.
+      void before.then(leave)
+      this.#checkUsable()
+      throw aborted(signal)
+    }
+    try {
+      this.#checkUsable()
+      yield* this.#converse(request, signal)
+    } finally {
+      leave()
+    }
+  }
+
+  async *#converse(request: FrontMessage, signal: AbortSignal | undefined): AsyncGenerator<EngineMessage, void, undefined> {
+    const inbox = new Inbox()
+    const onAbort = (): void => this.#control.requestAbort()
+    this.#control.clearAbort()
+    this.crew.onMessage = (message) => {
+      if (message.type === 'progress') this.#onProgress?.(message.progress)
+      else inbox.put(message)
+    }
+    this.crew.onFailure = (error) => {
+      this.#failure ??= error
+      inbox.fail(error)
+    }
+    const onClose = (): void => inbox.fail(closedError())
+    this.#closing.signal.addEventListener('abort', onClose)
+    signal?.addEventListener('abort', onAbort)
+    if (signal?.aborted) onAbort()
+    this.crew.setBusy(true)
+    let finished = false
+    try {
+      this.crew.send(request)
+      while (!finished) {
+        const message = await inbox.take()
+        finished = message.type !== 'pieces'
+        if (message.type === 'failed') {
+          const error = errorFrom(message.error, message.partial)
+          if (message.error.code === 'WORKER_FAILED') this.#failure ??= error
+          throw error
+        }
+        yield message
+      }
+    } finally {
+      if (!finished && this.#failure === undefined && !this.#closed) {
+        // The consumer left early: the engine must be idle before the next call begins.
+        this.#control.requestAbort()
+        while (!finished) finished = await inbox.take().then((m) => m.type !== 'pieces', () => true)
+      }
+      signal?.removeEventListener('abort', onAbort)
+      this.#closing.signal.removeEventListener('abort', onClose)
+      if (!this.#closed) this.crew.setBusy(false)
+    }
+  }
+
+  #checkUsable(): void {
+    if (this.#closed) throw closedError()
+    if (this.#failure !== undefined) throw this.#failure
+  }
+}
+
+/** Messages in order, for one reader. */
+class Inbox {
+  readonly #messages: EngineMessage[] = []
+  #failure: Error | undefined
+  #wake: (() => void) | undefined
+
+  put(message: EngineMessage): void {
+    this.#messages.push(message)
+    this.#wake?.()
+  }
+
+  fail(error: Error): void {
+    this.#failure ??= error
+    this.#wake?.()
+  }
+
+  async take(): Promise<EngineMessage> {
+    for (;;) {
+      const message = this.#messages.shift()
+      if (message !== undefined) return message
+      if (this.#failure !== undefined) throw this.#failure
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+}
+
+function rejectOn(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal?.aborted) reject(new Error('aborted'))
+    signal?.addEventListener('abort', () => reject(new Error('aborted')), { once: true })
+  })
+}
+
+function aborted(signal: AbortSignal | undefined): AbortError {
+  return new AbortError('the call was aborted', undefined, { cause: signal?.reason })
+}
+
+function closedError(): CoppiceError {
+  return new CoppiceError('CLOSED', 'the model is closed; load it again to use it')
+}

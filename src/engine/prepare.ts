@@ -1,0 +1,291 @@
+/** From paths and options to a plan: opens or packs the models, compares them, lays out the memory. */
+import { CoppiceError } from '../errors.ts'
+import { logitsRegionBytes, type TransformerShape, transformerRegions } from '../model/activations.ts'
+import { findTensor } from '../model/weights-view.ts'
+import { type Unit, unitFootprint } from '../memory/load-board.ts'
+import { type Layout, planMemory } from '../memory/plan.ts'
+import { layerUnit, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
+import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
+import { availableMemoryBytes, cores } from '../runtime/platform.ts'
+import { parseBytes } from '../runtime/sizes.ts'
+import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
+import type { Region } from '../tensor/arena.ts'
+import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
+import type { ModelConfig } from '../weights/model-config.ts'
+import type { PackedModel } from '../weights/packed.ts'
+import { resolveModel } from '../weights/resolve.ts'
+import type { EngineOptions } from './protocol.ts'
+import { hasTokenizer, readTokenizer, tokenizerBytes } from './tokenizer-files.ts'
+import type { ModelPlan, Progress } from './types.ts'
+
+/** Rows of a prefill pass, and of the largest tree unless `nodes` asks for more. */
+const PASS_ROWS = 64
+const DEFAULT_CONTEXT = 4096
+const DEFAULT_NODES = 32
+const MAXIMUM_NODES = 1023
+const MAXIMUM_THREADS = 64
+/** Rows of logits computed at once when the output head is resident. */
+const LOGITS_ROWS = 32
+
+/** A process's bytes beside the WASM memory, as measured on the tested runtimes; see docs. */
+const RUNTIME_BYTES = 60e6
+const THREAD_BYTES = 10e6
+
+export interface PreparedModel {
+  readonly packed: PackedModel
+  readonly shape: TransformerShape
+}
+
+export interface Preparation {
+  readonly target: PreparedModel
+  readonly draft: PreparedModel | undefined
+  readonly layout: Layout
+  /** All units of the board: the target's as in `layout`, then the draft's. */
+  readonly units: readonly Unit[]
+  readonly draftUnits: DraftUnits | undefined
+  /** Rows of the output head per head unit of the layout. */
+  readonly headPieces: readonly MatrixPiece[]
+  readonly plan: ModelPlan
+  readonly tokenizer: Tokenizer | undefined
+  readonly nodes: number
+  readonly threads: number
+  readonly loaders: number
+  readonly mode: OpenMode
+}
+
+export interface DraftUnits {
+  readonly layers: readonly number[]
+  readonly head: number
+  /** Absent when the head is the embedding. */
+  readonly embedding: number | undefined
+}
+
+export interface PrepareHooks {
+  readonly onProgress: (progress: Progress) => void
+  readonly isAborted: () => boolean
+}
+
+/**
+ * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
+ *   OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
+ */
+export function prepare(model: string, options: EngineOptions, hooks: PrepareHooks): Preparation {
+  const draftName = checkDraft(options)
+  const threads = integer('threads', options.threads ?? Math.min(cores(), 8), 1, MAXIMUM_THREADS)
+  const target = resolveModel(model, { weights: options.weights ?? 'auto', ...hooks })
+  const draft = draftName === undefined ? undefined : resolveModel(draftName, { weights: 'auto', ...hooks })
+  const tokenizer = hasTokenizer(target.directory) ? readTokenizer(target.directory) : undefined
+  if (draft !== undefined) checkCompatible(target, draft, tokenizer)
+
+  const { config } = target.manifest
+  const nodes = integer('nodes', options.nodes ?? (draft === undefined ? 0 : DEFAULT_NODES), 0, MAXIMUM_NODES)
+  if (nodes > 0 && draft === undefined) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
+    )
+  }
+  const context = integer('context', options.context ?? Math.min(config.positions, DEFAULT_CONTEXT), 2, config.positions)
+  const rows = Math.max(PASS_ROWS, nodes + 1)
+  // Trees given to `logits` also need slots, so there are some even for plain decoding.
+  const shape = { context, scratch: Math.max(PASS_ROWS, nodes), rows, threads }
+  const targetShape: TransformerShape = { ...shape, logitsRows: LOGITS_ROWS, headStreams: false }
+  const drafted = draft === undefined || nodes === 0 ? undefined : draft
+  const draftContext = Math.min(context, drafted?.manifest.config.positions ?? context)
+  if (draftContext < context) {
+    throw new CoppiceError(
+      'CONTEXT_OVERFLOW',
+      `the draft model handles ${draftContext} positions, but a context of ${context} was asked for; load with context ${draftContext} or another draft`,
+    )
+  }
+  const draftShape: TransformerShape = {
+    ...shape,
+    scratch: draftScratchSlots(nodes),
+    rows: PASS_ROWS,
+    logitsRows: LOGITS_ROWS,
+    headStreams: false,
+  }
+
+  const parts = describeTarget(target)
+  const draftParts = drafted === undefined ? undefined : describeDraft(drafted)
+  const layout = planMemory({
+    budget: options.memory === undefined ? undefined : parseMemory(options.memory),
+    available: availableMemoryBytes() * 0.8,
+    fixed: fixedRegions(config, targetShape, draftParts, drafted?.manifest.config, draftShape),
+    layers: parts.layers,
+    head: parts.head,
+    splitHead: (bytes) => parts.splitHead(bytes).map((piece) => piece.unit),
+    embedding: parts.embedding,
+    streamedHeadBytes: logitsRegionBytes(config, rows) - logitsRegionBytes(config, LOGITS_ROWS),
+    process: {
+      runtime: RUNTIME_BYTES,
+      threads: THREAD_BYTES * threads,
+      tokenizer: tokenizer === undefined ? 0 : tokenizerBytes(target.directory),
+    },
+  })
+  const streamed = layout.plan.slots > 0
+  const mode = chooseMode(options.io ?? 'auto', streamed, layout.plan.targetBytes, parts.layers[0])
+  const loaders = streamed ? chooseLoaders(layout.plan.slotBytes) : 0
+  const first = layout.units.length
+  const draftUnits: DraftUnits | undefined =
+    draftParts === undefined
+      ? undefined
+      : {
+          layers: draftParts.layers.map((_, i) => first + i),
+          head: first + draftParts.layers.length,
+          embedding: draftParts.embedding === undefined ? undefined : first + draftParts.layers.length + 1,
+        }
+  return {
+    target: {
+      packed: target,
+      shape: layout.plan.headPinned ? targetShape : { ...targetShape, logitsRows: rows, headStreams: true },
+    },
+    draft: drafted === undefined ? undefined : { packed: drafted, shape: draftShape },
+    layout,
+    units: [...layout.units, ...(draftParts?.all ?? [])],
+    draftUnits,
+    headPieces: layout.plan.headPinned ? parts.splitHead(Number.POSITIVE_INFINITY) : parts.splitHead(headLimit(parts)),
+    plan: {
+      ...layout.plan,
+      weights: target.manifest.quantisation,
+      context,
+      nodes: drafted === undefined ? 0 : nodes,
+      threads,
+      loaders,
+      io: mode,
+    },
+    tokenizer,
+    nodes: drafted === undefined ? 0 : nodes,
+    threads,
+    loaders,
+    mode,
+  }
+}
+
+/** The longest path that a drafter may propose. */
+export const PATH_DEPTH = MAXIMUM_DEPTH
+
+interface TargetParts {
+  readonly layers: Unit[]
+  readonly head: Unit
+  readonly embedding: Unit | undefined
+  readonly splitHead: (bytes: number) => MatrixPiece[]
+}
+
+const headLimit = (parts: TargetParts): number => Math.max(...parts.layers.map(unitFootprint))
+
+function describeTarget({ directory, manifest }: PackedModel): TargetParts {
+  const headName = manifest.config.tiedHead ? 'embedding' : 'head'
+  const head = segmentUnit(directory, manifest.edges, headName)
+  return {
+    layers: manifest.layers.map((file) => layerUnit(directory, file)),
+    head,
+    embedding: manifest.config.tiedHead ? undefined : segmentUnit(directory, manifest.edges, 'embedding'),
+    splitHead: (bytes) => splitMatrix(head, findTensor(manifest.edges, headName), bytes),
+  }
+}
+
+function describeDraft(draft: PackedModel) {
+  const { layers, head, embedding } = describeTarget(draft)
+  return { layers, embedding, all: [...layers, head, ...(embedding === undefined ? [] : [embedding])] }
+}
+
+function fixedRegions(
+  config: ModelConfig,
+  shape: TransformerShape,
+  draft: ReturnType<typeof describeDraft> | undefined,
+  draftConfig: ModelConfig | undefined,
+  draftShape: TransformerShape,
+): Region[] {
+  const regions: Region[] = [
+    { name: 'job records', bytes: JOB_BYTES },
+    { name: 'target final norm', bytes: config.hidden * 4 },
+    ...transformerRegions('target', config, shape),
+  ]
+  if (draft !== undefined && draftConfig !== undefined) {
+    regions.push({ name: 'draft final norm', bytes: draftConfig.hidden * 4 })
+    regions.push({ name: 'draft weights', bytes: draft.all.reduce((sum, unit) => sum + unitFootprint(unit), 0) })
+    regions.push(...transformerRegions('draft', draftConfig, draftShape))
+  }
+  return regions
+}
+
+/** Job records, and the top-k lists of the drafter. */
+export const JOB_BYTES = 4096
+
+function checkDraft(options: EngineOptions): string | undefined {
+  const { draft, drafters } = options
+  if (drafters !== undefined) {
+    const unknown = drafters.find((name) => name !== 'tree')
+    if (unknown !== undefined) {
+      throw new CoppiceError('INVALID_OPTION', `there is no drafter "${unknown}" in this version; known: tree`)
+    }
+  }
+  if (draft === undefined || draft === 'none') {
+    if (drafters !== undefined && drafters.length > 0) {
+      throw new CoppiceError('INVALID_OPTION', 'the drafter "tree" needs a draft model; give its directory as `draft`')
+    }
+    return undefined
+  }
+  if (draft.startsWith('self:')) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `draft "${draft}": drafting with a part of the target itself is not supported in this version; give the directory of a draft model, or 'none'`,
+    )
+  }
+  return drafters !== undefined && drafters.length === 0 ? undefined : draft
+}
+
+/** @throws CoppiceError INCOMPATIBLE_DRAFT when token ids would not mean the same */
+function checkCompatible(target: PackedModel, draft: PackedModel, tokenizer: Tokenizer | undefined): void {
+  const t = target.manifest.config
+  const d = draft.manifest.config
+  if (t.vocabulary !== d.vocabulary) {
+    throw new CoppiceError(
+      'INCOMPATIBLE_DRAFT',
+      `the target (${target.directory}) has a vocabulary of ${t.vocabulary} tokens, the draft (${draft.directory}) one of ${d.vocabulary}; use a draft trained with the target's tokenizer`,
+    )
+  }
+  if (tokenizer !== undefined && hasTokenizer(draft.directory)) {
+    const differences = compareVocabularies(tokenizer, readTokenizer(draft.directory))
+    if (differences.length > 0) {
+      throw new CoppiceError(
+        'INCOMPATIBLE_DRAFT',
+        `target (${target.directory}) and draft (${draft.directory}) do not share a vocabulary: ${differences.join('; ')}; use a draft trained with the target's tokenizer`,
+      )
+    }
+  }
+}
+
+function parseMemory(memory: number | string): number {
+  const bytes = typeof memory === 'number' ? memory : parseBytes(memory)
+  if (!Number.isFinite(bytes) || bytes <= 0) {
+    throw new CoppiceError('INVALID_OPTION', `memory must be a positive number of bytes or text like '2GB', not ${memory}`)
+  }
+  return Math.floor(bytes)
+}
+
+function integer(name: string, value: number, least: number, most: number): number {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new CoppiceError('INVALID_OPTION', `${name} must be an integer from ${least} to ${most}, not ${value}`)
+  }
+  return value
+}
+
+function chooseMode(io: 'auto' | 'direct' | 'buffered', streamed: boolean, bytes: number, unit: Unit): OpenMode {
+  if (!['auto', 'direct', 'buffered'].includes(io)) {
+    throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
+  }
+  if (io === 'buffered') return 'buffered'
+  if (io === 'direct') {
+    if (!directIoAvailable) {
+      throw new CoppiceError('INVALID_OPTION', "io 'direct' is not available on this platform; use 'auto' or 'buffered'")
+    }
+    return 'direct'
+  }
+  // A target that fits in free memory is faster from the page cache; one that does not would only churn it.
+  return streamed && bytes > availableMemoryBytes() && opensDirectly(unit.path) ? 'direct' : 'buffered'
+}
+
+/** One loader keeps up with a small layer; two overlap reading with checking of large ones. */
+const chooseLoaders = (slotBytes: number): number => (slotBytes >= 8 * 1024 * 1024 ? 2 : 1)

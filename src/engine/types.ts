@@ -1,0 +1,152 @@
+/** The public types of coppice. */
+import type { CoppiceError } from '../errors.ts'
+import type { Stats } from '../generate/statistics.ts'
+import type { Plan } from '../memory/plan.ts'
+import type { DrafterName } from '../speculate/drafter.ts'
+import type { Message } from '../text/chat.ts'
+import type { Kind } from '../tensor/layout.ts'
+import type { ModelConfig } from '../weights/model-config.ts'
+
+export interface Progress {
+  /** 'pack': writing a packed copy of the model; 'load': bringing resident parts in; 'prefill': reading the prompt. */
+  readonly phase: 'pack' | 'load' | 'prefill'
+  /** What is being worked on. */
+  readonly file: string
+  /** Bytes (pack, load) or tokens (prefill). */
+  readonly done: number
+  readonly total: number
+}
+
+export interface LoadOptions {
+  /** Directory of a draft model with the target's vocabulary, or 'none' for plain decoding. Default 'none'. */
+  draft?: string
+  /** Drafters to use. 'tree' needs a draft model and is the default with one. */
+  drafters?: DrafterName[]
+  /** Tree nodes per pass, the root not counted; 0 is plain decoding. Default 32 with a draft model. */
+  nodes?: number
+  /**
+   * Exponent on the draft's probabilities when the best nodes are chosen. It changes which guesses are
+   * checked, never the text. Default 3 at temperature 0, 1.5 above.
+   */
+  sharpening?: number
+  /** Bytes of WASM memory at the most, as a number or as text such as '2GB' or '512MiB'. Default: what the machine can spare. */
+  memory?: number | string
+  /** Kind of the target's weights when it must be packed. 'auto': f32 below 16 M parameters, q8 below 500 M, q4 above. */
+  weights?: 'auto' | Kind
+  /** Threads that compute, at least 1. Default: the machine's cores, at most 8. */
+  threads?: number
+  /** Positions that the KV cache holds: prompt and output together. Default: the model's own, at most 4096. */
+  context?: number
+  /** Whether layers are read past the page cache. 'auto' does so when the target does not fit in free memory. */
+  io?: 'auto' | 'direct' | 'buffered'
+  /** The compiled kernels.wasm of this version, for places where compiling from bytes is forbidden. */
+  kernels?: WebAssembly.Module
+  onProgress?: (progress: Progress) => void
+  signal?: AbortSignal
+}
+
+export interface GenerateOptions {
+  /** Tokens to write at the most. Default: until the text or the context ends. */
+  maxTokens?: number
+  temperature?: number
+  /** 0: all. */
+  topK?: number
+  topP?: number
+  minP?: number
+  repeatPenalty?: number
+  /** Tokens that the penalties look back; -1: all. */
+  repeatWindow?: number
+  presencePenalty?: number
+  frequencyPenalty?: number
+  /** Added to logits by token id; -Infinity bans a token. */
+  logitBias?: Readonly<Record<number, number>>
+  /** Integer. The same seed, prompt and options give the same text, whatever the drafter. Default: drawn. */
+  seed?: number
+  /** The text ends before the first of these strings. */
+  stop?: string | readonly string[]
+  /** Go on past end-of-sequence tokens. */
+  ignoreEos?: boolean
+  /** Give every piece the log-probability of its token under the target. */
+  logprobs?: boolean
+  signal?: AbortSignal
+}
+
+export type Prompt = string | readonly Message[] | { readonly tokens: readonly number[] }
+
+export interface Piece {
+  /** Text that this token completed; may be empty. */
+  readonly text: string
+  readonly token: number
+  /** True when the token was guessed by a drafter and accepted; false when it came from the target. */
+  readonly drafted: boolean
+  /** Natural logarithm of the token's probability at temperature 1, with `logprobs`. */
+  readonly logprob?: number
+}
+
+/** 'stop': end-of-sequence or a stop string; 'length': `maxTokens`; 'context': the context is full. */
+export type FinishReason = 'stop' | 'length' | 'context'
+
+export interface Completion {
+  readonly text: string
+  /** Generated tokens, without an end-of-sequence token. */
+  readonly tokens: number[]
+  readonly finishReason: FinishReason
+  readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
+  readonly seed: number
+  readonly stats: Stats
+}
+
+export interface LogitsInput {
+  /** Tokens that every entry sees. */
+  readonly prefix?: readonly number[]
+  readonly tokens: readonly number[]
+  /** Index of each token's parent in `tokens`; -1: a child of the last prefix token. Absent: a chain. */
+  readonly parents?: readonly number[]
+}
+
+export interface Logits {
+  readonly rows: number
+  readonly vocab: number
+  /** [rows][vocab]: row i is what the model says after `tokens[i]`. */
+  readonly data: Float32Array
+}
+
+export interface ModelTokenizer {
+  encode(text: string): number[]
+  decode(tokens: readonly number[]): string
+  readonly vocabularySize: number
+}
+
+export interface Model {
+  /**
+   * Streams the text. Nothing happens before the first piece is asked for; leaving the loop aborts.
+   * The generator's return value is the whole completion.
+   * @throws CoppiceError INVALID_OPTION | INVALID_INPUT | CONTEXT_OVERFLOW | NO_TOKENIZER |
+   *   NO_CHAT_TEMPLATE | CORRUPT_FILE | WORKER_FAILED | CLOSED; AbortError when aborted
+   */
+  generate(prompt: Prompt, options?: GenerateOptions): AsyncGenerator<Piece, Completion, undefined>
+  /** Writes the whole text. Throws what `generate` throws. */
+  complete(prompt: Prompt, options?: GenerateOptions): Promise<Completion>
+  /** Logits of a chain or tree of tokens in one pass. @throws CoppiceError INVALID_INPUT | CONTEXT_OVERFLOW */
+  logits(input: LogitsInput): Promise<Logits>
+  /** Absent when the model directory has no tokenizer. Made on first use, on the calling thread. */
+  readonly tokenizer: ModelTokenizer | undefined
+  readonly plan: ModelPlan
+  readonly config: ModelConfig
+  /** Ends running calls, all threads, and gives the memory back. Later calls fail with CLOSED. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** The memory plan, and the choices that go with it. */
+export interface ModelPlan extends Plan {
+  readonly weights: { readonly layers: Kind; readonly edges: Kind }
+  readonly context: number
+  /** Tree nodes per pass; 0: plain decoding. */
+  readonly nodes: number
+  readonly threads: number
+  readonly loaders: number
+  readonly io: 'direct' | 'buffered'
+}
+
+export type { CoppiceError }

@@ -1,0 +1,238 @@
+/** The main loop: draft a tree, run it through the target, keep what the target would have said. */
+import { CoppiceError } from '../errors.ts'
+import type { Transformer } from '../model/transformer.ts'
+import { now } from '../runtime/platform.ts'
+import { Context } from '../speculate/context.ts'
+import type { Budget, Drafter } from '../speculate/drafter.ts'
+import { ROOT, TokenTree } from '../speculate/token-tree.ts'
+import { type Verification, verify } from '../speculate/verify.ts'
+import { LogitsReader } from './logits-reader.ts'
+import type { Sampler } from './sampler.ts'
+import type { Stats } from './statistics.ts'
+
+export interface DecodeRequest {
+  readonly prompt: readonly number[]
+  readonly sampler: Sampler
+  /** Undefined: until the context is full. */
+  readonly maxTokens: number | undefined
+  /** Tokens after which the text ends. */
+  readonly isEnd: (token: number) => boolean
+  /**
+   * Takes the tokens of one pass, in order.
+   * @returns false when the text ends with this token
+   */
+  readonly emit: (token: DecodedToken) => boolean
+  /** Called after each pass, when its tokens have been emitted. */
+  readonly afterPass: () => void
+  readonly logprobs: boolean
+  readonly onPrefill: (done: number, total: number) => void
+}
+
+export interface DecodedToken {
+  readonly token: number
+  readonly drafted: boolean
+  readonly isEnd: boolean
+  readonly logprob: number | undefined
+}
+
+export type DecodeEnd = 'stop' | 'length' | 'context'
+
+/** What disk work costs, as the layer store counts it. */
+export interface DiskMeter {
+  readonly bytesRead: number
+  readonly waitMs: number
+}
+
+export interface DecoderParts {
+  readonly target: Transformer
+  readonly drafter: Drafter | undefined
+  /** Tree nodes per pass. */
+  readonly nodes: number
+  readonly depth: number
+  readonly disk: DiskMeter
+  /** Tells the layer store whether the coming passes use the output head. */
+  readonly expectHead: (follows: boolean) => void
+}
+
+export class Decoder {
+  readonly #parts: DecoderParts
+  readonly #tree: TokenTree
+  readonly #logits: LogitsReader
+
+  constructor(parts: DecoderParts) {
+    this.#parts = parts
+    this.#tree = new TokenTree(parts.nodes)
+    this.#logits = new LogitsReader(parts.target, this.#tree)
+  }
+
+  /**
+   * Writes one text.
+   * @param stats filled while the text grows, so that it is true also when the call is aborted
+   */
+  run(request: DecodeRequest, stats: Stats): DecodeEnd {
+    const { target, disk } = this.#parts
+    const began = now()
+    const bytesBefore = disk.bytesRead
+    const waitBefore = disk.waitMs
+    try {
+      const context = this.#begin(request)
+      this.#prefill(context, request)
+      stats.seconds.prefill = (now() - began) / 1000
+      const room = target.cache.context - request.prompt.length
+      return this.#decode(context, request, Math.min(request.maxTokens ?? room, room), stats)
+    } finally {
+      stats.bytesRead = disk.bytesRead - bytesBefore
+      stats.seconds.wait = (disk.waitMs - waitBefore) / 1000
+      stats.seconds.total = (now() - began) / 1000
+      stats.tokensPerPass = stats.passes === 0 ? 0 : stats.tokens / stats.passes
+    }
+  }
+
+  #begin(request: DecodeRequest): Context {
+    const { target, drafter } = this.#parts
+    const { prompt, maxTokens } = request
+    checkPrompt(prompt, target.config.vocabulary)
+    checkRoom(prompt.length, maxTokens, target.cache.context)
+    target.cache.truncate(0)
+    drafter?.reset()
+    // Room for the tokens of one path beyond the end: penalties look at the path while it is walked.
+    return new Context(prompt, target.cache.context + this.#parts.depth + 2)
+  }
+
+  /** All prompt tokens but the last, which is the root of the first tree. */
+  #prefill(context: Context, request: DecodeRequest): void {
+    const { target, expectHead } = this.#parts
+    const total = context.length - 1
+    expectHead(false)
+    while (target.cache.length < total) {
+      const start = target.cache.length
+      const end = Math.min(start + target.batch.capacity, total)
+      target.batch.clear()
+      for (let p = start; p < end; p++) target.batch.addPrefixRow(context.tokens[p], p)
+      target.forward()
+      target.cache.extend(end - start)
+      request.onPrefill(end, total)
+    }
+    expectHead(true)
+  }
+
+  #decode(context: Context, request: DecodeRequest, limit: number, stats: Stats): DecodeEnd {
+    const { drafter, disk } = this.#parts
+    let written = 0
+    for (;;) {
+      const started = now()
+      const tree = this.#draft(context, limit - written)
+      const drafted = now()
+      const waited = disk.waitMs
+      this.#forward(tree, context)
+      const result = this.#verify(tree, context, request)
+      stats.seconds.draft += (drafted - started) / 1000
+      stats.seconds.verify += (now() - drafted - (disk.waitMs - waited)) / 1000
+      const end = this.#commit(result, request, limit - written, stats)
+      written += result.tokens.length
+      request.afterPass()
+      if (end !== undefined) return end
+      if (written >= limit) return limit === request.maxTokens ? 'length' : 'context'
+      drafter?.observe(result)
+      for (const token of result.tokens) context.push(token)
+    }
+  }
+
+  #draft(context: Context, remaining: number): TokenTree {
+    const { drafter, nodes, depth } = this.#parts
+    const tree = this.#tree
+    tree.reset(context.root)
+    // The last token comes from the target in any case.
+    const budget: Budget = { nodes: remaining > 1 ? nodes : 0, depth }
+    drafter?.propose(context, tree, budget)
+    return tree
+  }
+
+  /** Root and nodes in one pass. The root's key and value go to the prefix: it is accepted already. */
+  #forward(tree: TokenTree, context: Context): void {
+    const { target, drafter } = this.#parts
+    const { batch, cache } = target
+    const position = context.length - 1
+    batch.clear()
+    batch.addPrefixRow(context.root, position)
+    for (let node = 1; node < tree.count; node++) {
+      const slot = cache.scratchStart + node - 1
+      tree.targetSlot[node] = slot
+      const parent = tree.parent[node]
+      batch.addTreeRow(tree.token[node], slot, position + 1, parent === ROOT ? -1 : parent)
+    }
+    target.forward(drafter?.grow === undefined ? undefined : (deadline) => drafter.grow!(tree, deadline))
+    cache.extend(1)
+  }
+
+  #verify(tree: TokenTree, context: Context, request: DecodeRequest): Verification {
+    const { sampler, isEnd } = request
+    this.#logits.reset()
+    const choose = (node: number, path: readonly number[]): number => {
+      const depth = path.length
+      if (depth > 0) context.tokens[context.length + depth - 1] = tree.token[node]
+      const length = context.length + depth
+      return sampler.sample(this.#logits.after(node), length, context.tokens, length, context.promptLength)
+    }
+    return verify(tree, choose, isEnd)
+  }
+
+  /** Makes the accepted path part of the cache, and hands the tokens out. */
+  #commit(
+    result: Verification,
+    request: DecodeRequest,
+    remaining: number,
+    stats: Stats,
+  ): DecodeEnd | undefined {
+    const { target } = this.#parts
+    const { tree, path, tokens } = result
+    const kept = Math.min(tokens.length, remaining)
+    const slots = path.slice(0, kept).map((node) => tree.targetSlot[node])
+    target.cache.commit(slots, slots.length)
+    stats.passes++
+    count(stats, result, Math.min(path.length, kept))
+    for (let i = 0; i < kept; i++) {
+      stats.tokens++
+      const isEnd = request.isEnd(tokens[i])
+      const node = i === 0 ? ROOT : path[i - 1]
+      const logprob = request.logprobs ? request.sampler.logprob(this.#logits.after(node), tokens[i]) : undefined
+      const goOn = request.emit({ token: tokens[i], drafted: i < path.length, isEnd, logprob })
+      if (isEnd || !goOn) return 'stop'
+    }
+    return undefined
+  }
+}
+
+function count(stats: Stats, { tree, path }: Verification, accepted: number): void {
+  while (stats.acceptedHistogram.length <= accepted) stats.acceptedHistogram.push(0)
+  stats.acceptedHistogram[accepted]++
+  if (tree.size === 0) return
+  stats.perDrafter.tree ??= { proposed: 0, accepted: 0 }
+  stats.perDrafter.tree.proposed += tree.size
+  stats.perDrafter.tree.accepted += Math.min(path.length, accepted)
+}
+
+function checkPrompt(prompt: readonly number[], vocabulary: number): void {
+  if (prompt.length === 0) {
+    throw new CoppiceError('INVALID_INPUT', 'the prompt has no tokens; give at least one')
+  }
+  prompt.forEach((token, i) => {
+    if (!Number.isInteger(token) || token < 0 || token >= vocabulary) {
+      throw new CoppiceError(
+        'INVALID_INPUT',
+        `prompt token ${i} is ${token}; token ids of this model are integers from 0 to ${vocabulary - 1}`,
+      )
+    }
+  })
+}
+
+function checkRoom(prompt: number, maxTokens: number | undefined, context: number): void {
+  const wanted = prompt + (maxTokens ?? 1)
+  if (wanted <= context) return
+  const what = maxTokens === undefined ? 'at least 1 token' : `${maxTokens} tokens`
+  throw new CoppiceError(
+    'CONTEXT_OVERFLOW',
+    `a prompt of ${prompt} tokens and ${what} of output need a context of ${wanted}, but this model was loaded with ${context}; shorten the prompt, ask for fewer tokens, or load with a larger context`,
+  )
+}
+

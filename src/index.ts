@@ -1,0 +1,49 @@
+/**
+ * coppice: language models that do not fit in memory, in any JavaScript runtime.
+ *
+ * ```ts
+ * import { load } from 'coppice'
+ *
+ * await using model = await load('models/target', { draft: 'models/draft', memory: '22MB' })
+ * for await (const piece of model.generate('The old house stood')) process.stdout.write(piece.text)
+ * ```
+ *
+ * @packageDocumentation
+ */
+import { loadModel } from './engine/front.ts'
+import type { LoadOptions, Model } from './engine/types.ts'
+
+export { AbortError } from './engine/error-report.ts'
+export type {
+  Completion,
+  FinishReason,
+  GenerateOptions,
+  LoadOptions,
+  Logits,
+  LogitsInput,
+  Model,
+  ModelPlan,
+  ModelTokenizer,
+  Piece,
+  Progress,
+  Prompt,
+} from './engine/types.ts'
+export { CoppiceError, type ErrorCode } from './errors.ts'
+export type { DrafterStatistics, Stats } from './generate/statistics.ts'
+export type { Plan } from './memory/plan.ts'
+export type { DrafterName } from './speculate/drafter.ts'
+export type { Region } from './tensor/arena.ts'
+export type { Kind } from './tensor/layout.ts'
+export type { Message } from './text/chat.ts'
+export type { Family, ModelConfig, RopeScaling } from './weights/model-config.ts'
+
+/**
+ * Loads a model: a packed directory, or a Hugging Face directory, which is packed into the cache on
+ * first use.
+ * @param model path of the directory
+ * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
+ *   FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | WORKER_FAILED | ABORTED
+ */
+export function load(model: string, options: LoadOptions = {}): Promise<Model> {
+  return loadModel(model, options)
+}

@@ -1,0 +1,189 @@
+/**
+ * Where the engine asks for parts of files and loader threads find the work: a ring of *pieces* in
+ * shared memory, a countdown per request, and the first failure in words.
+ */
+import { CoppiceError, type ErrorCode } from '../errors.ts'
+import { Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
+import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
+
+/** A run of bytes in a packed file that is loaded as a whole: a layer, or some rows of the output head. */
+export interface Unit {
+  readonly name: string
+  readonly path: string
+  /** Size that the whole file must have. */
+  readonly fileBytes: number
+  /** First byte in the file. */
+  readonly start: number
+  readonly bytes: number
+  readonly chunkBytes: number
+  /** One checksum per chunk of `chunkBytes` from `start` on. */
+  readonly checksums: readonly number[]
+}
+
+/**
+ * Bytes of one read. Large enough that the disk streams, small enough that two loaders share a layer
+ * evenly and an abort does not wait long.
+ */
+const PIECE_BYTES = 4 * 1024 * 1024
+
+export const alignDown = (value: number): number => Math.floor(value / DIRECT_ALIGNMENT) * DIRECT_ALIGNMENT
+export const alignUp = (value: number): number => Math.ceil(value / DIRECT_ALIGNMENT) * DIRECT_ALIGNMENT
+
+const chunksPerPiece = (unit: Unit): number => Math.max(1, Math.floor(PIECE_BYTES / unit.chunkBytes))
+export const pieceCount = (unit: Unit): number => Math.ceil(unit.checksums.length / chunksPerPiece(unit))
+
+/** Bytes between the slot's start and the unit's first byte, when reads begin at an aligned offset. */
+export const unitLead = (unit: Unit): number => unit.start - alignDown(unit.start)
+
+/** Memory that a unit takes when whole aligned blocks are read. A multiple of `DIRECT_ALIGNMENT`. */
+export const unitFootprint = (unit: Unit): number => alignUp(unit.start + unit.bytes) - alignDown(unit.start)
+
+/** One read: whole chunks `[firstChunk, endChunk)` of a unit. */
+export interface Piece {
+  readonly request: number
+  readonly unit: number
+  readonly index: number
+  readonly pointer: number
+  readonly firstChunk: number
+  readonly endChunk: number
+}
+
+const PIECE_WORDS = 4
+const ERROR_WORDS = 3
+const ERROR_TEXT_BYTES = 1024
+const ERROR_CODES: readonly ErrorCode[] = ['CORRUPT_FILE', 'MODEL_NOT_FOUND', 'FILE_SYSTEM', 'WORKER_FAILED']
+
+export interface BoardShape {
+  readonly units: readonly Unit[]
+  /** Requests that can be under way at once. */
+  readonly requests: number
+}
+
+export class LoadBoard {
+  readonly buffer: SharedArrayBuffer
+  readonly units: readonly Unit[]
+  readonly #control: Control
+  readonly #capacity: number
+  readonly #ring: Int32Array
+  readonly #remaining: Int32Array
+  readonly #error: Int32Array
+  readonly #errorText: Uint8Array
+  readonly #verified: Uint8Array
+  readonly #verifiedStart: number[] = []
+
+  constructor(shape: BoardShape, control: Control, buffer?: SharedArrayBuffer) {
+    this.units = shape.units
+    this.#control = control
+    let verified = 0
+    let most = 1
+    for (const unit of shape.units) {
+      this.#verifiedStart.push(verified)
+      verified += pieceCount(unit)
+      most = Math.max(most, pieceCount(unit))
+    }
+    this.#capacity = most * shape.requests
+    const words = this.#capacity * PIECE_WORDS + shape.requests + ERROR_WORDS
+    const bytes = words * 4 + ERROR_TEXT_BYTES + verified
+    this.buffer = buffer ?? new SharedArrayBuffer(bytes)
+    let at = 0
+    this.#ring = new Int32Array(this.buffer, at, this.#capacity * PIECE_WORDS)
+    at += this.#ring.byteLength
+    this.#remaining = new Int32Array(this.buffer, at, shape.requests)
+    at += this.#remaining.byteLength
+    this.#error = new Int32Array(this.buffer, at, ERROR_WORDS)
+    at += this.#error.byteLength
+    this.#errorText = new Uint8Array(this.buffer, at, ERROR_TEXT_BYTES)
+    at += ERROR_TEXT_BYTES
+    this.#verified = new Uint8Array(this.buffer, at, verified)
+  }
+
+  /**
+   * Asks for a unit, to be laid down from `pointer` (a multiple of 4096) on. The unit's first byte
+   * then lies `unitLead` bytes further. `request` must not be under way.
+   */
+  publish(request: number, unit: number, pointer: number): void {
+    const { words } = this.#control
+    const pieces = pieceCount(this.units[unit])
+    Atomics.store(this.#remaining, request, pieces)
+    const first = Atomics.load(words, Word.piecesPublished)
+    for (let i = 0; i < pieces; i++) {
+      const at = ((first + i) % this.#capacity) * PIECE_WORDS
+      this.#ring[at] = request
+      this.#ring[at + 1] = unit
+      this.#ring[at + 2] = i
+      this.#ring[at + 3] = pointer
+    }
+    Atomics.add(words, Word.piecesPublished, pieces)
+    Atomics.notify(words, Word.piecesPublished)
+  }
+
+  isDone(request: number): boolean {
+    return Atomics.load(this.#remaining, request) === 0
+  }
+
+  /** Takes a piece of work, or `undefined` when none is left. */
+  take(): Piece | undefined {
+    const { words } = this.#control
+    for (;;) {
+      const taken = Atomics.load(words, Word.piecesTaken)
+      if (taken === Atomics.load(words, Word.piecesPublished)) return undefined
+      const at = (taken % this.#capacity) * PIECE_WORDS
+      const request = this.#ring[at]
+      const unitIndex = this.#ring[at + 1]
+      const index = this.#ring[at + 2]
+      const pointer = this.#ring[at + 3] >>> 0
+      // The entry was read before it is claimed: after the claim it may be overwritten.
+      if (Atomics.compareExchange(words, Word.piecesTaken, taken, taken + 1) !== taken) continue
+      const unit = this.units[unitIndex]
+      const chunks = chunksPerPiece(unit)
+      const firstChunk = index * chunks
+      const endChunk = Math.min(firstChunk + chunks, unit.checksums.length)
+      return { request, unit: unitIndex, index, pointer, firstChunk, endChunk }
+    }
+  }
+
+  finish(piece: Piece): void {
+    Atomics.sub(this.#remaining, piece.request, 1)
+    Atomics.add(this.#control.words, Word.piecesDone, 1)
+    Atomics.notify(this.#control.words, Word.piecesDone)
+  }
+
+  /** Blocks until some piece is finished, a fault or an abort is raised, or a moment has passed. */
+  awaitProgress(seen: number): void {
+    Atomics.wait(this.#control.words, Word.piecesDone, seen, WAIT_LIMIT_MS)
+  }
+
+  get finishedPieces(): number {
+    return Atomics.load(this.#control.words, Word.piecesDone)
+  }
+
+  isVerified(piece: Piece): boolean {
+    return Atomics.load(this.#verified, this.#verifiedStart[piece.unit] + piece.index) === 1
+  }
+
+  markVerified(piece: Piece): void {
+    Atomics.store(this.#verified, this.#verifiedStart[piece.unit] + piece.index, 1)
+  }
+
+  /** Records a failure; only the first one is kept. */
+  fail(error: unknown): void {
+    if (Atomics.compareExchange(this.#error, 0, 0, 1) === 0) {
+      const known = error instanceof CoppiceError ? ERROR_CODES.indexOf(error.code) : -1
+      const text = new TextEncoder().encode(error instanceof Error ? error.message : String(error))
+      const length = Math.min(text.length, ERROR_TEXT_BYTES)
+      this.#errorText.set(text.subarray(0, length))
+      this.#error[1] = known < 0 ? ERROR_CODES.indexOf('WORKER_FAILED') : known
+      this.#error[2] = length
+      Atomics.store(this.#error, 0, 2)
+    }
+    Atomics.add(this.#control.words, Word.piecesDone, 1)
+    Atomics.notify(this.#control.words, Word.piecesDone)
+  }
+
+  /** @throws CoppiceError what a loader recorded with `fail` */
+  checkFailure(): void {
+    if (Atomics.load(this.#error, 0) !== 2) return
+    const text = new TextDecoder().decode(this.#errorText.slice(0, this.#error[2]))
+    throw new CoppiceError(ERROR_CODES[this.#error[1]], text)
+  }
+}

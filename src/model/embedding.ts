@@ -1,0 +1,102 @@
+/** Token embeddings: gathered from memory, or read row by row from disk when the matrix is not resident. */
+import { CoppiceError } from '../errors.ts'
+import type { Unit } from '../memory/load-board.ts'
+import { ReadableFile } from '../runtime/files.ts'
+import type { Arena } from '../tensor/arena.ts'
+import { checksum } from '../tensor/checksum.ts'
+import { groupBytes, TILE, unpackRow } from '../tensor/layout.ts'
+import type { Matrix, Operators, Rows } from '../tensor/operators.ts'
+
+export interface Embedding {
+  /** Writes the embeddings of `count` tokens to the first rows of `target`: [count][hidden] f32. */
+  gather(tokens: Int32Array, count: number, target: Rows): void
+  close(): void
+}
+
+/** The matrix [vocabulary x hidden] lies in memory. */
+export class ResidentEmbedding implements Embedding {
+  readonly #operators: Operators
+  readonly #matrix: Matrix
+
+  constructor(operators: Operators, matrix: Matrix) {
+    this.#operators = operators
+    this.#matrix = matrix
+  }
+
+  gather(tokens: Int32Array, count: number, target: Rows): void {
+    this.#operators.gather(tokens, count, this.#matrix, target)
+  }
+
+  close(): void {}
+}
+
+/**
+ * The matrix stays on disk. A row lies in a group of 8 rows, which is read whole; the first read of
+ * a chunk reads and checks all of it.
+ */
+export class EmbeddingOnDisk implements Embedding {
+  /** Bytes read so far. */
+  bytesRead = 0
+  readonly #file: ReadableFile
+  readonly #unit: Unit
+  readonly #matrix: Omit<Matrix, 'pointer'>
+  readonly #arena: Arena
+  readonly #verified: Uint8Array
+  readonly #group: Uint8Array
+
+  /** @param unit the bytes of the matrix and nothing else, in chunks of whole groups */
+  constructor(unit: Unit, matrix: Omit<Matrix, 'pointer'>, arena: Arena) {
+    this.#file = new ReadableFile(unit.path)
+    this.#unit = unit
+    this.#matrix = matrix
+    this.#arena = arena
+    this.#verified = new Uint8Array(unit.checksums.length)
+    this.#group = new Uint8Array(groupBytes(matrix.kind, matrix.columns))
+  }
+
+  gather(tokens: Int32Array, count: number, target: Rows): void {
+    const { kind, columns } = this.#matrix
+    for (let i = 0; i < count; i++) {
+      const group = Math.floor(tokens[i] / TILE)
+      this.#read(this.#group, group * this.#group.length)
+      const row = this.#arena.f32(target.pointer + i * target.stride, target.stride / 4)
+      row.fill(0)
+      unpackRow(kind, columns, this.#group, 0, tokens[i] % TILE, row, 0)
+    }
+  }
+
+  close(): void {
+    this.#file.close()
+  }
+
+  #read(target: Uint8Array, from: number): void {
+    const { chunkBytes, checksums, bytes, start, path } = this.#unit
+    const chunk = Math.floor(from / chunkBytes)
+    if (this.#verified[chunk] === 1) {
+      this.#readFully(target, start + from)
+      return
+    }
+    const whole = new Uint8Array(Math.min(chunkBytes, bytes - chunk * chunkBytes))
+    this.#readFully(whole, start + chunk * chunkBytes)
+    if (checksum(whole) !== checksums[chunk]) {
+      throw new CoppiceError(
+        'CORRUPT_FILE',
+        `${path}: the checksum of ${whole.length} bytes from ${start + chunk * chunkBytes} on (embedding) does not match; the file is damaged: run \`coppice verify\` and pack the model again`,
+      )
+    }
+    this.#verified[chunk] = 1
+    const at = from - chunk * chunkBytes
+    target.set(whole.subarray(at, at + target.length))
+  }
+
+  #readFully(target: Uint8Array, position: number): void {
+    const got = this.#file.read(target, position)
+    this.bytesRead += got
+    if (got < target.length) {
+      throw new CoppiceError(
+        'CORRUPT_FILE',
+        `${this.#unit.path} ended at byte ${position + got} while the embedding was read; pack the model again`,
+      )
+    }
+  }
+}

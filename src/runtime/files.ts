@@ -1,0 +1,298 @@
+/**
+ * Synchronous files. Every other folder reaches the disk through this door, so a runtime without
+ * node:fs needs one replacement and not twenty.
+ */
+
+import { createHash, randomBytes } from 'node:crypto'
+import * as fs from 'node:fs'
+import * as os from 'node:os'
+import * as path from 'node:path'
+import { CoppiceError } from '../errors.ts'
+
+/** Identity of a file's content as the file system tells it; a change of any field is a change of the file. */
+export interface FileStamp {
+  readonly bytes: number
+  readonly modifiedMs: number
+  readonly inode: number
+}
+
+export type OpenMode = 'buffered' | 'direct'
+
+/** Whether this platform can bypass the page cache (Linux's O_DIRECT). */
+export const directIoAvailable =
+  process.platform === 'linux' && typeof fs.constants.O_DIRECT === 'number' && fs.constants.O_DIRECT !== 0
+
+/** Direct transfers need pointer, offset and length to be multiples of this many bytes. */
+export const DIRECT_ALIGNMENT = 4096
+
+/** Whether the file system that holds `file` takes direct reads; some refuse when the file is opened. */
+export function opensDirectly(file: string): boolean {
+  if (!directIoAvailable) return false
+  try {
+    fs.closeSync(fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_DIRECT))
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** An open file, read by position. */
+export class ReadableFile {
+  readonly path: string
+  readonly mode: OpenMode
+  #descriptor: number
+
+  /** @throws CoppiceError MODEL_NOT_FOUND when there is no such file, FILE_SYSTEM otherwise. */
+  constructor(file: string, mode: OpenMode = 'buffered') {
+    this.path = file
+    this.mode = mode
+    const flags = mode === 'direct' ? fs.constants.O_RDONLY | fs.constants.O_DIRECT : fs.constants.O_RDONLY
+    try {
+      this.#descriptor = fs.openSync(file, flags)
+    } catch (cause) {
+      throw fileError('open', file, cause)
+    }
+  }
+
+  stamp(): FileStamp {
+    const s = fs.fstatSync(this.#descriptor)
+    return { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }
+  }
+
+  /**
+   * Fills `target` from byte `position` on.
+   * @returns bytes read; fewer than `target.length` only at the end of the file.
+   */
+  read(target: Uint8Array, position: number): number {
+    let done = 0
+    while (done < target.length) {
+      let got: number
+      try {
+        got = fs.readSync(this.#descriptor, target, done, target.length - done, position + done)
+      } catch (cause) {
+        throw fileError('read', this.path, cause)
+      }
+      if (got === 0) break
+      done += got
+    }
+    return done
+  }
+
+  close(): void {
+    if (this.#descriptor < 0) return
+    fs.closeSync(this.#descriptor)
+    this.#descriptor = -1
+  }
+}
+
+/** Tells machines apart that share a file system: process numbers mean nothing on another one. */
+const hostTag = createHash('sha256').update(os.hostname()).digest('hex').slice(0, 6)
+const TEMPORARY = /^(.+)\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.tmp$/
+const ABANDONED_MS = 24 * 60 * 60 * 1000
+
+/** The final name of a file that `AtomicFile` is writing under the name `name`; `undefined` for other names. */
+export const finalNameOf = (name: string): string | undefined => TEMPORARY.exec(name)?.[1]
+
+/**
+ * Removes temporary files of `AtomicFile` whose writer is gone: a process of this machine that no
+ * longer runs, or one that has not written for a day.
+ */
+export function removeAbandonedTemporaries(directory: string): void {
+  for (const name of listDirectory(directory)) {
+    const match = TEMPORARY.exec(name)
+    if (match === null) continue
+    const file = path.join(directory, name)
+    const gone = match[2] === hostTag && !isRunning(Number(match[3]))
+    const modifiedMs = statPath(file)?.stamp.modifiedMs ?? Number.POSITIVE_INFINITY
+    if (gone || Date.now() - modifiedMs > ABANDONED_MS) removePath(file)
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // Any other answer (no permission, not supported) does not say that it is gone.
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+  }
+}
+
+/**
+ * A file under a temporary name beside its final place. `commit` makes it durable and renames it;
+ * until then nothing exists under the final name.
+ */
+export class AtomicFile {
+  readonly path: string
+  readonly temporaryPath: string
+  #descriptor: number
+
+  constructor(file: string) {
+    this.path = file
+    this.temporaryPath = `${file}.${hostTag}-${process.pid}-${randomBytes(4).toString('hex')}.tmp`
+    try {
+      this.#descriptor = fs.openSync(this.temporaryPath, 'wx')
+    } catch (cause) {
+      throw fileError('create', this.temporaryPath, cause)
+    }
+  }
+
+  write(bytes: Uint8Array): void {
+    let done = 0
+    try {
+      while (done < bytes.length) done += fs.writeSync(this.#descriptor, bytes, done, bytes.length - done)
+    } catch (cause) {
+      throw fileError('write', this.temporaryPath, cause)
+    }
+  }
+
+  commit(): void {
+    try {
+      fs.fsyncSync(this.#descriptor)
+      fs.closeSync(this.#descriptor)
+      this.#descriptor = -1
+      fs.renameSync(this.temporaryPath, this.path)
+      syncDirectory(path.dirname(this.path))
+    } catch (cause) {
+      throw fileError('finish', this.path, cause)
+    }
+  }
+
+  /** Removes the temporary file. Does nothing after `commit`. */
+  discard(): void {
+    if (this.#descriptor < 0) return
+    fs.closeSync(this.#descriptor)
+    this.#descriptor = -1
+    fs.rmSync(this.temporaryPath, { force: true })
+  }
+}
+
+/** Writes a small file so that either the old content or the whole new one is there after a crash. */
+export function writeFileAtomically(file: string, content: string | Uint8Array): void {
+  const out = new AtomicFile(file)
+  try {
+    out.write(typeof content === 'string' ? new TextEncoder().encode(content) : content)
+    out.commit()
+  } catch (error) {
+    out.discard()
+    throw error
+  }
+}
+
+export function readBytes(file: string): Uint8Array {
+  try {
+    return fs.readFileSync(file)
+  } catch (cause) {
+    throw fileError('read', file, cause)
+  }
+}
+
+export function readText(file: string): string {
+  return new TextDecoder('utf-8', { fatal: false }).decode(readBytes(file))
+}
+
+/** `undefined` when nothing is there. Follows links. */
+export function statPath(file: string): { kind: 'file' | 'directory' | 'other'; stamp: FileStamp } | undefined {
+  let s: fs.Stats | undefined
+  try {
+    s = fs.statSync(file, { throwIfNoEntry: false })
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined
+    throw fileError('stat', file, cause)
+  }
+  if (s === undefined) return undefined
+  const kind = s.isFile() ? 'file' : s.isDirectory() ? 'directory' : 'other'
+  return { kind, stamp: { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino } }
+}
+
+export const isFile = (file: string): boolean => statPath(file)?.kind === 'file'
+export const isDirectory = (file: string): boolean => statPath(file)?.kind === 'directory'
+
+export function listDirectory(directory: string): string[] {
+  try {
+    return fs.readdirSync(directory).sort()
+  } catch (cause) {
+    throw fileError('list', directory, cause)
+  }
+}
+
+export function makeDirectory(directory: string): void {
+  try {
+    fs.mkdirSync(directory, { recursive: true })
+  } catch (cause) {
+    throw fileError('create', directory, cause)
+  }
+}
+
+export function removePath(file: string): void {
+  fs.rmSync(file, { recursive: true, force: true })
+}
+
+/** Bytes that an unprivileged user can still write on the file system that holds `directory`. */
+export function freeDiskBytes(directory: string): number {
+  const s = fs.statfsSync(directory)
+  return s.bavail * s.bsize
+}
+
+/**
+ * True for the name of a file in a directory that is given by other means: no separator, drive or
+ * parent of any platform, whatever platform this is.
+ */
+export function isPlainFileName(name: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be in a name
+  return name !== '' && name !== '.' && name !== '..' && name.length <= 255 && !/[/\\:\u0000-\u001f]/.test(name)
+}
+
+export const joinPath = (...parts: string[]): string => path.join(...parts)
+export const baseName = (file: string): string => path.basename(file)
+export const directoryName = (file: string): string => path.dirname(file)
+export const absolutePath = (file: string): string => path.resolve(file)
+
+/** Where derived data may be kept: COPPICE_CACHE, else the platform's own place for caches. */
+export function cacheDirectory(): string {
+  const own = process.env.COPPICE_CACHE
+  if (own !== undefined && own !== '') return path.resolve(own)
+  if (process.platform === 'win32') {
+    return path.join(process.env.LOCALAPPDATA ?? path.join(os.homedir(), 'AppData', 'Local'), 'coppice', 'Cache')
+  }
+  if (process.platform === 'darwin') return path.join(os.homedir(), 'Library', 'Caches', 'coppice')
+  const xdg = process.env.XDG_CACHE_HOME
+  return path.join(xdg !== undefined && path.isAbsolute(xdg) ? xdg : path.join(os.homedir(), '.cache'), 'coppice')
+}
+
+/** Incremental SHA-256 (FIPS 180-4). */
+export class Sha256 {
+  readonly #hash = createHash('sha256')
+
+  update(bytes: Uint8Array | string): this {
+    this.#hash.update(bytes)
+    return this
+  }
+
+  hex(): string {
+    return this.#hash.digest('hex')
+  }
+}
+
+function syncDirectory(directory: string): void {
+  // A directory cannot be opened for fsync on Windows; there the rename itself is journaled.
+  if (process.platform === 'win32') return
+  const descriptor = fs.openSync(directory, 'r')
+  try {
+    fs.fsyncSync(descriptor)
+  } finally {
+    fs.closeSync(descriptor)
+  }
+}
+
+function fileError(action: string, file: string, cause: unknown): CoppiceError {
+  const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
+  if (code === 'ENOENT' || code === 'ENOTDIR') {
+    return new CoppiceError(
+      'MODEL_NOT_FOUND',
+      `cannot ${action} ${file}: there is no such file or directory; check the path`,
+      { cause },
+    )
+  }
+  return new CoppiceError('FILE_SYSTEM', `cannot ${action} ${file}: the system answered ${code}`, { cause })
+}

@@ -1,0 +1,33 @@
+/** What every drafter offers: guesses for the tree, and an ear for what became of them. */
+import type { Context } from './context.ts'
+import type { TokenTree } from './token-tree.ts'
+import type { Verification } from './verify.ts'
+
+export type DrafterName = 'tree'
+
+/** How much a proposal may cost. */
+export interface Budget {
+  /** Nodes that may be in the tree in the end, the root not counted. */
+  readonly nodes: number
+  /** Longest path, in nodes. */
+  readonly depth: number
+}
+
+export interface Drafter {
+  readonly name: DrafterName
+  /** Adds nodes below the tree's root, which is the context's last token; or none: abstaining is normal. */
+  propose(context: Context, tree: TokenTree, budget: Budget): void
+  /**
+   * One small step of work ahead while the target is busy or waiting. The given tree is under
+   * verification and must not be changed.
+   * @param deadline time in ms (`now`) by which the caller would like control back
+   * @returns false when nothing is left to do
+   */
+  grow?(tree: TokenTree, deadline: number): boolean
+  /** Tells what the target accepted. Called before the accepted tokens join the context. */
+  observe(result: Verification): void
+  /** Forgets the current text. */
+  reset(): void
+  save?(): Uint8Array
+  load?(bytes: Uint8Array): void
+}

@@ -1,0 +1,98 @@
+/**
+ * The words that all threads of one model share: job hand-out, loader tickets, abort and fault.
+ * They live in a small SharedArrayBuffer of their own, not in the WASM memory, because the front
+ * must be able to raise `abort` and `fault` before that memory exists.
+ */
+import { CoppiceError } from '../errors.ts'
+
+/** Word indices of the control block. Words that different threads spin on lie 64 bytes apart. */
+export const Word = {
+  /** Non-zero: a thread died; see `Fault`. Set once, by the front, never cleared. */
+  fault: 0,
+  /** Non-zero: give up the current call. Set by the front, cleared before a call starts. */
+  abort: 1,
+  /** Non-zero: helper threads leave their loops. */
+  stop: 2,
+  /** Sequence number of the current job; compute threads wait on it. */
+  jobEpoch: 16,
+  /** Byte address of the current job's record. */
+  jobRecord: 17,
+  /** Compute threads that have finished the current job; the engine waits on it. */
+  jobDone: 32,
+  /** Read pieces handed out to loaders so far; loaders wait on it. */
+  piecesPublished: 48,
+  /** Read pieces taken by loaders so far. */
+  piecesTaken: 64,
+  /** Counts every finished read piece; the engine waits on it. */
+  piecesDone: 80,
+} as const
+
+export const CONTROL_BYTES = 4 * 96
+
+/** How long any wait lasts at the most before `fault` and `stop` are read again, in ms. */
+export const WAIT_LIMIT_MS = 50
+
+export class Control {
+  readonly buffer: SharedArrayBuffer
+  readonly words: Int32Array
+
+  constructor(buffer: SharedArrayBuffer = new SharedArrayBuffer(CONTROL_BYTES)) {
+    this.buffer = buffer
+    this.words = new Int32Array(buffer)
+  }
+
+  get stopped(): boolean {
+    return Atomics.load(this.words, Word.stop) !== 0
+  }
+
+  /** Tells every helper thread to leave, and wakes those that sleep. */
+  stop(): void {
+    Atomics.store(this.words, Word.stop, 1)
+    this.#wakeAll()
+  }
+
+  /** A thread is gone: whoever waits for it stops waiting within `WAIT_LIMIT_MS`. */
+  raiseFault(): void {
+    Atomics.store(this.words, Word.fault, 1)
+    this.#wakeAll()
+  }
+
+  get faulted(): boolean {
+    return Atomics.load(this.words, Word.fault) !== 0
+  }
+
+  requestAbort(): void {
+    Atomics.store(this.words, Word.abort, 1)
+    Atomics.notify(this.words, Word.piecesDone)
+  }
+
+  clearAbort(): void {
+    Atomics.store(this.words, Word.abort, 0)
+  }
+
+  get abortRequested(): boolean {
+    return Atomics.load(this.words, Word.abort) !== 0
+  }
+
+  /** @throws CoppiceError WORKER_FAILED when a thread of this model has died. */
+  checkFault(): void {
+    if (this.faulted) {
+      throw new CoppiceError(
+        'WORKER_FAILED',
+        'a worker thread of this model ended unexpectedly, so the call cannot finish; close the model and load it again',
+      )
+    }
+  }
+
+  /** @throws CoppiceError ABORTED | WORKER_FAILED */
+  checkpoint(): void {
+    this.checkFault()
+    if (this.abortRequested) throw new CoppiceError('ABORTED', 'the call was aborted')
+  }
+
+  #wakeAll(): void {
+    for (const word of [Word.jobEpoch, Word.jobDone, Word.piecesPublished, Word.piecesDone]) {
+      Atomics.notify(this.words, word)
+    }
+  }
+}

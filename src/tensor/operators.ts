@@ -1,0 +1,327 @@
+/**
+ * The kernels as functions of matrices and rows. Each call writes one job record and runs it on all
+ * threads, or alone where a hand-out would cost more than the work.
+ */
+import { log } from './math.ts'
+import type { Arena } from './arena.ts'
+import type { Compute } from './compute.ts'
+import type { Kernels } from './kernels.ts'
+import { BLOCK, type Kind, paddedInner, paddedOutputs } from './layout.ts'
+import { KIND_CODE, Operation, RECORD_BYTES } from './operations.ts'
+
+/** A weight matrix W[rows x columns] in memory, in the tiled layout. */
+export interface Matrix {
+  readonly kind: Kind
+  /** Outputs N. */
+  readonly rows: number
+  /** Inner dimension K. */
+  readonly columns: number
+  readonly pointer: number
+}
+
+/** f32 rows in memory: row r begins at `pointer + r * stride` bytes. */
+export class Rows {
+  readonly pointer: number
+  readonly stride: number
+  readonly columns: number
+
+  constructor(pointer: number, stride: number, columns: number) {
+    this.pointer = pointer
+    this.stride = stride
+    this.columns = columns
+  }
+
+  rowsFrom(row: number): Rows {
+    return new Rows(this.pointer + row * this.stride, this.stride, this.columns)
+  }
+
+  columnsFrom(column: number): Rows {
+    return new Rows(this.pointer + column * 4, this.stride, this.columns - column)
+  }
+}
+
+/** Rows quantised for int8 products: int8 [rows][K], f32 scales and i32 sums per block of 32. */
+export class QuantisedRows {
+  readonly values: number
+  readonly scales: number
+  readonly sums: number
+
+  /** @param pointer of `QuantisedRows.bytes(rows, columns)` bytes */
+  constructor(pointer: number, rows: number, columns: number) {
+    const padded = paddedInner(columns)
+    this.values = pointer
+    this.scales = pointer + rows * padded
+    this.sums = this.scales + (rows * padded * 4) / BLOCK
+  }
+
+  static bytes(rows: number, columns: number): number {
+    const padded = paddedInner(columns)
+    return rows * padded + (2 * rows * padded * 4) / BLOCK
+  }
+}
+
+/** The left side of a matrix product, in the form that the weights' kind asks for. */
+export interface Prepared {
+  readonly rows: Rows
+  readonly quantised: QuantisedRows | undefined
+}
+
+/** What attention needs to know of a batch of rows. */
+export interface Visibility {
+  readonly prefixes: Int32Array
+  readonly ancestorOffsets: Int32Array
+  readonly ancestorSlots: Int32Array
+}
+
+export interface AttentionJob {
+  readonly rows: number
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headSize: number
+  readonly queries: Rows
+  readonly keys: number
+  readonly values: number
+  /** Bytes from one KV head to the next. */
+  readonly headStride: number
+  readonly output: Rows
+  readonly batch: Visibility
+  /** Keys that a row sees, itself included; 0: all. */
+  readonly window: number
+  readonly scratch: number
+  /** Per thread. */
+  readonly scratchBytes: number
+}
+
+export interface Candidates {
+  readonly ids: Int32Array
+  readonly values: Float32Array
+  readonly count: number
+  /** ln of the sum of exp(scale * (logit - largest logit)) over the whole row. */
+  readonly logSum: number
+}
+
+const MAXIMUM_CANDIDATES = 64
+
+/**
+ * Multiplications below which a job runs on the calling thread alone: handing it out and waiting
+ * costs about as much as these.
+ */
+const ALONE_BELOW = 16384
+
+export class Operators {
+  readonly #kernels: Kernels
+  readonly #compute: Compute
+  readonly #record: number
+  readonly #words: Int32Array
+  readonly #floats: Float32Array
+  readonly #ids: Int32Array
+  readonly #values: Float32Array
+
+  /** @param scratch address of 4096 bytes for the job record and candidate lists */
+  constructor(kernels: Kernels, compute: Compute, arena: Arena, scratch: number) {
+    this.#kernels = kernels
+    this.#compute = compute
+    this.#record = scratch
+    this.#words = arena.i32(scratch, RECORD_BYTES / 4)
+    this.#floats = arena.f32(scratch, RECORD_BYTES / 4)
+    this.#ids = arena.i32(scratch + 1024, MAXIMUM_CANDIDATES)
+    this.#values = arena.f32(scratch + 2048, MAXIMUM_CANDIDATES)
+  }
+
+  /** Quantises the first `count` rows when weights of `kind` want integers. */
+  prepare(rows: Rows, count: number, kind: Kind, quantised: QuantisedRows): Prepared {
+    if (kind === 'f32') return { rows, quantised: undefined }
+    const w = this.#words
+    w[0] = Operation.quantise
+    w[1] = count
+    w[2] = rows.columns
+    w[3] = paddedInner(rows.columns)
+    w[4] = rows.pointer
+    w[5] = rows.stride
+    w[6] = quantised.values
+    w[7] = quantised.scales
+    w[8] = quantised.sums
+    this.#run(count > 1, count * rows.columns)
+    return { rows, quantised }
+  }
+
+  /** target[count x N] = x W^T (+ bias). @param bias address of N f32, 0 = none */
+  matmul(x: Prepared, count: number, matrix: Matrix, target: Rows, bias = 0): void {
+    this.#gemm(x, count, matrix, target, bias, 0)
+  }
+
+  /** target += x W^T (+ bias): the residual connection. */
+  matmulAdd(x: Prepared, count: number, matrix: Matrix, target: Rows, bias = 0): void {
+    this.#gemm(x, count, matrix, target, bias, 1)
+  }
+
+  /** Root mean square layer normalisation (arXiv 1910.07467) of whole rows; padding becomes zeros. */
+  rmsNorm(source: Rows, count: number, weight: number, target: Rows, epsilon: number): void {
+    this.#rmsNorm(source, count, 1, source.columns, weight, target, paddedInner(source.columns), epsilon)
+  }
+
+  /** The same over each head of each row, in place. */
+  rmsNormHeads(x: Rows, count: number, heads: number, headSize: number, weight: number, epsilon: number): void {
+    this.#rmsNorm(x, count, heads, headSize, weight, x, 0, epsilon)
+  }
+
+  /** Rotates each head in place by the angles of its row: cos and sin are [count][headSize/2]. */
+  rope(x: Rows, count: number, heads: number, headSize: number, cosines: number, sines: number): void {
+    const w = this.#words
+    w[0] = Operation.rope
+    w[1] = count
+    w[2] = heads
+    w[3] = headSize
+    w[4] = headSize / 2
+    w[5] = x.pointer
+    w[6] = x.stride
+    w[7] = cosines
+    w[8] = sines
+    this.#run(count > 1, count * heads * headSize)
+  }
+
+  /** Copies k and v of each row to its slot in the cache. */
+  storeKeysAndValues(
+    k: Rows,
+    v: Rows,
+    count: number,
+    kvHeads: number,
+    headSize: number,
+    keys: number,
+    values: number,
+    headStride: number,
+    slots: Int32Array,
+  ): void {
+    const w = this.#words
+    w[0] = Operation.storeKeysAndValues
+    w[1] = count
+    w[2] = kvHeads
+    w[3] = headSize
+    w[4] = k.pointer
+    w[5] = v.pointer
+    w[6] = k.stride
+    w[7] = keys
+    w[8] = values
+    w[9] = headStride
+    w[10] = slots.byteOffset
+    this.#run(false, 0)
+  }
+
+  /** softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. */
+  attention(job: AttentionJob): void {
+    const w = this.#words
+    w[0] = Operation.attention
+    w[1] = job.rows
+    w[2] = job.heads
+    w[3] = job.kvHeads
+    w[4] = job.headSize
+    w[5] = job.queries.pointer
+    w[6] = job.queries.stride
+    w[7] = job.keys
+    w[8] = job.values
+    w[9] = job.headStride
+    w[10] = job.output.pointer
+    w[11] = job.output.stride
+    w[12] = job.batch.prefixes.byteOffset
+    w[13] = job.batch.ancestorOffsets.byteOffset
+    w[14] = job.batch.ancestorSlots.byteOffset
+    w[15] = job.window
+    this.#floats[16] = 1 / Math.sqrt(job.headSize)
+    this.#floats[17] = 0
+    w[18] = job.scratch
+    w[19] = job.scratchBytes
+    this.#run(true, job.rows * job.heads * job.headSize * 64)
+  }
+
+  /** target = silu(gate) * up, where up begins `upColumn` columns after gate. */
+  siluGate(source: Rows, count: number, columns: number, upColumn: number, target: Rows): void {
+    const w = this.#words
+    w[0] = Operation.siluGate
+    w[1] = count
+    w[2] = columns
+    w[3] = source.pointer
+    w[4] = source.stride
+    w[5] = upColumn * 4
+    w[6] = target.pointer
+    w[7] = target.stride
+    w[8] = paddedInner(columns)
+    this.#run(count > 1, count * columns * 8)
+  }
+
+  /** Rows of an embedding matrix, dequantised. @param ids token ids in WASM memory */
+  gather(ids: Int32Array, count: number, matrix: Matrix, target: Rows): void {
+    const w = this.#words
+    w[0] = Operation.gather
+    w[1] = count
+    w[2] = KIND_CODE[matrix.kind]
+    w[3] = matrix.columns
+    w[4] = paddedInner(matrix.columns)
+    w[5] = ids.byteOffset
+    w[6] = matrix.pointer
+    w[7] = target.pointer
+    w[8] = target.stride
+    this.#run(count > 1, count * matrix.columns)
+  }
+
+  /**
+   * The `k` largest of a row of logits (k <= 64), descending, and the normaliser of the distribution
+   * softmax(scale * logits). The lists are overwritten by the next call.
+   */
+  topCandidates(logits: number, vocabulary: number, k: number, scale: number): Candidates {
+    const ids = this.#ids
+    const values = this.#values
+    const count = this.#kernels.topK(logits, vocabulary, k, ids.byteOffset, values.byteOffset)
+    const logSum = log(this.#kernels.sumExp(logits, vocabulary, scale, values[0]))
+    return { ids, values, count, logSum }
+  }
+
+  #gemm(x: Prepared, count: number, matrix: Matrix, target: Rows, bias: number, accumulate: number): void {
+    const w = this.#words
+    w[0] = Operation.gemm
+    w[1] = KIND_CODE[matrix.kind]
+    w[2] = count
+    w[3] = paddedOutputs(matrix.rows)
+    w[4] = paddedInner(matrix.columns)
+    w[5] = x.quantised?.values ?? x.rows.pointer
+    w[6] = x.rows.stride
+    w[7] = x.quantised?.scales ?? 0
+    w[8] = x.quantised?.sums ?? 0
+    w[9] = matrix.pointer
+    w[10] = target.pointer
+    w[11] = target.stride
+    w[12] = bias
+    w[13] = accumulate
+    this.#run(true, count * matrix.rows * matrix.columns)
+  }
+
+  #rmsNorm(
+    source: Rows,
+    count: number,
+    segments: number,
+    columns: number,
+    weight: number,
+    target: Rows,
+    paddedTo: number,
+    epsilon: number,
+  ): void {
+    const w = this.#words
+    w[0] = Operation.rmsNorm
+    w[1] = count
+    w[2] = segments
+    w[3] = columns
+    w[4] = source.pointer
+    w[5] = source.stride
+    w[6] = weight
+    w[7] = target.pointer
+    w[8] = target.stride
+    w[9] = paddedTo
+    this.#floats[10] = epsilon
+    this.#run(count > 1, count * segments * columns)
+  }
+
+  /** @param divisible whether more than one thread would get a share */
+  #run(divisible: boolean, work: number): void {
+    if (divisible && work >= ALONE_BELOW) this.#compute.run(this.#record)
+    else this.#compute.runAlone(this.#record)
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * The output directory while it is being packed. A journal says which files are finished, so that
+ * packing can go on after a crash; it exists from before the first file until after the manifest.
+ */
+import { CoppiceError } from '../errors.ts'
+import {
+  finalNameOf,
+  joinPath,
+  listDirectory,
+  makeDirectory,
+  readText,
+  removeAbandonedTemporaries,
+  removePath,
+  statPath,
+  writeFileAtomically,
+} from '../runtime/files.ts'
+import { isJsonObject, parseJsonObject } from './json.ts'
+import { FORMAT_VERSION, MANIFEST_NAME, type Quantisation } from './manifest.ts'
+import { COPIED_NAMES, parsePackedFile } from './manifest-json.ts'
+import { hashFile } from './packed.ts'
+import { type DataLayout, EDGES_NAME } from './packed-layout.ts'
+import type { WrittenFile } from './packed-writer.ts'
+
+export const JOURNAL_NAME = 'coppice.partial.json'
+
+/** What must be the same for finished files to be of use. */
+export interface JournalKey {
+  /** Fingerprint of the source. */
+  readonly source: string
+  readonly quantisation: Quantisation
+}
+
+const LAYER_NAME = /^layer-\d{5,}\.safetensors$/
+
+const isPackedName = (name: string): boolean =>
+  name === EDGES_NAME || LAYER_NAME.test(name) || COPIED_NAMES.includes(name)
+
+export class PackJournal {
+  readonly #directory: string
+  readonly #key: string
+  readonly #finished = new Map<string, unknown>()
+
+  /**
+   * Makes `directory` ready for packing: creates it, or takes over what an earlier attempt with the
+   * same key finished there. What earlier attempts with other keys left is removed.
+   * @throws CoppiceError INVALID_OPTION when the directory holds anything else, FILE_SYSTEM
+   */
+  constructor(directory: string, key: JournalKey) {
+    this.#directory = directory
+    this.#key = JSON.stringify({ version: FORMAT_VERSION, ...key })
+    const names = checkOutput(directory)
+    makeDirectory(directory)
+    removeAbandonedTemporaries(directory)
+    const files = this.#read()
+    if (files === undefined) {
+      this.#write()
+      for (const name of names) if (isPackedName(name)) removePath(joinPath(directory, name))
+    } else {
+      for (const [name, entry] of Object.entries(files)) this.#finished.set(name, entry)
+    }
+  }
+
+  /** A file that is finished and still as it was written, or `undefined`. */
+  finished(name: string, layout: DataLayout): WrittenFile | undefined {
+    const entry = this.#finished.get(name)
+    if (!isJsonObject(entry) || typeof entry.sourceSha256 !== 'string') return undefined
+    try {
+      const file = parsePackedFile(entry.file, name, layout)
+      const path = joinPath(this.#directory, name)
+      const found = statPath(path)
+      if (found?.kind !== 'file' || found.stamp.bytes !== file.bytes || hashFile(path) !== file.sha256) return undefined
+      return { file, sourceSha256: entry.sourceSha256 }
+    } catch (error) {
+      if (error instanceof CoppiceError) throw error
+      return undefined
+    }
+  }
+
+  /** Remembers a file that is durable under its final name. */
+  add(written: WrittenFile): void {
+    this.#finished.set(written.file.name, written)
+    this.#write()
+  }
+
+  /** Removes what attempts with other keys may have left beside the files of the model. */
+  removeOthers(names: ReadonlySet<string>): void {
+    for (const name of listDirectory(this.#directory)) {
+      if (isPackedName(name) && !names.has(name)) removePath(joinPath(this.#directory, name))
+    }
+  }
+
+  /** To be called when the manifest is there. */
+  remove(): void {
+    removePath(joinPath(this.#directory, JOURNAL_NAME))
+  }
+
+  /** The entries of a journal with the same key. */
+  #read(): object | undefined {
+    const path = joinPath(this.#directory, JOURNAL_NAME)
+    if (statPath(path)?.kind !== 'file') return undefined
+    try {
+      const { files, ...key } = parseJsonObject(readText(path))
+      return JSON.stringify(key) === this.#key && isJsonObject(files) ? files : undefined
+    } catch (error) {
+      // A journal that cannot be read is as good as none.
+      if (error instanceof CoppiceError) throw error
+      return undefined
+    }
+  }
+
+  #write(): void {
+    const files = Object.fromEntries(this.#finished)
+    writeFileAtomically(joinPath(this.#directory, JOURNAL_NAME), JSON.stringify({ ...JSON.parse(this.#key), files }))
+  }
+}
+
+/** @returns names of the files in `directory`, if it is there and may be packed into */
+function checkOutput(directory: string): string[] {
+  const found = statPath(directory)
+  if (found === undefined) return []
+  const refuse = (what: string): CoppiceError =>
+    new CoppiceError('INVALID_OPTION', `cannot pack into ${directory}: ${what}; choose a new or an empty directory`)
+  if (found.kind !== 'directory') throw refuse('it is not a directory')
+  const names = listDirectory(directory)
+  if (names.includes(MANIFEST_NAME)) throw refuse('it already holds a packed model')
+  const begun = names.includes(JOURNAL_NAME)
+  const stranger = names.find((name) => {
+    if (name === JOURNAL_NAME) return false
+    const final = finalNameOf(name)
+    if (final !== undefined) return final !== JOURNAL_NAME && final !== MANIFEST_NAME && !isPackedName(final)
+    return !begun || !isPackedName(name)
+  })
+  if (stranger !== undefined) throw refuse(`it holds ${stranger}, which packing did not put there`)
+  return names
+}

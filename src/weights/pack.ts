@@ -1,0 +1,232 @@
+/**
+ * Turns a Hugging Face checkpoint into a packed directory. Row blocks stream from one to the other,
+ * so memory does not grow with the model; a crash at any moment leaves either no manifest or a
+ * complete model, and the next attempt goes on where the last one ended.
+ */
+import { CoppiceError } from '../errors.ts'
+import {
+  absolutePath,
+  freeDiskBytes,
+  isFile,
+  joinPath,
+  readBytes,
+  Sha256,
+  writeFileAtomically,
+} from '../runtime/files.ts'
+import { KINDS, type Kind } from '../tensor/layout.ts'
+import { readHfConfig } from './hf-config.ts'
+import { showValue } from './json.ts'
+import { FORMAT_VERSION, MANIFEST_NAME, type Manifest } from './manifest.ts'
+import { COPIED_NAMES, formatManifest } from './manifest-json.ts'
+import type { ModelConfig } from './model-config.ts'
+import { PackJournal } from './pack-journal.ts'
+import type { PackedModel } from './packed.ts'
+import {
+  chooseKind,
+  type DataLayout,
+  EDGES_NAME,
+  edgesLayout,
+  layerFileName,
+  layerLayout,
+  quantisationOf,
+} from './packed-layout.ts'
+import { type WrittenFile, writePackedFile } from './packed-writer.ts'
+import { openSafetensors, type Safetensors } from './safetensors.ts'
+import { sourceFingerprint, sourceName } from './source.ts'
+import { type CheckpointNames, parameterCount, resolveNames, type TensorRecipe } from './tensor-names.ts'
+
+export interface PackProgress {
+  readonly phase: 'pack'
+  /** Name of the file being written. */
+  readonly file: string
+  /** Bytes of all files, written and to be written. */
+  readonly done: number
+  readonly total: number
+}
+
+export interface PackOptions {
+  /** Kind of the layers' matrices. Default 'auto': f32 below 16 M parameters, q8 below 500 M, q4 above. */
+  readonly weights?: 'auto' | Kind
+  readonly onProgress?: (progress: PackProgress) => void
+  /** Asked about once per MiB; true ends the work with ABORTED, to be resumed by packing again. */
+  readonly isAborted?: () => boolean
+  /** Free bytes on the disk of a directory; for tests. */
+  readonly freeBytes?: (directory: string) => number
+}
+
+/** @throws CoppiceError INVALID_OPTION */
+export function checkWeights(weights: 'auto' | Kind): void {
+  if (weights !== 'auto' && !KINDS.includes(weights)) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `weights should be auto or one of ${KINDS.join(', ')}, not ${showValue(weights)}`,
+    )
+  }
+}
+
+/**
+ * Packs the checkpoint in `source` into `output`, which must be new, empty, or the unfinished output of
+ * an earlier attempt. The same source and options give the same bytes.
+ * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | UNSUPPORTED_FORMAT | UNSUPPORTED_ARCHITECTURE when the source
+ *   cannot be packed, INVALID_OPTION when the output directory holds something else, FILE_SYSTEM when the
+ *   disk is too small or fails, ABORTED
+ */
+export function packModel(source: string, output: string, options: PackOptions = {}): PackedModel {
+  checkWeights(options.weights ?? 'auto')
+  const config = readHfConfig(source)
+  const kind = chooseKind(options.weights ?? 'auto', config)
+  const checkpoint = openSafetensors(source)
+  try {
+    return new Packing(source, absolutePath(output), checkpoint, config, kind, options).run()
+  } finally {
+    checkpoint.close()
+  }
+}
+
+interface FilePlan {
+  readonly name: string
+  readonly layout: DataLayout
+  readonly recipes: readonly TensorRecipe[]
+}
+
+class Packing {
+  readonly #source: string
+  readonly #output: string
+  readonly #checkpoint: Safetensors
+  readonly #config: ModelConfig
+  readonly #kind: Kind
+  readonly #options: PackOptions
+  readonly #files: readonly FilePlan[]
+  readonly #names: CheckpointNames
+  readonly #total: number
+  #done = 0
+
+  constructor(
+    source: string,
+    output: string,
+    checkpoint: Safetensors,
+    config: ModelConfig,
+    kind: Kind,
+    options: PackOptions,
+  ) {
+    this.#source = source
+    this.#output = output
+    this.#checkpoint = checkpoint
+    this.#config = config
+    this.#kind = kind
+    this.#options = options
+    this.#names = resolveNames(config, checkpoint.tensors, source)
+    const layout = layerLayout(config, kind)
+    this.#files = [
+      ...this.#names.layers.map((recipes, layer) => ({ name: layerFileName(layer), layout, recipes })),
+      { name: EDGES_NAME, layout: edgesLayout(config, quantisationOf(kind).edges), recipes: this.#names.edges },
+    ]
+    this.#total = this.#files.reduce((sum, file) => sum + file.layout.bytes, 0)
+  }
+
+  run(): PackedModel {
+    const fingerprint = sourceFingerprint(this.#source)
+    const quantisation = quantisationOf(this.#kind)
+    this.#compareTwins()
+    const journal = new PackJournal(this.#output, { source: fingerprint, quantisation })
+    const kept = new Map<string, WrittenFile>()
+    for (const { name, layout } of this.#files) {
+      this.#checkpointOf(name, 0)
+      const finished = journal.finished(name, layout)
+      if (finished === undefined) continue
+      kept.set(name, finished)
+      this.#checkpointOf(name, layout.bytes)
+    }
+    requireDiskSpace(this.#output, this.#total - this.#done, this.#options.freeBytes ?? freeDiskBytes)
+    const written = this.#files.map((file) => {
+      const finished = kept.get(file.name) ?? this.#write(file)
+      if (!kept.has(file.name)) journal.add(finished)
+      return finished
+    })
+    const copies = this.#copyFiles()
+    journal.removeOthers(new Set([...this.#files, ...copies].map(({ name }) => name)))
+    if (sourceFingerprint(this.#source) !== fingerprint) {
+      throw new CoppiceError('CORRUPT_FILE', `${this.#source} was changed while it was being packed; pack it again`)
+    }
+    const manifest: Manifest = {
+      format: 'coppice',
+      version: FORMAT_VERSION,
+      config: this.#config,
+      quantisation,
+      parameters: parameterCount(this.#config),
+      source: { name: sourceName(this.#source), revision: revisionOf(written) },
+      edges: written[written.length - 1].file,
+      layers: written.slice(0, -1).map(({ file }) => file),
+      copies,
+    }
+    writeFileAtomically(joinPath(this.#output, MANIFEST_NAME), formatManifest(manifest))
+    journal.remove()
+    return { directory: this.#output, manifest }
+  }
+
+  #write({ name, layout, recipes }: FilePlan): WrittenFile {
+    let left = layout.bytes
+    // The header is not part of the total: the last bytes of a file are those of its data.
+    return writePackedFile(joinPath(this.#output, name), name, layout, recipes, this.#checkpoint, (bytes) => {
+      const counted = Math.min(bytes, left)
+      left -= counted
+      this.#checkpointOf(name, counted)
+    })
+  }
+
+  /** Counts bytes as done and gives up if that was asked for. */
+  #checkpointOf(file: string, bytes: number): void {
+    this.#done += bytes
+    if (this.#options.isAborted?.()) {
+      throw new CoppiceError('ABORTED', `packing ${this.#source} was aborted; packing it again goes on from here`)
+    }
+    this.#options.onProgress?.({ phase: 'pack', file, done: this.#done, total: this.#total })
+  }
+
+  /** A tied checkpoint that stores the matrix under both names must store the same twice. */
+  #compareTwins(): void {
+    const { twins } = this.#names
+    if (twins === undefined) return
+    const { vocabulary, hidden } = this.#config
+    const rows = Math.max(1, Math.floor((1 << 18) / hidden))
+    for (let first = 0; first < vocabulary; first += rows) {
+      const count = Math.min(rows, vocabulary - first)
+      this.#checkpointOf(EDGES_NAME, 0)
+      const [a, b] = twins.map((name) => this.#checkpoint.readRows(name, first, count))
+      const at = a.findIndex((value, i) => !Object.is(value, b[i]))
+      if (at < 0) continue
+      throw new CoppiceError(
+        'CORRUPT_FILE',
+        `${this.#source}: config.json has tie_word_embeddings true, but ${twins[0]} and ${twins[1]} differ, first in row ${first + Math.floor(at / hidden)}; if the checkpoint is right, set it to false`,
+      )
+    }
+  }
+
+  #copyFiles(): Manifest['copies'] {
+    const copies: { name: string; bytes: number; sha256: string }[] = []
+    for (const name of COPIED_NAMES) {
+      const from = joinPath(this.#source, name)
+      if (!isFile(from)) continue
+      const bytes = readBytes(from)
+      writeFileAtomically(joinPath(this.#output, name), bytes)
+      copies.push({ name, bytes: bytes.length, sha256: new Sha256().update(bytes).hex() })
+    }
+    return copies
+  }
+}
+
+/** Identifies the weights, whatever kind they were packed in and wherever the checkpoint lay. */
+function revisionOf(files: readonly WrittenFile[]): string {
+  const hash = new Sha256()
+  for (const { sourceSha256 } of files) hash.update(sourceSha256)
+  return `sha256:${hash.hex()}`
+}
+
+function requireDiskSpace(directory: string, needed: number, freeBytes: (directory: string) => number): void {
+  const free = freeBytes(directory)
+  if (free >= needed) return
+  throw new CoppiceError(
+    'FILE_SYSTEM',
+    `packing into ${directory} needs ${needed} bytes, but only ${free} are free on its disk; free ${needed - free} more or choose another directory`,
+  )
+}

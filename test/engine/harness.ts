@@ -1,0 +1,69 @@
+/** A model on the test's own thread: one thread, files read inline, no workers. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Engine } from '../../src/engine/engine.ts'
+import { type Preparation, prepare } from '../../src/engine/prepare.ts'
+import type { CallOptions, EngineOptions } from '../../src/engine/protocol.ts'
+import type { Completion, Piece, Prompt } from '../../src/engine/types.ts'
+import { LoadBoard, unitFootprint } from '../../src/memory/load-board.ts'
+import { createMemory } from '../../src/tensor/arena.ts'
+import { Control } from '../../src/tensor/control.ts'
+
+/** A directory for the test process, removed when it ends. */
+export const scratch: string = mkdtempSync(join(tmpdir(), 'coppice-test-'))
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
+// Packed copies that a test makes must not land in the user's cache.
+process.env.COPPICE_CACHE = join(scratch, 'cache')
+
+export interface InlineModel {
+  readonly engine: Engine
+  readonly plan: ReturnType<typeof prepare>['plan']
+  readonly control: Control
+  generate(prompt: Prompt, options?: Partial<CallOptions>): Completion & { pieces: Piece[] }
+}
+
+export interface InlineChoices {
+  /** Pin no layer, whatever the budget: even a model of two layers then streams. */
+  readonly streamAll?: boolean
+}
+
+export function openInline(model: string, options: EngineOptions = {}, choices: InlineChoices = {}): InlineModel {
+  const control = new Control()
+  const prepared = prepare(
+    model,
+    { context: 128, ...options, threads: 1 },
+    { onProgress: () => {}, isAborted: () => false },
+  )
+  const preparation = { ...(choices.streamAll ? unpinned(prepared) : prepared), loaders: 0 }
+  const engine = new Engine({
+    preparation,
+    memory: createMemory(preparation.plan.totalBytes),
+    control,
+    board: new LoadBoard({ units: preparation.units, requests: Math.max(2, preparation.plan.slots) }, control),
+    kernels: undefined,
+    sharpening: options.sharpening,
+    onProgress: () => {},
+  })
+  return {
+    engine,
+    plan: preparation.plan,
+    control,
+    generate(prompt, callOptions = {}) {
+      const pieces: Piece[] = []
+      const completion = engine.generate(prompt, { seed: 1, ...callOptions }, (more) => pieces.push(...more))
+      return { ...completion, pieces }
+    },
+  }
+}
+
+/** The same preparation with every layer streaming through two slots. */
+function unpinned(preparation: Preparation): Preparation {
+  const slotBytes = Math.max(...preparation.units.slice(0, preparation.plan.layers).map(unitFootprint))
+  const changes = { pinnedLayers: [], slots: 2, slotBytes, totalBytes: preparation.plan.totalBytes + 3 * slotBytes }
+  return {
+    ...preparation,
+    layout: { ...preparation.layout, plan: { ...preparation.layout.plan, ...changes } },
+    plan: { ...preparation.plan, ...changes },
+  }
+}

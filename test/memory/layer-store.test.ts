@@ -1,0 +1,224 @@
+import { mkdtempSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { CoppiceError } from '../../src/errors.ts'
+import { LayerStore } from '../../src/memory/layer-store.ts'
+import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
+import { Loader } from '../../src/memory/loader.ts'
+import { Arena, createMemory } from '../../src/tensor/arena.ts'
+import { checksum } from '../../src/tensor/checksum.ts'
+import { Control } from '../../src/tensor/control.ts'
+import { instantiateKernels } from '../../src/tensor/kernels.ts'
+
+const test = suite('layer store')
+const directory = mkdtempSync(join(tmpdir(), 'coppice-store-'))
+process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
+
+const CHUNK = 4096
+const LEAD = 4096
+
+/** Byte `i` of layer `layer`. */
+const byteOf = (layer: number, i: number): number => (layer * 37 + i * 7 + (i >> 8)) & 255
+
+function writeLayer(name: string, layer: number, bytes: number): Unit {
+  const data = new Uint8Array(LEAD + Math.ceil(bytes / 4096) * 4096)
+  for (let i = 0; i < bytes; i++) data[LEAD + i] = byteOf(layer, i)
+  const path = join(directory, name)
+  writeFileSync(path, data)
+  const checksums: number[] = []
+  for (let at = 0; at < bytes; at += CHUNK) {
+    checksums.push(checksum(data.slice(LEAD + at, LEAD + Math.min(at + CHUNK, bytes))))
+  }
+  return { name, path, fileBytes: data.length, start: LEAD, bytes, chunkBytes: CHUNK, checksums }
+}
+
+interface Setup {
+  store: LayerStore
+  arena: Arena
+  control: Control
+  units: Unit[]
+  close(): void
+}
+
+function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 9000): Setup {
+  const units = Array.from({ length: layers }, (_, i) => writeLayer(`${name}-${i}`, i, bytes))
+  const memory = createMemory(4 * 1024 * 1024)
+  const arena = new Arena(memory)
+  const control = new Control()
+  const board = new LoadBoard({ units, requests: 2 }, control)
+  const loader = new Loader(board, instantiateKernels(memory), memory, 'buffered')
+  const footprint = Math.max(...units.map(unitFootprint))
+  const pinned = new Map(pinnedLayers.map((i) => [i, arena.allocate(`layer ${i}`, footprint, 4096)]))
+  const streamed = units.map((_, i) => i).filter((i) => !pinned.has(i))
+  const slots = streamed.length === 0 ? [] : [0, 1].map((i) => arena.allocate(`slot ${i}`, footprint, 4096))
+  const store = new LayerStore({
+    board,
+    control,
+    inlineLoader: loader,
+    pinned,
+    streamed,
+    headStart: streamed.length,
+    slots,
+  })
+  return { store, arena, control, units, close: () => loader.close() }
+}
+
+function checkBytes({ arena, units }: Setup, layer: number, pointer: number): void {
+  const bytes = arena.u8(pointer, units[layer].bytes)
+  for (let i = 0; i < bytes.length; i += 97) assert.is(bytes[i], byteOf(layer, i), `layer ${layer} byte ${i}`)
+}
+
+const codeOf = (run: () => unknown): string => {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof CoppiceError) return `${error.code}: ${error.message}`
+    throw error
+  }
+  return 'nothing was thrown'
+}
+
+test('every pass finds every layer, pinned or streamed, pass after pass', () => {
+  const setup = setUp('passes', 5, [1, 3])
+  setup.store.loadPinned()
+  for (let pass = 0; pass < 3; pass++) {
+    for (let layer = 0; layer < 5; layer++) {
+      checkBytes(setup, layer, setup.store.acquire(layer))
+      setup.store.release(layer)
+    }
+  }
+  setup.close()
+})
+
+test('layers may be asked for in any order', () => {
+  const setup = setUp('order', 6, [2])
+  setup.store.loadPinned()
+  fc.assert(
+    fc.property(fc.array(fc.nat(5), { maxLength: 30 }), (order) => {
+      for (const layer of order) {
+        checkBytes(setup, layer, setup.store.acquire(layer))
+        setup.store.release(layer)
+      }
+    }),
+    { numRuns: 30 },
+  )
+  setup.close()
+})
+
+test('after a whole pass the loaders have begun the next one, and nothing pinned is read again', () => {
+  const setup = setUp('bytes', 4, [0])
+  setup.store.loadPinned()
+  const footprint = unitFootprint(setup.units[0])
+  assert.is(setup.store.bytesRead, footprint)
+  for (let pass = 0; pass < 4; pass++) {
+    for (let layer = 0; layer < 4; layer++) {
+      setup.store.acquire(layer)
+      setup.store.release(layer)
+    }
+  }
+  assert.is(setup.store.bytesRead, footprint * (1 + 4 * 3))
+  setup.close()
+})
+
+test('idle work runs while a layer is on its way, and stops when it has nothing left', () => {
+  const setup = setUp('idle', 4, [])
+  setup.store.loadPinned()
+  let calls = 0
+  setup.store.acquire(0, () => ++calls < 5)
+  assert.is(calls, 5)
+  setup.store.release(0)
+  setup.close()
+})
+
+test('a flipped bit is found on the first read and named with its file', () => {
+  const setup = setUp('flip', 3, [])
+  const { path } = setup.units[2]
+  const data = new Uint8Array(LEAD + 12288)
+  for (let i = 0; i < 9000; i++) data[LEAD + i] = byteOf(2, i)
+  data[LEAD + 5000] ^= 4
+  writeFileSync(path, data)
+  setup.close()
+  const damaged = setUpOn(setup.units)
+  const message = codeOf(() => {
+    damaged.store.loadPinned()
+    for (let layer = 0; layer < 3; layer++) {
+      damaged.store.acquire(layer)
+      damaged.store.release(layer)
+    }
+  })
+  assert.match(message, 'CORRUPT_FILE')
+  assert.match(message, path)
+  damaged.close()
+})
+
+function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
+  const memory = createMemory(4 * 1024 * 1024)
+  const arena = new Arena(memory)
+  const control = new Control()
+  const board = new LoadBoard({ units, requests: 2 }, control)
+  const loader = new Loader(board, instantiateKernels(memory), memory, 'buffered')
+  const streamed = units.map((_, i) => i)
+  const slots = [0, 1].map((i) => arena.allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
+  const options = { board, control, inlineLoader: loader, pinned: new Map(), streamed, headStart: streamed.length, slots }
+  return { store: new LayerStore(options), close: () => loader.close() }
+}
+
+test('a file that is cut short while in use is an error that names it', () => {
+  const setup = setUp('cut', 3, [])
+  setup.store.loadPinned()
+  setup.store.acquire(0)
+  truncateSync(setup.units[2].path, 6000)
+  setup.store.release(0)
+  const message = codeOf(() => {
+    for (const layer of [1, 2]) {
+      setup.store.acquire(layer)
+      setup.store.release(layer)
+    }
+  })
+  assert.match(message, 'CORRUPT_FILE')
+  assert.match(message, setup.units[2].path)
+  setup.close()
+})
+
+test('a file that is missing when the store opens is an error that names it', () => {
+  const units = [0, 1, 2].map((i) => writeLayer(`gone-${i}`, i, 5000))
+  unlinkSync(units[1].path)
+  const message = codeOf(() => setUpOn(units))
+  assert.match(message, 'MODEL_NOT_FOUND')
+  assert.match(message, units[1].path)
+})
+
+test('an abort ends the wait for a layer, and the store works on afterwards', () => {
+  const setup = setUp('abort', 4, [])
+  setup.control.requestAbort()
+  assert.match(
+    codeOf(() => {
+      setup.store.loadPinned()
+      setup.store.acquire(0)
+    }),
+    'ABORTED',
+  )
+  setup.control.clearAbort()
+  setup.store.releaseAll()
+  for (let layer = 0; layer < 4; layer++) {
+    checkBytes(setup, layer, setup.store.acquire(layer))
+    setup.store.release(layer)
+  }
+  setup.close()
+})
+
+test('a fault ends the wait for a layer', () => {
+  const setup = setUp('fault', 3, [])
+  setup.store.loadPinned()
+  setup.control.raiseFault()
+  assert.match(
+    codeOf(() => setup.store.acquire(0)),
+    'WORKER_FAILED',
+  )
+  setup.close()
+})
+
+test.run()
