@@ -4,7 +4,7 @@
  * Does nothing when no source has changed.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import asc from 'assemblyscript/asc'
@@ -17,9 +17,8 @@ const embedded = join(root, 'src', 'tensor', 'kernels.generated.ts')
 
 const sources = readdirSync(here).filter((name) => /\.(ts|mjs)$/.test(name))
 const hash = createHash('sha256')
-for (const file of [...sources.map((name) => join(here, name)), join(root, 'asconfig.json')]) {
-  hash.update(readFileSync(file))
-}
+const inputs = [join(root, 'asconfig.json'), join(root, 'node_modules', 'assemblyscript', 'package.json')]
+for (const file of [...sources.map((name) => join(here, name)), ...inputs]) hash.update(readFileSync(file))
 const stamp = `// sources ${hash.digest('hex').slice(0, 32)}`
 
 if (existsSync(output) && existsSync(embedded) && readFileSync(embedded, 'utf8').startsWith(stamp)) {
@@ -28,14 +27,22 @@ if (existsSync(output) && existsSync(embedded) && readFileSync(embedded, 'utf8')
 
 mkdirSync(join(here, 'generated'), { recursive: true })
 mkdirSync(dirname(output), { recursive: true })
-writeFileSync(join(here, 'generated', 'gemm.ts'), generateGemm())
-const { error, stderr } = await asc.main(['--config', 'asconfig.json', '--baseDir', root, '--outFile', output])
+writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm())
+const unfinished = `${output}.${process.pid}`
+const { error, stderr } = await asc.main(['--config', 'asconfig.json', '--baseDir', root, '--outFile', unfinished])
 if (error) {
   console.error(stderr.toString())
   console.error(`the kernels do not compile: ${error.message}`)
   process.exit(1)
 }
+renameSync(unfinished, output)
 const wasm = readFileSync(output)
 const text = `${stamp}\n/** kernels.wasm, ${wasm.length} bytes. */\nexport const kernelsBase64 =\n  '${wasm.toString('base64')}'\n`
-writeFileSync(embedded, text)
+writeWhole(embedded, text)
 console.log(`kernels: ${wasm.length} bytes`)
+
+/** Readers never see half a file, even when two builds run at once. */
+function writeWhole(path, text) {
+  writeFileSync(`${path}.${process.pid}`, text)
+  renameSync(`${path}.${process.pid}`, path)
+}

@@ -1,21 +1,80 @@
 // Everything of a layer that is neither a matrix product nor attention. Shares are runs of rows.
 import { exp4 } from './exp'
 import { half1 } from './half'
-import { float, int, KIND_F32, KIND_Q8, pointer, shareBegin } from './record'
+import { max4, sum4 } from './lanes'
+import {
+  float,
+  GATHER_COLUMNS,
+  GATHER_IDS,
+  GATHER_KIND,
+  GATHER_PADDED_COLUMNS,
+  GATHER_ROWS,
+  GATHER_TARGET,
+  GATHER_TARGET_STRIDE,
+  GATHER_WEIGHTS,
+  int,
+  KIND_F32,
+  KIND_Q8,
+  pointer,
+  QUANTISE_COLUMNS,
+  QUANTISE_PADDED_COLUMNS,
+  QUANTISE_ROWS,
+  QUANTISE_SCALES,
+  QUANTISE_SOURCE,
+  QUANTISE_SOURCE_STRIDE,
+  QUANTISE_SUMS,
+  QUANTISE_VALUES,
+  RMS_NORM_EPSILON,
+  RMS_NORM_PADDED_TO,
+  RMS_NORM_ROWS,
+  RMS_NORM_SEGMENT_LENGTH,
+  RMS_NORM_SEGMENTS,
+  RMS_NORM_SOURCE,
+  RMS_NORM_SOURCE_STRIDE,
+  RMS_NORM_TARGET,
+  RMS_NORM_TARGET_STRIDE,
+  RMS_NORM_WEIGHT,
+  ROPE_COSINES,
+  ROPE_HALF,
+  ROPE_HEAD_SIZE,
+  ROPE_HEADS,
+  ROPE_ROWS,
+  ROPE_SINES,
+  ROPE_STRIDE,
+  ROPE_X,
+  shareBegin,
+  SILU_GATE_COLUMNS,
+  SILU_GATE_PADDED_TO,
+  SILU_GATE_ROWS,
+  SILU_GATE_SOURCE,
+  SILU_GATE_SOURCE_STRIDE,
+  SILU_GATE_TARGET,
+  SILU_GATE_TARGET_STRIDE,
+  SILU_GATE_UP_OFFSET,
+  STORE_KV_HEAD_SIZE,
+  STORE_KV_HEAD_STRIDE,
+  STORE_KV_K,
+  STORE_KV_KEYS,
+  STORE_KV_KV_HEADS,
+  STORE_KV_ROWS,
+  STORE_KV_SLOTS,
+  STORE_KV_SOURCE_STRIDE,
+  STORE_KV_V,
+  STORE_KV_VALUES,
+} from './record'
 
 // q = nearest(x * 127/amax) per block of 32, scale = amax/127, and the sum of the block's integers.
-// 1 rows, 2 columns, 3 padded columns, 4 source, 5 source stride, 6 q, 7 scales, 8 sums
 export function quantise(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, 1)
-  const columns = int(record, 2)
-  const padded = int(record, 3)
+  const rows = int(record, QUANTISE_ROWS)
+  const columns = int(record, QUANTISE_COLUMNS)
+  const padded = int(record, QUANTISE_PADDED_COLUMNS)
   const blocks = padded >> 5
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const source = pointer(record, 4) + <usize>row * pointer(record, 5)
-    const q = pointer(record, 6) + <usize>row * <usize>padded
-    const scales = pointer(record, 7) + (<usize>(row * blocks) << 2)
-    const sums = pointer(record, 8) + (<usize>(row * blocks) << 2)
+    const source = pointer(record, QUANTISE_SOURCE) + <usize>row * pointer(record, QUANTISE_SOURCE_STRIDE)
+    const q = pointer(record, QUANTISE_VALUES) + <usize>row * <usize>padded
+    const scales = pointer(record, QUANTISE_SCALES) + (<usize>(row * blocks) << 2)
+    const sums = pointer(record, QUANTISE_SUMS) + (<usize>(row * blocks) << 2)
     for (let block = 0; block < blocks; block++) {
       const at = <usize>block << 2
       const from = source + (<usize>block << 7)
@@ -26,16 +85,22 @@ export function quantise(record: usize, part: i32, parts: i32): void {
   }
 }
 
+// 127 / amax, or 0 where that overflows: such a block is all zeros, or as good as that.
+// @ts-ignore: decorator
+@inline
+function inverseScale(amax: f32): f32 {
+  const inverse: f32 = 127 / amax
+  return inverse == Infinity ? 0 : inverse
+}
+
 // @ts-ignore: decorator
 @inline
 function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void {
   let largest = f32x4.splat(0)
   for (let i: usize = 0; i < 128; i += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(source + i)))
-  const amax = max(
-    max(f32x4.extract_lane(largest, 0), f32x4.extract_lane(largest, 1)),
-    max(f32x4.extract_lane(largest, 2), f32x4.extract_lane(largest, 3)),
-  )
-  const inverse = f32x4.splat(amax == 0 ? 0 : 127 / amax)
+  const amax = max4(largest)
+  const factor = inverseScale(amax)
+  const inverse = f32x4.splat(factor)
   let total = i32x4.splat(0)
   for (let i: usize = 0; i < 128; i += 16) {
     const n = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(source + i), inverse)))
@@ -43,7 +108,7 @@ function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void 
     const words = i16x8.narrow_i32x4_s(n, n)
     v128.store32_lane(q + (i >> 2), i8x16.narrow_i16x8_s(words, words), 0)
   }
-  store<f32>(scale, amax / 127)
+  store<f32>(scale, factor == 0 && amax < 1 ? 0 : amax / 127)
   store<i32>(
     sum,
     i32x4.extract_lane(total, 0) +
@@ -56,33 +121,32 @@ function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void 
 function quantiseTail(source: usize, count: i32, q: usize, scale: usize, sum: usize): void {
   let amax: f32 = 0
   for (let i = 0; i < count; i++) amax = max(amax, abs(load<f32>(source + (<usize>i << 2))))
-  const inverse: f32 = amax == 0 ? 0 : 127 / amax
+  const inverse = inverseScale(amax)
   let total = 0
   for (let i = 0; i < 32; i++) {
     const n = i < count ? <i32>nearest(load<f32>(source + (<usize>i << 2)) * inverse) : 0
     store<i8>(q + <usize>i, <i8>n)
     total += n
   }
-  store<f32>(scale, amax / 127)
+  store<f32>(scale, inverse == 0 && amax < 1 ? 0 : amax / 127)
   store<i32>(sum, total)
 }
 
 // y = x * (1 / sqrt(mean(x^2) + epsilon)) * w. Squares are summed in four lanes, then (l0+l1)+(l2+l3).
-// 1 rows, 2 segments, 3 n, 4 source, 5 source stride, 6 weight, 7 target, 8 target stride, 9 padded to, 10 epsilon
 export function rmsNorm(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, 1)
-  const segments = int(record, 2)
-  const n = int(record, 3)
+  const rows = int(record, RMS_NORM_ROWS)
+  const segments = int(record, RMS_NORM_SEGMENTS)
+  const n = int(record, RMS_NORM_SEGMENT_LENGTH)
   const bytes = <usize>n << 2
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const source = pointer(record, 4) + <usize>row * pointer(record, 5)
-    const target = pointer(record, 7) + <usize>row * pointer(record, 8)
+    const source = pointer(record, RMS_NORM_SOURCE) + <usize>row * pointer(record, RMS_NORM_SOURCE_STRIDE)
+    const target = pointer(record, RMS_NORM_TARGET) + <usize>row * pointer(record, RMS_NORM_TARGET_STRIDE)
     for (let s = 0; s < segments; s++) {
-      normalise(source + <usize>s * bytes, pointer(record, 6), target + <usize>s * bytes, n, float(record, 10))
+      normalise(source + <usize>s * bytes, pointer(record, RMS_NORM_WEIGHT), target + <usize>s * bytes, n, float(record, RMS_NORM_EPSILON))
     }
     const used = segments * n
-    if (int(record, 9) > used) memory.fill(target + (<usize>used << 2), 0, <usize>(int(record, 9) - used) << 2)
+    if (int(record, RMS_NORM_PADDED_TO) > used) memory.fill(target + (<usize>used << 2), 0, <usize>(int(record, RMS_NORM_PADDED_TO) - used) << 2)
   }
 }
 
@@ -95,10 +159,7 @@ function normalise(source: usize, weight: usize, target: usize, n: i32, epsilon:
     const x = v128.load(source + i)
     squares = f32x4.add(squares, f32x4.mul(x, x))
   }
-  let sum =
-    f32x4.extract_lane(squares, 0) +
-    f32x4.extract_lane(squares, 1) +
-    (f32x4.extract_lane(squares, 2) + f32x4.extract_lane(squares, 3))
+  let sum = sum4(squares)
   const all = <usize>n << 2
   for (let i = whole; i < all; i += 4) {
     const x = load<f32>(source + i)
@@ -113,20 +174,19 @@ function normalise(source: usize, weight: usize, target: usize, n: i32, epsilon:
 }
 
 // (a, b) -> (a cos - b sin, b cos + a sin) for pairs (i, i + half) of each head, in place.
-// 1 rows, 2 heads, 3 head size, 4 half, 5 x, 6 stride, 7 cos, 8 sin
 export function rope(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, 1)
-  const heads = int(record, 2)
-  const headBytes = <usize>int(record, 3) << 2
-  const half = int(record, 4)
+  const rows = int(record, ROPE_ROWS)
+  const heads = int(record, ROPE_HEADS)
+  const headBytes = <usize>int(record, ROPE_HEAD_SIZE) << 2
+  const half = int(record, ROPE_HALF)
   const halfBytes = <usize>half << 2
   const whole = <usize>(half & ~3) << 2
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const cosines = pointer(record, 7) + <usize>row * halfBytes
-    const sines = pointer(record, 8) + <usize>row * halfBytes
+    const cosines = pointer(record, ROPE_COSINES) + <usize>row * halfBytes
+    const sines = pointer(record, ROPE_SINES) + <usize>row * halfBytes
     for (let head = 0; head < heads; head++) {
-      const x = pointer(record, 5) + <usize>row * pointer(record, 6) + <usize>head * headBytes
+      const x = pointer(record, ROPE_X) + <usize>row * pointer(record, ROPE_STRIDE) + <usize>head * headBytes
       const y = x + halfBytes
       for (let i: usize = 0; i < whole; i += 16) {
         const a = v128.load(x + i)
@@ -148,60 +208,66 @@ export function rope(record: usize, part: i32, parts: i32): void {
   }
 }
 
-// 1 rows, 2 KV heads, 3 head size, 4 k, 5 v, 6 source stride, 7 keys, 8 values, 9 head stride, 10 slots
 export function storeKeysAndValues(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, 1)
-  const heads = int(record, 2)
-  const bytes = <usize>int(record, 3) << 2
+  const rows = int(record, STORE_KV_ROWS)
+  const heads = int(record, STORE_KV_KV_HEADS)
+  const bytes = <usize>int(record, STORE_KV_HEAD_SIZE) << 2
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const from = <usize>row * pointer(record, 6)
-    const to = <usize>load<i32>(pointer(record, 10) + (<usize>row << 2)) * bytes
+    const from = <usize>row * pointer(record, STORE_KV_SOURCE_STRIDE)
+    const to = <usize>load<i32>(pointer(record, STORE_KV_SLOTS) + (<usize>row << 2)) * bytes
     for (let head = 0; head < heads; head++) {
       const source = from + <usize>head * bytes
-      const target = to + <usize>head * pointer(record, 9)
-      memory.copy(pointer(record, 7) + target, pointer(record, 4) + source, bytes)
-      memory.copy(pointer(record, 8) + target, pointer(record, 5) + source, bytes)
+      const target = to + <usize>head * pointer(record, STORE_KV_HEAD_STRIDE)
+      memory.copy(pointer(record, STORE_KV_KEYS) + target, pointer(record, STORE_KV_K) + source, bytes)
+      memory.copy(pointer(record, STORE_KV_VALUES) + target, pointer(record, STORE_KV_V) + source, bytes)
     }
   }
 }
 
 // gate / (1 + exp(-gate)) * up.
-// 1 rows, 2 n, 3 source, 4 source stride, 5 offset of up in bytes, 6 target, 7 target stride, 8 padded to
 export function siluGate(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, 1)
-  const n = int(record, 2)
+  const rows = int(record, SILU_GATE_ROWS)
+  const n = int(record, SILU_GATE_COLUMNS)
   const end = shareBegin(rows, part + 1, parts)
-  const one = f32x4.splat(1)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const gate = pointer(record, 3) + <usize>row * pointer(record, 4)
-    const up = gate + pointer(record, 5)
-    const target = pointer(record, 6) + <usize>row * pointer(record, 7)
-    // Rows are padded to whole vectors, so the last vector may read and write beyond n.
-    for (let i: usize = 0; i < <usize>n << 2; i += 16) {
-      const g = v128.load(gate + i)
-      const silu = f32x4.div(g, f32x4.add(one, exp4(f32x4.neg(g))))
-      v128.store(target + i, f32x4.mul(silu, v128.load(up + i)))
+    const gate = pointer(record, SILU_GATE_SOURCE) + <usize>row * pointer(record, SILU_GATE_SOURCE_STRIDE)
+    const up = gate + pointer(record, SILU_GATE_UP_OFFSET)
+    const target = pointer(record, SILU_GATE_TARGET) + <usize>row * pointer(record, SILU_GATE_TARGET_STRIDE)
+    const all = <usize>n << 2
+    const whole = all & ~15
+    for (let i: usize = 0; i < whole; i += 16) {
+      v128.store(target + i, silu4(v128.load(gate + i), v128.load(up + i)))
     }
-    if (int(record, 8) > n) memory.fill(target + (<usize>n << 2), 0, <usize>(int(record, 8) - n) << 2)
+    for (let i = whole; i < all; i += 4) {
+      const value = silu4(v128.load32_zero(gate + i), v128.load32_zero(up + i))
+      store<f32>(target + i, f32x4.extract_lane(value, 0))
+    }
+    if (int(record, SILU_GATE_PADDED_TO) > n) memory.fill(target + (<usize>n << 2), 0, <usize>(int(record, SILU_GATE_PADDED_TO) - n) << 2)
   }
 }
 
+// @ts-ignore: decorator
+@inline
+function silu4(gate: v128, up: v128): v128 {
+  const silu = f32x4.div(gate, f32x4.add(f32x4.splat(1), exp4(f32x4.neg(gate))))
+  return f32x4.mul(silu, up)
+}
+
 // Embedding rows out of the tiled layout.
-// 1 rows, 2 kind, 3 columns, 4 padded columns, 5 ids, 6 w, 7 target, 8 target stride
 export function gather(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, 1)
-  const kind = int(record, 2)
-  const columns = int(record, 3)
-  const padded = int(record, 4)
+  const rows = int(record, GATHER_ROWS)
+  const kind = int(record, GATHER_KIND)
+  const columns = int(record, GATHER_COLUMNS)
+  const padded = int(record, GATHER_PADDED_COLUMNS)
   const blockBytes: usize = kind == KIND_F32 ? 1024 : kind == KIND_Q8 ? 272 : 144
   const groupBytes = <usize>(padded >> 5) * blockBytes
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const id = load<i32>(pointer(record, 5) + (<usize>row << 2))
+    const id = load<i32>(pointer(record, GATHER_IDS) + (<usize>row << 2))
     const output = <usize>(id & 7)
-    const group = pointer(record, 6) + <usize>(id >> 3) * groupBytes
-    const target = pointer(record, 7) + <usize>row * pointer(record, 8)
+    const group = pointer(record, GATHER_WEIGHTS) + <usize>(id >> 3) * groupBytes
+    const target = pointer(record, GATHER_TARGET) + <usize>row * pointer(record, GATHER_TARGET_STRIDE)
     for (let k = 0; k < columns; k++) {
       const block = group + <usize>(k >> 5) * blockBytes
       const run = <usize>((k & 31) >> 2)

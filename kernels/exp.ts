@@ -8,14 +8,15 @@ const LN2_HIGH: f32 = 0.693359375
 const LN2_LOW: f32 = -2.12194440e-4
 // Below this exp(x) is less than the smallest normal f32; it is taken as 0.
 const LEAST: f32 = -87.0
-// Above this exp(x) overflows; arguments are cut there, so that the result is finite.
+// Above this exp(x) overflows; arguments are cut there, so that the result is finite. (The order of the
+// operands of pmin and pmax lets NaN through.)
 const MOST: f32 = 88.0
 
 // @ts-ignore: decorator
 @inline
 export function exp4(x: v128): v128 {
   const tiny = f32x4.lt(x, f32x4.splat(LEAST))
-  const cut = f32x4.pmin(f32x4.splat(MOST), f32x4.pmax(f32x4.splat(LEAST), x))
+  const cut = f32x4.pmin(f32x4.pmax(x, f32x4.splat(LEAST)), f32x4.splat(MOST))
   const n = f32x4.nearest(f32x4.mul(cut, f32x4.splat(LOG2_E)))
   let r = f32x4.sub(cut, f32x4.mul(n, f32x4.splat(LN2_HIGH)))
   r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(LN2_LOW)))
@@ -29,9 +30,4 @@ export function exp4(x: v128): v128 {
   p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0))
   const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23)
   return v128.andnot(f32x4.mul(p, power), tiny)
-}
-
-// exp of one number, by the same steps.
-export function exp1(x: f32): f32 {
-  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0)
 }

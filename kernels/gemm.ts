@@ -16,21 +16,26 @@ import {
   q8_3x1,
   q8_4x1,
 } from './generated/gemm'
-import { int, KIND_F32, KIND_Q8, pointer, shareBegin } from './record'
-
-const GEMM_KIND: i32 = 1
-const GEMM_ROWS: i32 = 2
-const GEMM_OUTPUTS: i32 = 3
-const GEMM_COLUMNS: i32 = 4
-const GEMM_X: i32 = 5
-const GEMM_X_STRIDE: i32 = 6
-const GEMM_SCALES: i32 = 7
-const GEMM_SUMS: i32 = 8
-const GEMM_W: i32 = 9
-const GEMM_Y: i32 = 10
-const GEMM_Y_STRIDE: i32 = 11
-const GEMM_BIAS: i32 = 12
-const GEMM_ACCUMULATE: i32 = 13
+import {
+  GEMM_ACCUMULATE,
+  GEMM_BIAS,
+  GEMM_COLUMNS,
+  GEMM_KIND,
+  GEMM_OUTPUTS,
+  GEMM_ROWS,
+  GEMM_WEIGHTS,
+  GEMM_X,
+  GEMM_X_SCALES,
+  GEMM_X_STRIDE,
+  GEMM_X_SUMS,
+  GEMM_Y,
+  GEMM_Y_STRIDE,
+  int,
+  KIND_F32,
+  KIND_Q8,
+  pointer,
+  shareBegin,
+} from './record'
 
 // Groups whose weights pass through the cache together, while all rows use them.
 const GROUPS_AT_ONCE: i32 = 4
@@ -55,7 +60,7 @@ function f32Groups(record: usize, group: i32, count: i32): void {
   const yStride = pointer(record, GEMM_Y_STRIDE)
   const accumulate = int(record, GEMM_ACCUMULATE) != 0
   const bytes = <usize>columns * 32
-  let w = pointer(record, GEMM_W) + <usize>group * bytes
+  let w = pointer(record, GEMM_WEIGHTS) + <usize>group * bytes
   let x = pointer(record, GEMM_X)
   let y = pointer(record, GEMM_Y) + (<usize>group << 5)
   let bias = pointer(record, GEMM_BIAS)
@@ -101,11 +106,11 @@ function intGroups(record: usize, group: i32, count: i32): void {
   const bytes = <usize>blocks * (isQ8 ? 272 : 144)
   const biasBase = pointer(record, GEMM_BIAS)
   for (let g = group; g < group + count; g++) {
-    const w = pointer(record, GEMM_W) + <usize>g * bytes
+    const w = pointer(record, GEMM_WEIGHTS) + <usize>g * bytes
     const bias = biasBase == 0 ? 0 : biasBase + (<usize>g << 5)
     let x = pointer(record, GEMM_X)
-    let s = pointer(record, GEMM_SCALES)
-    let u = pointer(record, GEMM_SUMS)
+    let s = pointer(record, GEMM_X_SCALES)
+    let u = pointer(record, GEMM_X_SUMS)
     let y = pointer(record, GEMM_Y) + (<usize>g << 5)
     for (let row = 0; row < rows; ) {
       const taken = min(4, rows - row)

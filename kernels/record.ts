@@ -13,6 +13,98 @@ export const KIND_F32: i32 = 0
 export const KIND_Q8: i32 = 1
 export const KIND_Q4: i32 = 2
 
+export const GEMM_KIND: i32 = 1
+export const GEMM_ROWS: i32 = 2
+export const GEMM_OUTPUTS: i32 = 3
+export const GEMM_COLUMNS: i32 = 4
+export const GEMM_X: i32 = 5
+export const GEMM_X_STRIDE: i32 = 6
+export const GEMM_X_SCALES: i32 = 7
+export const GEMM_X_SUMS: i32 = 8
+export const GEMM_WEIGHTS: i32 = 9
+export const GEMM_Y: i32 = 10
+export const GEMM_Y_STRIDE: i32 = 11
+export const GEMM_BIAS: i32 = 12
+export const GEMM_ACCUMULATE: i32 = 13
+
+export const QUANTISE_ROWS: i32 = 1
+export const QUANTISE_COLUMNS: i32 = 2
+export const QUANTISE_PADDED_COLUMNS: i32 = 3
+export const QUANTISE_SOURCE: i32 = 4
+export const QUANTISE_SOURCE_STRIDE: i32 = 5
+export const QUANTISE_VALUES: i32 = 6
+export const QUANTISE_SCALES: i32 = 7
+export const QUANTISE_SUMS: i32 = 8
+
+export const RMS_NORM_ROWS: i32 = 1
+export const RMS_NORM_SEGMENTS: i32 = 2
+export const RMS_NORM_SEGMENT_LENGTH: i32 = 3
+export const RMS_NORM_SOURCE: i32 = 4
+export const RMS_NORM_SOURCE_STRIDE: i32 = 5
+export const RMS_NORM_WEIGHT: i32 = 6
+export const RMS_NORM_TARGET: i32 = 7
+export const RMS_NORM_TARGET_STRIDE: i32 = 8
+export const RMS_NORM_PADDED_TO: i32 = 9
+export const RMS_NORM_EPSILON: i32 = 10
+
+export const ROPE_ROWS: i32 = 1
+export const ROPE_HEADS: i32 = 2
+export const ROPE_HEAD_SIZE: i32 = 3
+export const ROPE_HALF: i32 = 4
+export const ROPE_X: i32 = 5
+export const ROPE_STRIDE: i32 = 6
+export const ROPE_COSINES: i32 = 7
+export const ROPE_SINES: i32 = 8
+
+export const STORE_KV_ROWS: i32 = 1
+export const STORE_KV_KV_HEADS: i32 = 2
+export const STORE_KV_HEAD_SIZE: i32 = 3
+export const STORE_KV_K: i32 = 4
+export const STORE_KV_V: i32 = 5
+export const STORE_KV_SOURCE_STRIDE: i32 = 6
+export const STORE_KV_KEYS: i32 = 7
+export const STORE_KV_VALUES: i32 = 8
+export const STORE_KV_HEAD_STRIDE: i32 = 9
+export const STORE_KV_SLOTS: i32 = 10
+
+export const ATTENTION_ROWS: i32 = 1
+export const ATTENTION_HEADS: i32 = 2
+export const ATTENTION_KV_HEADS: i32 = 3
+export const ATTENTION_HEAD_SIZE: i32 = 4
+export const ATTENTION_QUERIES: i32 = 5
+export const ATTENTION_QUERY_STRIDE: i32 = 6
+export const ATTENTION_KEYS: i32 = 7
+export const ATTENTION_VALUES: i32 = 8
+export const ATTENTION_HEAD_STRIDE: i32 = 9
+export const ATTENTION_OUTPUT: i32 = 10
+export const ATTENTION_OUTPUT_STRIDE: i32 = 11
+export const ATTENTION_PREFIXES: i32 = 12
+export const ATTENTION_ANCESTOR_OFFSETS: i32 = 13
+export const ATTENTION_ANCESTOR_SLOTS: i32 = 14
+export const ATTENTION_WINDOW: i32 = 15
+export const ATTENTION_SCALE: i32 = 16
+export const ATTENTION_SOFTCAP: i32 = 17
+export const ATTENTION_SCRATCH: i32 = 18
+export const ATTENTION_SCRATCH_BYTES: i32 = 19
+
+export const SILU_GATE_ROWS: i32 = 1
+export const SILU_GATE_COLUMNS: i32 = 2
+export const SILU_GATE_SOURCE: i32 = 3
+export const SILU_GATE_SOURCE_STRIDE: i32 = 4
+export const SILU_GATE_UP_OFFSET: i32 = 5
+export const SILU_GATE_TARGET: i32 = 6
+export const SILU_GATE_TARGET_STRIDE: i32 = 7
+export const SILU_GATE_PADDED_TO: i32 = 8
+
+export const GATHER_ROWS: i32 = 1
+export const GATHER_KIND: i32 = 2
+export const GATHER_COLUMNS: i32 = 3
+export const GATHER_PADDED_COLUMNS: i32 = 4
+export const GATHER_IDS: i32 = 5
+export const GATHER_WEIGHTS: i32 = 6
+export const GATHER_TARGET: i32 = 7
+export const GATHER_TARGET_STRIDE: i32 = 8
+
 // Word `index` of the record as an integer or an address.
 // @ts-ignore: decorator
 @inline

@@ -1,21 +1,30 @@
 // Reductions over one row of logits, and the checksum of packed data. Called directly, not as jobs.
 import { exp4 } from './exp'
+import { max4, sum4 } from './lanes'
 
-// Index of the largest of `count` f32; the lowest index wins ties.
+// Index of the largest of `count` f32; the lowest index wins ties, NaN is never chosen.
 export function argmax(at: usize, count: i32): i32 {
-  const top = maximum(at, count)
-  for (let i = 0; i < count; i++) if (load<f32>(at + (<usize>i << 2)) == top) return i
-  return 0
+  const whole = count & ~3
+  let most = f32x4.splat(-Infinity)
+  // pmax keeps its first operand where the second is NaN.
+  for (let i = 0; i < whole; i += 4) most = f32x4.pmax(most, v128.load(at + (<usize>i << 2)))
+  let top = max4(most)
+  for (let i = whole; i < count; i++) {
+    const x = load<f32>(at + (<usize>i << 2))
+    if (x > top) top = x
+  }
+  const tops = f32x4.splat(top)
+  let i = 0
+  while (i < whole && !v128.any_true(f32x4.eq(v128.load(at + (<usize>i << 2)), tops))) i += 4
+  while (i < count && load<f32>(at + (<usize>i << 2)) != top) i++
+  return i < count ? i : 0
 }
 
 export function maximum(at: usize, count: i32): f32 {
   const whole = <usize>(count & ~3) << 2
   let most = f32x4.splat(-Infinity)
   for (let i: usize = 0; i < whole; i += 16) most = f32x4.max(most, v128.load(at + i))
-  let top = max(
-    max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)),
-    max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
-  )
+  let top = max4(most)
   for (let i = whole; i < <usize>count << 2; i += 4) top = max(top, load<f32>(at + i))
   return top
 }
@@ -29,42 +38,48 @@ export function sumExp(at: usize, count: i32, scale: f32, top: f32): f32 {
   for (let i: usize = 0; i < whole; i += 16) {
     sum = f32x4.add(sum, exp4(f32x4.mul(f32x4.sub(v128.load(at + i), tops), scales)))
   }
-  let total =
-    f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3))
+  let total = sum4(sum)
   for (let i = whole; i < <usize>count << 2; i += 4) {
     total += f32x4.extract_lane(exp4(f32x4.splat((load<f32>(at + i) - top) * scale)), 0)
   }
   return total
 }
 
-// The k largest, descending, ties by lower index. Returns how many there are.
+// The k largest, descending, ties by lower index; NaN is left out. Returns how many there are.
 export function topK(at: usize, count: i32, k: i32, ids: usize, values: usize): i32 {
   let found = 0
   let least: f32 = -Infinity
   for (let i = 0; i < count; ) {
     // Most vectors hold nothing that is better than the worst of the list.
-    if (found == k && i + 4 <= count) {
-      if (!v128.any_true(f32x4.gt(v128.load(at + (<usize>i << 2)), f32x4.splat(least)))) {
-        i += 4
-        continue
+    while (found == k && i + 8 <= count) {
+      const a = f32x4.gt(v128.load(at + (<usize>i << 2)), f32x4.splat(least))
+      const b = f32x4.gt(v128.load(at + (<usize>i << 2), 16), f32x4.splat(least))
+      if (v128.any_true(v128.or(a, b))) break
+      i += 8
+    }
+    const next = min(i + 8, count)
+    for (; i < next; i++) {
+      const value = load<f32>(at + (<usize>i << 2))
+      if (found < k ? value == value : value > least) {
+        found = min(found + 1, k)
+        insert(value, i, found, ids, values)
+        least = load<f32>(values + (<usize>(found - 1) << 2))
       }
     }
-    const value = load<f32>(at + (<usize>i << 2))
-    if (found < k || value > least) {
-      let place = found < k ? found : k - 1
-      while (place > 0 && load<f32>(values + (<usize>(place - 1) << 2)) < value) {
-        store<f32>(values + (<usize>place << 2), load<f32>(values + (<usize>(place - 1) << 2)))
-        store<i32>(ids + (<usize>place << 2), load<i32>(ids + (<usize>(place - 1) << 2)))
-        place--
-      }
-      store<f32>(values + (<usize>place << 2), value)
-      store<i32>(ids + (<usize>place << 2), i)
-      if (found < k) found++
-      least = load<f32>(values + (<usize>(found - 1) << 2))
-    }
-    i++
   }
   return found
+}
+
+// Puts a value in its place of a descending list of `length`, whose last entry is free or dropped.
+function insert(value: f32, id: i32, length: i32, ids: usize, values: usize): void {
+  let place = <usize>(length - 1) << 2
+  while (place > 0 && load<f32>(values + place - 4) < value) {
+    store<f32>(values + place, load<f32>(values + place - 4))
+    store<i32>(ids + place, load<i32>(ids + place - 4))
+    place -= 4
+  }
+  store<f32>(values + place, value)
+  store<i32>(ids + place, id)
 }
 
 const PRIME_1: i32 = 0x9e3779b1

@@ -3,7 +3,7 @@
  * sleeps in Atomics.wait hears nothing of its children's end.
  */
 import { CoppiceError } from '../errors.ts'
-import { spawnWorker, type WorkerHandle } from '../runtime/workers.ts'
+import { createLine, type MessagePort, spawnWorker, type Transferable, type WorkerHandle } from '../runtime/workers.ts'
 import type { Control } from '../tensor/control.ts'
 import { errorFrom } from './error-report.ts'
 import type {
@@ -18,6 +18,9 @@ import type {
 
 /** How long the engine may take to notice a dead helper by itself, in ms. */
 const FAULT_GRACE_MS = 400
+
+/** How long a worker may take to leave by itself, in ms: those that do free their memory on every runtime. */
+const LEAVE_MS = 500
 
 export interface CrewMember {
   readonly role: 'engine' | 'compute' | 'loader'
@@ -47,8 +50,8 @@ export class Crew {
     })
   }
 
-  send(message: FrontMessage): void {
-    this.#engine.post(message)
+  send(message: FrontMessage, transfer: readonly Transferable[] = []): void {
+    this.#engine.post(message, transfer)
   }
 
   /** While busy the process stays alive for the engine; idle models do not keep it. */
@@ -60,13 +63,15 @@ export class Crew {
   /** Ends all workers and waits until they are gone. */
   async dismiss(): Promise<void> {
     this.#dismissed = true
+    this.#control.requestAbort()
     this.#control.stop()
-    await Promise.all(this.members.map(({ worker }) => worker.terminate()))
+    this.#engine.post({ type: 'leave' } satisfies FrontMessage)
+    await Promise.all(this.members.map(({ worker }) => worker.terminate(LEAVE_MS)))
     this.members.length = 0
   }
 
-  #hire(role: CrewMember['role'], url: URL, data: unknown): WorkerHandle {
-    const worker = spawnWorker(url, data, { name: `coppice ${role}` })
+  #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): WorkerHandle {
+    const worker = spawnWorker(url, data, { name: `coppice ${role}`, transfer })
     this.members.push({ role, worker })
     worker.onError((error) => this.#lost(role, error.message))
     worker.onExit((code) => this.#lost(role, `it exited with code ${code}`))
@@ -75,23 +80,29 @@ export class Crew {
 
   #hireHelpers(prepared: Prepared): void {
     if (this.#dismissed) return
-    const { memory, board, shape, mode, threads, loaders } = prepared
+    const { board, shape, mode, threads, loaders } = prepared
     const control = this.#control.buffer
     const kernels = this.#kernels
+    const lines: MessagePort[] = []
     this.#waitingFor = threads - 1 + loaders
     for (let part = 1; part < threads; part++) {
-      const data: ComputeWorkerData = { memory, control, part, threads, kernels }
-      this.#hireHelper('compute', new URL('./compute-worker.js', import.meta.url), data)
+      const [engineEnd, line] = createLine()
+      const data: ComputeWorkerData = { line, control, part, threads, kernels }
+      lines.push(engineEnd)
+      this.#hireHelper('compute', new URL('./compute-worker.js', import.meta.url), data, line)
     }
     for (let i = 0; i < loaders; i++) {
-      const data: LoaderWorkerData = { memory, control, board, shape, mode, kernels }
-      this.#hireHelper('loader', new URL('./loader-worker.js', import.meta.url), data)
+      const [engineEnd, line] = createLine()
+      const data: LoaderWorkerData = { line, control, board, shape, mode, kernels }
+      lines.push(engineEnd)
+      this.#hireHelper('loader', new URL('./loader-worker.js', import.meta.url), data, line)
     }
+    this.send({ type: 'helpers', lines }, lines)
     if (this.#waitingFor === 0) this.send({ type: 'start' })
   }
 
-  #hireHelper(role: CrewMember['role'], url: URL, data: unknown): void {
-    const worker = this.#hire(role, url, data)
+  #hireHelper(role: CrewMember['role'], url: URL, data: unknown, line: MessagePort): void {
+    const worker = this.#hire(role, url, data, [line])
     worker.unref()
     worker.onMessage((message) => {
       const helperMessage = message as HelperMessage

@@ -1,13 +1,14 @@
 /** Entry of the engine thread: loads, then serves one request at a time, synchronously. */
 import { CoppiceError } from '../errors.ts'
+import { boardRequests } from '../memory/layer-store.ts'
 import { LoadBoard } from '../memory/load-board.ts'
-import { onParentMessage, postToParent, workerData } from '../runtime/workers.ts'
+import { leaveWorker, type MessagePort, onParentMessage, postToParent, workerData } from '../runtime/workers.ts'
 import { createMemory } from '../tensor/arena.ts'
 import { Control } from '../tensor/control.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
 import { prepare } from './prepare.ts'
-import type { EngineMessage, EngineWorkerData, FrontMessage } from './protocol.ts'
+import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
 import type { Progress } from './types.ts'
 
 const post = (message: EngineMessage): void => postToParent(message)
@@ -16,55 +17,75 @@ const control = new Control(controlBuffer)
 const onProgress = (progress: Progress): void => post({ type: 'progress', progress })
 
 function fail(error: unknown): void {
-  if (error instanceof InterruptedCall) post({ type: 'failed', error: reportError(error.cause), partial: error.partial })
+  if (error instanceof InterruptedCall)
+    post({ type: 'failed', error: reportError(error.cause), partial: error.partial })
   else post({ type: 'failed', error: reportError(error), partial: undefined })
 }
 
+interface Beginning {
+  /** Creates the memory and gives it to the helpers. */
+  share(lines: readonly MessagePort[]): void
+  finish(): Engine
+}
+
 /** First half of loading, up to the point where the front must start the other threads. */
-function begin(): (() => Engine) | undefined {
+function begin(): Beginning | undefined {
   try {
     const preparation = prepare(model, options, { onProgress, isAborted: () => control.abortRequested })
     control.checkpoint()
     const memory = createMemory(preparation.plan.totalBytes)
-    const shape = { units: preparation.units, requests: Math.max(2, preparation.plan.slots) }
+    const shape = { units: preparation.units, requests: boardRequests(preparation.plan.slots) }
     const board = new LoadBoard(shape, control)
     const { threads, loaders, mode, plan, target } = preparation
-    const finish = (): Engine => {
-      const engine = new Engine({
-        preparation,
-        memory,
-        control,
-        board,
-        kernels: options.kernels,
-        sharpening: options.sharpening,
-        onProgress,
-      })
-      const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
-      post({ type: 'loaded', config: engine.config, plan, tokenizer })
-      return engine
-    }
     // Listening must have begun when the answer comes, so the message goes out last.
-    queueMicrotask(() => post({ type: 'prepared', memory, board: board.buffer, shape, threads, loaders, mode }))
-    return finish
+    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode }))
+    return {
+      share: (lines) => {
+        const message: MemoryMessage = { memory }
+        for (const line of lines) line.postMessage(message)
+      },
+      finish: () => {
+        const { kernels, sharpening } = options
+        const engine = new Engine({ preparation, memory, control, board, kernels, sharpening, onProgress })
+        const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
+        post({ type: 'loaded', config: engine.config, plan, tokenizer })
+        return engine
+      },
+    }
   } catch (error) {
     fail(error)
     return undefined
   }
 }
 
-const finish = begin()
+const beginning = begin()
 let engine: Engine | undefined
 
+function handle(message: FrontMessage): void {
+  switch (message.type) {
+    case 'helpers':
+      beginning?.share(message.lines)
+      return
+    case 'start':
+      engine = beginning?.finish()
+      return
+    case 'leave':
+      engine?.close()
+      leaveWorker()
+      return
+  }
+  if (engine === undefined) throw new CoppiceError('CLOSED', 'the model is not loaded')
+  if (message.type === 'logits') {
+    post({ type: 'logits', logits: engine.logits(message.input) })
+  } else {
+    const completion = engine.generate(message.prompt, message.options, (pieces) => post({ type: 'pieces', pieces }))
+    post({ type: 'completed', completion })
+  }
+}
+
 onParentMessage((data) => {
-  const message = data as FrontMessage
   try {
-    if (message.type === 'start') engine = finish?.()
-    else if (engine === undefined) throw new CoppiceError('CLOSED', 'the model is not loaded')
-    else if (message.type === 'logits') post({ type: 'logits', logits: engine.logits(message.input) })
-    else {
-      const completion = engine.generate(message.prompt, message.options, (pieces) => post({ type: 'pieces', pieces }))
-      post({ type: 'completed', completion })
-    }
+    handle(data as FrontMessage)
   } catch (error) {
     fail(error)
   }

@@ -5,7 +5,7 @@
 import { CoppiceError } from '../errors.ts'
 import { Decoder } from '../generate/decode.ts'
 import { GeneratedText } from '../generate/generated-text.ts'
-import { generationDefaults, type GenerationDefaults, Sampler } from '../generate/sampler.ts'
+import { type GenerationDefaults, generationDefaults, Sampler } from '../generate/sampler.ts'
 import { emptyStats } from '../generate/statistics.ts'
 import { treeLogits } from '../model/tree-logits.ts'
 import { TreeDrafter } from '../speculate/drafters/tree.ts'
@@ -156,8 +156,30 @@ export class Engine {
 }
 
 function samplingOptions(options: CallOptions): Partial<ConstructorParameters<typeof Sampler>[0]> {
-  const { temperature, topK, topP, minP, repeatPenalty, repeatWindow, presencePenalty, frequencyPenalty, logitBias, seed } = options
-  const given = { temperature, topK, topP, minP, repeatPenalty, repeatWindow, presencePenalty, frequencyPenalty, logitBias, seed }
+  const {
+    temperature,
+    topK,
+    topP,
+    minP,
+    repeatPenalty,
+    repeatWindow,
+    presencePenalty,
+    frequencyPenalty,
+    logitBias,
+    seed,
+  } = options
+  const given = {
+    temperature,
+    topK,
+    topP,
+    minP,
+    repeatPenalty,
+    repeatWindow,
+    presencePenalty,
+    frequencyPenalty,
+    logitBias,
+    seed,
+  }
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }
 

@@ -2,13 +2,24 @@
 import { CoppiceError } from '../errors.ts'
 import { randomSeed } from '../runtime/platform.ts'
 import { Control } from '../tensor/control.ts'
-import { Tokenizer } from '../text/tokenizer.ts'
+import type { Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
+import { Crew } from './crew.ts'
 import { AbortError, errorFrom } from './error-report.ts'
 import type { EngineMessage, FrontMessage } from './protocol.ts'
 import { readTokenizer } from './tokenizer-files.ts'
-import type { Completion, GenerateOptions, LoadOptions, Logits, LogitsInput, Model, ModelPlan, ModelTokenizer, Piece, Prompt } from './types.ts'
-import { Crew } from './crew.ts'
+import type {
+  Completion,
+  GenerateOptions,
+  LoadOptions,
+  Logits,
+  LogitsInput,
+  Model,
+  ModelPlan,
+  ModelTokenizer,
+  Piece,
+  Prompt,
+} from './types.ts'
 
 type Loaded = Extract<EngineMessage, { type: 'loaded' }>
 
@@ -139,7 +150,10 @@ export class ModelFront implements Model {
     }
   }
 
-  async *#converse(request: FrontMessage, signal: AbortSignal | undefined): AsyncGenerator<EngineMessage, void, undefined> {
+  async *#converse(
+    request: FrontMessage,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<EngineMessage, void, undefined> {
     const inbox = new Inbox()
     const onAbort = (): void => this.#control.requestAbort()
     this.#control.clearAbort()
@@ -173,7 +187,11 @@ export class ModelFront implements Model {
       if (!finished && this.#failure === undefined && !this.#closed) {
         // The consumer left early: the engine must be idle before the next call begins.
         this.#control.requestAbort()
-        while (!finished) finished = await inbox.take().then((m) => m.type !== 'pieces', () => true)
+        while (!finished)
+          finished = await inbox.take().then(
+            (m) => m.type !== 'pieces',
+            () => true,
+          )
       }
       signal?.removeEventListener('abort', onAbort)
       this.#closing.signal.removeEventListener('abort', onClose)

@@ -1,10 +1,10 @@
 /** From paths and options to a plan: opens or packs the models, compares them, lays out the memory. */
 import { CoppiceError } from '../errors.ts'
-import { logitsRegionBytes, type TransformerShape, transformerRegions } from '../model/activations.ts'
-import { findTensor } from '../model/weights-view.ts'
 import { type Unit, unitFootprint } from '../memory/load-board.ts'
 import { type Layout, planMemory } from '../memory/plan.ts'
 import { layerUnit, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
+import { logitsRegionBytes, type TransformerShape, transformerRegions } from '../model/activations.ts'
+import { findTensor } from '../model/weights-view.ts'
 import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
 import { availableMemoryBytes, cores } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
@@ -85,7 +85,12 @@ export function prepare(model: string, options: EngineOptions, hooks: PrepareHoo
       `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
     )
   }
-  const context = integer('context', options.context ?? Math.min(config.positions, DEFAULT_CONTEXT), 2, config.positions)
+  const context = integer(
+    'context',
+    options.context ?? Math.min(config.positions, DEFAULT_CONTEXT),
+    2,
+    config.positions,
+  )
   const rows = Math.max(PASS_ROWS, nodes + 1)
   // Trees given to `logits` also need slots, so there are some even for plain decoding.
   const shape = { context, scratch: Math.max(PASS_ROWS, nodes), rows, threads }
@@ -260,7 +265,10 @@ function checkCompatible(target: PackedModel, draft: PackedModel, tokenizer: Tok
 function parseMemory(memory: number | string): number {
   const bytes = typeof memory === 'number' ? memory : parseBytes(memory)
   if (!Number.isFinite(bytes) || bytes <= 0) {
-    throw new CoppiceError('INVALID_OPTION', `memory must be a positive number of bytes or text like '2GB', not ${memory}`)
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `memory must be a positive number of bytes or text like '2GB', not ${memory}`,
+    )
   }
   return Math.floor(bytes)
 }
@@ -279,7 +287,10 @@ function chooseMode(io: 'auto' | 'direct' | 'buffered', streamed: boolean, bytes
   if (io === 'buffered') return 'buffered'
   if (io === 'direct') {
     if (!directIoAvailable) {
-      throw new CoppiceError('INVALID_OPTION', "io 'direct' is not available on this platform; use 'auto' or 'buffered'")
+      throw new CoppiceError(
+        'INVALID_OPTION',
+        "io 'direct' is not available on this platform; use 'auto' or 'buffered'",
+      )
     }
     return 'direct'
   }

@@ -1,9 +1,20 @@
 /** Messages between the front and the engine worker, and what helper workers are born with. */
 import type { ErrorCode } from '../errors.ts'
-import type { OpenMode } from '../runtime/files.ts'
 import type { BoardShape } from '../memory/load-board.ts'
+import type { OpenMode } from '../runtime/files.ts'
+import type { MessagePort } from '../runtime/workers.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
-import type { Completion, GenerateOptions, Logits, LogitsInput, LoadOptions, ModelPlan, Piece, Progress, Prompt } from './types.ts'
+import type {
+  Completion,
+  GenerateOptions,
+  LoadOptions,
+  Logits,
+  LogitsInput,
+  ModelPlan,
+  Piece,
+  Progress,
+  Prompt,
+} from './types.ts'
 
 /** Load options that can be sent to another thread. */
 export type EngineOptions = Omit<LoadOptions, 'onProgress' | 'signal'>
@@ -19,7 +30,6 @@ export interface EngineWorkerData {
 /** What the front needs to start the other workers. */
 export interface Prepared {
   readonly type: 'prepared'
-  readonly memory: WebAssembly.Memory
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   readonly threads: number
@@ -27,8 +37,16 @@ export interface Prepared {
   readonly mode: OpenMode
 }
 
-export interface ComputeWorkerData {
+/**
+ * The model's memory goes from the engine to each helper on a line of its own and never through the
+ * front, whose thread outlives the model and would keep it (see runtime/workers.ts).
+ */
+export interface MemoryMessage {
   readonly memory: WebAssembly.Memory
+}
+
+export interface ComputeWorkerData {
+  readonly line: MessagePort
   readonly control: SharedArrayBuffer
   readonly part: number
   readonly threads: number
@@ -36,7 +54,7 @@ export interface ComputeWorkerData {
 }
 
 export interface LoaderWorkerData {
-  readonly memory: WebAssembly.Memory
+  readonly line: MessagePort
   readonly control: SharedArrayBuffer
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
@@ -50,7 +68,12 @@ export interface ErrorReport {
 }
 
 export type FrontMessage =
+  /** The helpers are born; each waits for the memory at the other end of its line. */
+  | { readonly type: 'helpers'; readonly lines: readonly MessagePort[] }
+  /** All helpers are ready. */
   | { readonly type: 'start' }
+  /** The model is closed. */
+  | { readonly type: 'leave' }
   | { readonly type: 'generate'; readonly prompt: Prompt; readonly options: CallOptions }
   | { readonly type: 'logits'; readonly input: LogitsInput }
 

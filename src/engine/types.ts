@@ -3,8 +3,8 @@ import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { DrafterName } from '../speculate/drafter.ts'
-import type { Message } from '../text/chat.ts'
 import type { Kind } from '../tensor/layout.ts'
+import type { Message } from '../text/chat.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 
 export interface Progress {

@@ -178,12 +178,7 @@ export class Decoder {
   }
 
   /** Makes the accepted path part of the cache, and hands the tokens out. */
-  #commit(
-    result: Verification,
-    request: DecodeRequest,
-    remaining: number,
-    stats: Stats,
-  ): DecodeEnd | undefined {
+  #commit(result: Verification, request: DecodeRequest, remaining: number, stats: Stats): DecodeEnd | undefined {
     const { target } = this.#parts
     const { tree, path, tokens } = result
     const kept = Math.min(tokens.length, remaining)
@@ -235,4 +230,3 @@ function checkRoom(prompt: number, maxTokens: number | undefined, context: numbe
     `a prompt of ${prompt} tokens and ${what} of output need a context of ${wanted}, but this model was loaded with ${context}; shorten the prompt, ask for fewer tokens, or load with a larger context`,
   )
 }
-

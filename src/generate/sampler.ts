@@ -5,7 +5,7 @@
  */
 import { CoppiceError } from '../errors.ts'
 import { exp, log } from '../tensor/math.ts'
-import { LARGEST_NOISE, Noise } from './noise.ts'
+import { Noise } from './noise.ts'
 
 export interface SamplingOptions {
   /** 0: the largest logit. */
@@ -18,15 +18,15 @@ export interface SamplingOptions {
   readonly minP: number
   /** Logits of recent tokens: positive ones divided, negative ones multiplied (CTRL, arXiv 1909.05858). */
   readonly repeatPenalty: number
-  /** Tokens of prompt and output that the penalties look back; -1: all. */
+  /** Tokens of prompt and output that `repeatPenalty` looks back, as in llama.cpp; -1: all, as in Hugging Face. */
   readonly repeatWindow: number
-  /** Subtracted once from the logit of every token that occurs in the output. */
+  /** Subtracted once from the logit of every token that occurs in the output (OpenAI's definition: not the prompt). */
   readonly presencePenalty: number
   /** Subtracted from a token's logit for each time it occurs in the output. */
   readonly frequencyPenalty: number
-  /** Added to logits by token id; -Infinity bans a token. */
+  /** Added to logits by token id, after the penalties; -Infinity bans a token. */
   readonly logitBias: Readonly<Record<number, number>>
-  /** Integer from 0 to 2^53 - 1. */
+  /** Safe integer; only its 54 bits matter. */
   readonly seed: number
 }
 
@@ -49,49 +49,69 @@ export interface GenerationDefaults {
   readonly eosTokens: readonly number[]
 }
 
+/** Fields of generation_config.json that mean the same as an option here. */
+const CONFIG_FIELDS = [
+  ['temperature', 'temperature'],
+  ['top_k', 'topK'],
+  ['top_p', 'topP'],
+  ['min_p', 'minP'],
+  ['repetition_penalty', 'repeatPenalty'],
+] as const
+
 /**
- * Reads generation_config.json. As in Hugging Face's generate, a model whose file does not say
- * `do_sample: true` decodes greedily.
- * @throws CoppiceError CORRUPT_FILE when the text is not a JSON object
+ * Reads generation_config.json.
+ *
+ * As in Hugging Face's `generate`, a model whose file does not say `do_sample: true` decodes greedily:
+ * its temperature is 0. Its top-k, top-p and min-p stay, so that they apply when a request asks for a
+ * temperature. What the file leaves out is off (Hugging Face's own top-k of 50 is not assumed). A
+ * repetition penalty comes with Hugging Face's window: all tokens.
+ * @throws CoppiceError CORRUPT_FILE when the text is not a JSON object or a field is out of range
  */
 export function generationDefaults(json: string | undefined): GenerationDefaults {
   if (json === undefined) return { sampling: {}, eosTokens: [] }
+  const fields = parseConfig(json)
+  const sampling: { -readonly [Name in keyof SamplingOptions]?: number } = {}
+  for (const [field, option] of CONFIG_FIELDS) {
+    const value = fields[field]
+    if (value === undefined || value === null) continue
+    const problem = optionProblem(option, value)
+    if (problem !== undefined) throw corruptConfig(`${field} ${problem}`)
+    sampling[option] = value as number
+  }
+  if (sampling.repeatPenalty !== undefined) sampling.repeatWindow = -1
+  sampling.temperature = fields.do_sample === true ? (sampling.temperature ?? 1) : 0
+  const eos = fields.eos_token_id ?? []
+  const eosTokens: unknown[] = Array.isArray(eos) ? eos : [eos]
+  if (!eosTokens.every((id): id is number => Number.isInteger(id))) {
+    throw corruptConfig(`eos_token_id must be a token id or a list of them, not ${JSON.stringify(eos)}`)
+  }
+  return { sampling: sampling as Partial<SamplingOptions>, eosTokens }
+}
+
+function parseConfig(json: string): Record<string, unknown> {
   let parsed: unknown
   try {
     parsed = JSON.parse(json)
   } catch (cause) {
-    throw new CoppiceError('CORRUPT_FILE', 'generation_config.json is not JSON; mend or remove it', { cause })
+    throw corruptConfig(`it is not JSON (${cause instanceof Error ? cause.message : cause})`)
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
-    throw new CoppiceError('CORRUPT_FILE', 'generation_config.json is not a JSON object; mend or remove it')
+    throw corruptConfig('it is not a JSON object')
   }
-  const fields = parsed as Record<string, unknown>
-  const numeric = (name: string): number | undefined => {
-    const value = fields[name]
-    return typeof value === 'number' ? value : undefined
-  }
-  const eos = fields.eos_token_id
-  const eosTokens = (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => Number.isInteger(id))
-  const repeatPenalty = numeric('repetition_penalty')
-  const common = repeatPenalty === undefined ? {} : { repeatPenalty, repeatWindow: -1 }
-  if (fields.do_sample !== true) return { sampling: { ...common, temperature: 0 }, eosTokens }
-  const entries = Object.entries({
-    temperature: numeric('temperature') ?? 1,
-    topK: numeric('top_k'),
-    topP: numeric('top_p'),
-    minP: numeric('min_p'),
-  }).filter(([, value]) => value !== undefined)
-  return { sampling: { ...common, ...Object.fromEntries(entries) }, eosTokens }
+  return parsed as Record<string, unknown>
 }
 
+const corruptConfig = (problem: string): CoppiceError =>
+  new CoppiceError('CORRUPT_FILE', `generation_config.json cannot be used: ${problem}; mend or remove the file`)
+
 /**
- * Tokens more temperatures than this below the best have probabilities under e^-60: no noise lifts
- * them to the top, and in f64 they add nothing to a sum.
+ * Candidates more temperatures than this below the best are out. Noise lies between -3.7 and 36.8,
+ * so they could never win, and their probabilities, under e^-60, are lost in any f64 sum.
  */
 const NEGLIGIBLE = 60
 
-/** How far below the top, in temperatures, the best candidates are looked for, one after the other. */
-const REACHES = [4, 8, 16, Number.POSITIVE_INFINITY]
+/** How far below the best the edge of top-k or top-p is looked for: sorting 128k candidates is seldom needed. */
+const REACHES = [2, 4, 8, 16, NEGLIGIBLE]
 
 export class Sampler {
   readonly options: SamplingOptions
@@ -99,28 +119,38 @@ export class Sampler {
   readonly #noise: Noise
   readonly #bias: readonly (readonly [number, number])[]
   readonly #adjusts: boolean
-  /** Logits after penalties and bias, when there are any. */
-  readonly #adjusted: Float64Array
-  /** Occurrences of each token in the window and in the output; only touched entries are non-zero. */
-  readonly #recent: Uint32Array
+  /** Of min-p: the limit in units of `#scores`. */
+  readonly #minScore: number
+  /** Logits after penalties and bias, by token; then, by candidate, (logit - largest logit) / temperature. */
+  readonly #scores: Float64Array
+  /** Token ids of the candidates, ascending. */
+  readonly #candidates: Int32Array
+  /** Scores while they are sorted. */
+  readonly #sorted: Float64Array
+  /** Which tokens are in the repeat window; cleared after each use. */
+  readonly #seen: Uint8Array
+  /** How often each token occurs in the output; cleared after each use. */
   readonly #written: Uint32Array
-  /** Candidates that are left, as token ids. */
-  readonly #kept: Int32Array
 
-  /** @throws CoppiceError INVALID_OPTION */
+  /**
+   * @param vocabulary logits per row
+   * @throws CoppiceError INVALID_OPTION
+   */
   constructor(options: Partial<SamplingOptions>, vocabulary: number) {
     this.options = { ...DEFAULT_SAMPLING, ...options }
     checkOptions(this.options, vocabulary)
-    const o = this.options
+    const { temperature, topK, topP, minP, repeatPenalty, presencePenalty, frequencyPenalty } = this.options
     this.#vocabulary = vocabulary
-    this.#noise = new Noise(o.seed)
-    this.#bias = Object.entries(o.logitBias).map(([token, value]) => [Number(token), value] as const)
-    this.#adjusts =
-      this.#bias.length > 0 || o.repeatPenalty !== 1 || o.presencePenalty !== 0 || o.frequencyPenalty !== 0
-    this.#adjusted = new Float64Array(this.#adjusts ? vocabulary : 0)
-    this.#recent = new Uint32Array(this.#adjusts ? vocabulary : 0)
-    this.#written = new Uint32Array(this.#adjusts ? vocabulary : 0)
-    this.#kept = new Int32Array(vocabulary)
+    this.#noise = new Noise(this.options.seed)
+    this.#bias = Object.entries(this.options.logitBias).map(([token, value]) => [Number(token), value] as const)
+    const penalises = repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0
+    this.#adjusts = penalises || this.#bias.length > 0
+    this.#minScore = log(minP)
+    this.#scores = new Float64Array(this.#adjusts || temperature > 0 ? vocabulary : 0)
+    this.#candidates = new Int32Array(temperature > 0 ? vocabulary : 0)
+    this.#sorted = new Float64Array(topK > 0 || topP < 1 ? vocabulary : 0)
+    this.#seen = new Uint8Array(penalises ? vocabulary : 0)
+    this.#written = new Uint32Array(penalises ? vocabulary : 0)
   }
 
   get isGreedy(): boolean {
@@ -133,24 +163,30 @@ export class Sampler {
    * @param position absolute position of the token that is chosen
    * @param tokens prompt, output and tree path so far, of which `length` count
    * @param promptLength how many of them are the prompt
-   * @throws CoppiceError CORRUPT_FILE when no logit is a number, which only a damaged model produces
+   * @throws CoppiceError CORRUPT_FILE when a logit is not a number, which only a damaged model produces;
+   *   INVALID_OPTION when `logitBias` bans every token
    */
   sample(logits: Float32Array, position: number, tokens: Int32Array, length: number, promptLength: number): number {
     const values = this.#adjusts ? this.#adjust(logits, tokens, length, promptLength) : logits
-    const best = argmax(values, this.#vocabulary)
+    const best = largest(values, this.#vocabulary)
+    if (best < 0) throw largest(logits, this.#vocabulary) < 0 ? brokenModel(0, -Infinity) : allBanned()
     const { temperature, topK, topP, minP } = this.options
     if (temperature === 0) return best
-    const top = values[best]
-    let count = this.#keepAbove(values, this.#vocabulary, top - NEGLIGIBLE * temperature)
-    if (topK > 0 && count > topK) count = this.#keepLargest(values, count, top, topK)
-    if (topP < 1) count = this.#keepNucleus(values, count, top, topP)
-    if (minP > 0) count = this.#keepAbove(values, count, top + log(minP) * temperature)
-    return this.#draw(values, count, position, best)
+    let count = this.#gather(values, values[best], temperature)
+    if (topK > 0 && topK < count) count = this.#keepLargest(count, topK)
+    if (topP < 1) count = this.#keepNucleus(count, topP)
+    if (minP > 0) count = this.#keep(count, this.#minScore, Infinity)
+    return this.#draw(count, position, best)
   }
 
-  /** Natural logarithm of the token's probability under softmax(logits). */
+  /**
+   * Natural logarithm of the token's probability under softmax(logits), without penalties or temperature.
+   * @throws CoppiceError CORRUPT_FILE
+   */
   logprob(logits: Float32Array, token: number): number {
-    const top = logits[argmax(logits, this.#vocabulary)]
+    const best = largest(logits, this.#vocabulary)
+    if (best < 0) throw brokenModel(0, -Infinity)
+    const top = logits[best]
     let sum = 0
     for (let i = 0; i < this.#vocabulary; i++) sum += exp(logits[i] - top)
     return logits[token] - top - log(sum)
@@ -158,95 +194,132 @@ export class Sampler {
 
   #adjust(logits: Float32Array, tokens: Int32Array, length: number, promptLength: number): Float64Array {
     const { repeatPenalty, repeatWindow, presencePenalty, frequencyPenalty } = this.options
-    const values = this.#adjusted
+    const values = this.#scores
     for (let i = 0; i < this.#vocabulary; i++) values[i] = logits[i]
-    const first = repeatWindow < 0 ? 0 : Math.max(0, length - repeatWindow)
-    for (let i = first; i < length; i++) {
-      const token = tokens[i]
-      if (this.#recent[token]++ === 0) {
+    if (repeatPenalty !== 1) {
+      const seen = this.#seen
+      const first = repeatWindow < 0 ? 0 : Math.max(0, length - repeatWindow)
+      for (let i = first; i < length; i++) {
+        const token = tokens[i]
+        if (seen[token] === 1) continue
+        seen[token] = 1
         values[token] = values[token] > 0 ? values[token] / repeatPenalty : values[token] * repeatPenalty
       }
+      for (let i = first; i < length; i++) seen[tokens[i]] = 0
     }
-    const firstWritten = Math.max(first, promptLength)
-    for (let i = firstWritten; i < length; i++) {
-      const token = tokens[i]
-      values[token] -= frequencyPenalty + (this.#written[token]++ === 0 ? presencePenalty : 0)
+    if (presencePenalty !== 0 || frequencyPenalty !== 0) {
+      const written = this.#written
+      for (let i = promptLength; i < length; i++) written[tokens[i]]++
+      for (let i = promptLength; i < length; i++) {
+        const token = tokens[i]
+        if (written[token] === 0) continue
+        values[token] -= written[token] * frequencyPenalty + presencePenalty
+        written[token] = 0
+      }
     }
-    for (let i = first; i < length; i++) this.#recent[tokens[i]] = this.#written[tokens[i]] = 0
     for (const [token, value] of this.#bias) values[token] += value
     return values
   }
 
-  /**
-   * Keeps candidates of at least `limit`, out of all tokens at first and out of `#kept` afterwards.
-   * @returns how many are left
-   */
-  #keepAbove(values: ArrayLike<number>, count: number, limit: number): number {
-    const kept = this.#kept
-    const all = count === this.#vocabulary
-    let left = 0
-    for (let i = 0; i < count; i++) {
-      const token = all ? i : kept[i]
-      if (values[token] >= limit) kept[left++] = token
-    }
-    return left
-  }
-
-  /**
-   * Moves the best candidates to the front, best first, ties by lower id: those within `reach`
-   * temperatures of the top. Sorting 128k candidates costs far more than the few that matter.
-   * @returns how many were sorted
-   */
-  #sortBest(values: ArrayLike<number>, count: number, limit: number): number {
-    const kept = this.#kept
-    let sorted = 0
-    for (let i = 0; i < count; i++) {
-      const token = kept[i]
-      if (values[token] < limit) continue
-      kept[i] = kept[sorted]
-      kept[sorted++] = token
-    }
-    kept.subarray(0, sorted).sort((a, b) => values[b] - values[a] || a - b)
-    return sorted
-  }
-
-  #keepLargest(values: ArrayLike<number>, count: number, top: number, k: number): number {
-    for (const reach of REACHES) {
-      if (this.#sortBest(values, count, top - reach * this.options.temperature) >= k) return k
+  /** Fills candidates and scores. @returns how many */
+  #gather(values: ArrayLike<number>, top: number, temperature: number): number {
+    const scores = this.#scores
+    const candidates = this.#candidates
+    let count = 0
+    for (let token = 0; token < this.#vocabulary; token++) {
+      // `values` may be `#scores` itself: the write index never overtakes the read index.
+      const score = (values[token] - top) / temperature
+      if (score < -NEGLIGIBLE) continue
+      scores[count] = score
+      candidates[count++] = token
     }
     return count
   }
 
-  #keepNucleus(values: ArrayLike<number>, count: number, top: number, topP: number): number {
-    const { temperature } = this.options
-    const kept = this.#kept
-    // Summed in the order of ids, so that the total does not depend on how the list was sorted before.
-    kept.subarray(0, count).sort()
-    let total = 0
-    for (let i = 0; i < count; i++) total += exp((values[kept[i]] - top) / temperature)
+  /** Keeps candidates that score more than `edge`, and the first `ties` of those that score just that. */
+  #keep(count: number, edge: number, ties: number): number {
+    const scores = this.#scores
+    const candidates = this.#candidates
+    let kept = 0
+    for (let i = 0; i < count; i++) {
+      const score = scores[i]
+      if (score < edge || (score === edge && --ties < 0)) continue
+      scores[kept] = score
+      candidates[kept++] = candidates[i]
+    }
+    return kept
+  }
+
+  /**
+   * Sorts the scores from -`reach` up (from -`above` on excluded) at the start of `#sorted`, ascending.
+   * @returns how many
+   */
+  #sortBand(count: number, reach: number, above: number): number {
+    const scores = this.#scores
+    const sorted = this.#sorted
+    let size = 0
+    for (let i = 0; i < count; i++) {
+      const score = scores[i]
+      if (score >= -reach && score < -above) sorted[size++] = score
+    }
+    // Plain numbers, because a comparator would cost ten times as much; ids follow from the ties.
+    sorted.subarray(0, size).sort()
+    return size
+  }
+
+  /** Top-k, for k below `count`. */
+  #keepLargest(count: number, k: number): number {
+    let missing = k
+    let above = -1
     for (const reach of REACHES) {
-      const sorted = this.#sortBest(values, count, top - reach * temperature)
-      let sum = 0
-      for (let i = 0; i < sorted; i++) {
-        sum += exp((values[kept[i]] - top) / temperature)
-        if (sum >= topP * total) return i + 1
+      const size = this.#sortBand(count, reach, above)
+      if (size < missing) {
+        missing -= size
+        above = reach
+        continue
+      }
+      const edge = this.#sorted[size - missing]
+      let ties = 0
+      for (let i = size - missing; i < size && this.#sorted[i] === edge; i++) ties++
+      return this.#keep(count, edge, ties)
+    }
+    return count
+  }
+
+  /** Top-p: the total is summed by ascending id, the nucleus by descending probability. */
+  #keepNucleus(count: number, topP: number): number {
+    const scores = this.#scores
+    const sorted = this.#sorted
+    let total = 0
+    for (let i = 0; i < count; i++) total += exp(scores[i])
+    const enough = topP * total
+    let sum = 0
+    let above = -1
+    for (const reach of REACHES) {
+      const size = this.#sortBand(count, reach, above)
+      above = reach
+      let ties = 0
+      for (let i = size - 1; i >= 0; i--) {
+        ties = i < size - 1 && sorted[i] === sorted[i + 1] ? ties + 1 : 1
+        sum += exp(sorted[i])
+        if (sum >= enough) return this.#keep(count, sorted[i], ties)
       }
     }
     return count
   }
 
-  /** Gumbel-max over the kept candidates. */
-  #draw(values: ArrayLike<number>, count: number, position: number, best: number): number {
-    const { temperature } = this.options
+  /** Gumbel-max: the largest score + noise. */
+  #draw(count: number, position: number, best: number): number {
+    const scores = this.#scores
+    const candidates = this.#candidates
+    // The likeliest candidate first: a high mark spares the others' noise.
     let chosen = best
-    let highest = values[best] / temperature + this.#noise.gumbel(position, best)
+    let highest = this.#noise.gumbel(position, best)
     for (let i = 0; i < count; i++) {
-      const token = this.#kept[i]
-      const value = values[token] / temperature
-      if (token === best || value + LARGEST_NOISE < highest) continue
-      const noisy = value + this.#noise.gumbel(position, token)
-      if (noisy > highest || (noisy === highest && token < chosen)) {
-        highest = noisy
+      const token = candidates[i]
+      const mark = scores[i] + this.#noise.gumbel(position, token, highest - scores[i])
+      if (mark > highest || (mark === highest && token < chosen)) {
+        highest = mark
         chosen = token
       }
     }
@@ -254,58 +327,63 @@ export class Sampler {
   }
 }
 
-function argmax(values: ArrayLike<number>, count: number): number {
+/** The lowest index of the largest value; -1 when all are -Infinity. @throws CoppiceError CORRUPT_FILE */
+function largest(values: ArrayLike<number>, count: number): number {
   let best = -1
-  let top = Number.NEGATIVE_INFINITY
+  let top = -Infinity
   for (let i = 0; i < count; i++) {
-    if (values[i] > top || values[i] !== values[i]) {
-      if (values[i] !== values[i]) return brokenModel(i)
-      best = i
-      top = values[i]
-    }
+    const value = values[i]
+    if (value <= top) continue
+    if (!(value < Infinity)) throw brokenModel(i, value)
+    top = value
+    best = i
   }
-  return best < 0 ? brokenModel(0) : best
+  return best
 }
 
-function brokenModel(token: number): never {
-  throw new CoppiceError(
+const brokenModel = (token: number, value: number): CoppiceError =>
+  new CoppiceError(
     'CORRUPT_FILE',
-    `the model's logits are not numbers (token ${token}), so no next token can be chosen; the weights are damaged or overflow: run \`coppice verify\` and pack the model again`,
+    `the model gave token ${token} the logit ${value}, so no next token can be chosen; the weights are damaged or overflow: run \`coppice verify\` and pack the model again`,
   )
+
+const allBanned = (): CoppiceError =>
+  new CoppiceError('INVALID_OPTION', 'logitBias bans every token that the model could choose; leave at least one')
+
+/** Least and greatest value of each numeric option, and whether it must be an integer. */
+const RANGES: Readonly<Record<Exclude<keyof SamplingOptions, 'logitBias'>, readonly [number, number, 'integer'?]>> = {
+  temperature: [0, 1000],
+  topK: [0, Number.MAX_SAFE_INTEGER, 'integer'],
+  topP: [0, 1],
+  minP: [0, 1],
+  repeatPenalty: [0.01, 100],
+  repeatWindow: [-1, Number.MAX_SAFE_INTEGER, 'integer'],
+  presencePenalty: [-100, 100],
+  frequencyPenalty: [-100, 100],
+  seed: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, 'integer'],
 }
 
-function checkOptions(o: SamplingOptions, vocabulary: number): void {
-  const inRange = (name: keyof SamplingOptions, least: number, most: number): void => {
-    const value = o[name] as number
-    if (typeof value !== 'number' || !(value >= least && value <= most)) {
-      throw new CoppiceError('INVALID_OPTION', `${name} must be a number from ${least} to ${most}, not ${value}`)
-    }
+/** What is wrong with the value, to follow the option's name; undefined when nothing is. */
+function optionProblem(name: keyof typeof RANGES, value: unknown): string | undefined {
+  const [least, most, kind] = RANGES[name]
+  const fits = typeof value === 'number' && value >= least && value <= most
+  if (fits && (kind === undefined || Number.isInteger(value))) return undefined
+  const found = typeof value === 'number' ? value : JSON.stringify(value)
+  return `must be ${kind === undefined ? 'a number' : 'an integer'} from ${least} to ${most}, not ${found}`
+}
+
+function checkOptions(options: SamplingOptions, vocabulary: number): void {
+  for (const name of Object.keys(RANGES) as (keyof typeof RANGES)[]) {
+    const problem = optionProblem(name, options[name])
+    if (problem !== undefined) throw new CoppiceError('INVALID_OPTION', `${name} ${problem}`)
   }
-  const integer = (name: keyof SamplingOptions, least: number, most: number): void => {
-    if (!Number.isInteger(o[name])) {
-      throw new CoppiceError('INVALID_OPTION', `${name} must be an integer, not ${o[name]}`)
-    }
-    inRange(name, least, most)
-  }
-  inRange('temperature', 0, 1000)
-  // Below this, logits divided by the temperature overflow; 0 is what was meant.
-  if (o.temperature > 0 && o.temperature < 1e-4) {
-    throw new CoppiceError('INVALID_OPTION', `temperature must be 0 or at least 0.0001, not ${o.temperature}`)
-  }
-  integer('topK', 0, Number.MAX_SAFE_INTEGER)
-  inRange('topP', 0, 1)
-  inRange('minP', 0, 1)
-  inRange('repeatPenalty', 0.01, 100)
-  integer('repeatWindow', -1, Number.MAX_SAFE_INTEGER)
-  inRange('presencePenalty', -100, 100)
-  inRange('frequencyPenalty', -100, 100)
-  integer('seed', 0, Number.MAX_SAFE_INTEGER)
-  for (const [token, value] of Object.entries(o.logitBias)) {
+  for (const [token, value] of Object.entries(options.logitBias)) {
     const id = Number(token)
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary || typeof value !== 'number' || Number.isNaN(value)) {
+    const isToken = Number.isInteger(id) && id >= 0 && id < vocabulary
+    if (!isToken || typeof value !== 'number' || !(value < Infinity)) {
       throw new CoppiceError(
         'INVALID_OPTION',
-        `logitBias maps token ids from 0 to ${vocabulary - 1} to numbers, not ${token} to ${value}`,
+        `logitBias maps token ids from 0 to ${vocabulary - 1} to numbers or -Infinity, not ${token} to ${value}`,
       )
     }
   }

@@ -1,4 +1,12 @@
-/** Stop strings: found wherever tokens and passes happen to cut the text. */
+/**
+ * Stop strings: found wherever tokens and passes happen to cut the text.
+ *
+ * The text ends with the first stop string to be completed, whatever the pieces it comes in: of
+ * several in one piece that is the one with the earliest end, and of those the longest. The caller
+ * pushes the text of one token at a time, so the push that reports the match names the token that
+ * completed it: tokens after it do not count, also when the same pass accepted them. Text kept back
+ * belongs to the piece of the later token with which it comes out.
+ */
 
 export interface StopResult {
   /** Text that may be shown now. */
@@ -16,6 +24,7 @@ export class StopMatcher {
     this.#stops = stops
   }
 
+  /** True while text is kept back. */
   get holding(): boolean {
     return this.#held !== ''
   }
@@ -23,14 +32,17 @@ export class StopMatcher {
   /** Takes more text; keeps back what might be the beginning of a stop string. */
   push(text: string): StopResult {
     const all = this.#held + text
-    let first = -1
+    let start = -1
+    let end = Infinity
     for (const stop of this.#stops) {
       const at = all.indexOf(stop)
-      if (at >= 0 && (first < 0 || at < first)) first = at
+      if (at < 0 || at + stop.length > end) continue
+      start = at + stop.length < end ? at : Math.min(at, start)
+      end = at + stop.length
     }
-    if (first >= 0) {
+    if (start >= 0) {
       this.#held = ''
-      return { text: all.slice(0, first), stopped: true }
+      return { text: all.slice(0, start), stopped: true }
     }
     const keep = this.#possibleStart(all)
     this.#held = all.slice(all.length - keep)

@@ -2,7 +2,6 @@
  * The target's layers, wherever they are: pinned for good, or passing through slots that loaders
  * fill ahead of use (LLMCad's compute-I/O pipeline, arXiv 2309.04255, section 4.3).
  */
-import { CoppiceError } from '../errors.ts'
 import { now } from '../runtime/platform.ts'
 import type { Control } from '../tensor/control.ts'
 import { type LoadBoard, unitFootprint, unitLead } from './load-board.ts'
@@ -18,8 +17,14 @@ export type Idle = (deadline: number) => boolean
 /** How long one call of `Idle` should last at the most, in ms. */
 const IDLE_SLICE_MS = 2
 
+/** Requests on the board: one for what is loaded once, then one per slot. Stores that share a board share the first. */
+const PINNED_REQUEST = 0
+
+export const boardRequests = (slots: number): number => 1 + slots
+
 interface Slot {
   readonly pointer: number
+  readonly request: number
   unit: number
   state: 'free' | 'loading' | 'ready' | 'held'
 }
@@ -51,7 +56,7 @@ export class LayerStore {
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
-    this.#slots = options.slots.map((pointer) => ({ pointer, unit: -1, state: 'free' }))
+    this.#slots = options.slots.map((pointer, i) => ({ pointer, request: 1 + i, unit: -1, state: 'free' }))
     options.streamed.forEach((unit, order) => {
       this.#orderOf.set(unit, order)
     })
@@ -73,8 +78,8 @@ export class LayerStore {
     for (const unit of pinned.keys()) total += board.units[unit].bytes
     let done = 0
     for (const [unit, pointer] of pinned) {
-      board.publish(0, unit, pointer)
-      this.#awaitRequest(0)
+      board.publish(PINNED_REQUEST, unit, pointer)
+      this.#awaitRequest(PINNED_REQUEST)
       this.bytesRead += unitFootprint(board.units[unit])
       done += board.units[unit].bytes
       onProgress?.(done, total)
@@ -92,15 +97,10 @@ export class LayerStore {
     const lead = unitLead(board.units[unit])
     const fixed = pinned.get(unit)
     if (fixed !== undefined) return fixed + lead
-    let at = this.#slots.findIndex((slot) => slot.unit === unit && slot.state !== 'free')
-    if (at < 0) {
-      this.#restartAt(unit)
-      at = this.#slots.findIndex((slot) => slot.unit === unit && slot.state !== 'free')
-    }
-    const slot = this.#slots[at]
+    const slot = this.#slotOf(unit) ?? this.#restartAt(unit)
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
     if (slot.state === 'loading') {
-      this.#awaitRequest(at, idle)
+      this.#awaitRequest(slot.request, idle)
       this.#landed(slot)
     }
     slot.state = 'held'
@@ -121,6 +121,10 @@ export class LayerStore {
     for (const slot of this.#slots) if (slot.state === 'held') slot.state = 'ready'
   }
 
+  #slotOf(unit: number): Slot | undefined {
+    return this.#slots.find((slot) => slot.unit === unit && slot.state !== 'free')
+  }
+
   #landed(slot: Slot): void {
     slot.state = 'ready'
     this.bytesRead += unitFootprint(this.#options.board.units[slot.unit])
@@ -129,35 +133,35 @@ export class LayerStore {
   #fill(): void {
     const { streamed, headStart, board } = this.#options
     if (streamed.length === 0) return
-    this.#slots.forEach((slot, index) => {
-      if (slot.state !== 'free') return
+    for (const slot of this.#slots) {
+      if (slot.state !== 'free') continue
       if (this.#next >= streamed.length || (this.#next >= headStart && !this.#headFollows)) this.#next = 0
       const unit = streamed[this.#next]
-      if (this.#slots.some((other) => other.unit === unit && other.state !== 'free')) return
+      if (this.#slotOf(unit) !== undefined) return
       slot.unit = unit
       slot.state = 'loading'
-      board.publish(index, unit, slot.pointer)
+      board.publish(slot.request, unit, slot.pointer)
       this.#next++
-    })
+    }
   }
 
   /** Begins the cycle anew at `unit`. Reads under way cannot be recalled and are waited for. */
-  #restartAt(unit: number): void {
+  #restartAt(unit: number): Slot {
     const order = this.#orderOf.get(unit)
     if (order === undefined) throw new Error(`unit ${unit} is neither pinned nor streamed`)
-    this.#slots.forEach((slot, index) => {
-      if (slot.state === 'held') return
+    for (const slot of this.#slots) {
+      if (slot.state === 'held') continue
       if (slot.state === 'loading') {
-        this.#awaitRequest(index)
+        this.#awaitRequest(slot.request)
         this.#landed(slot)
       }
       slot.state = 'free'
-    })
-    if (!this.#slots.some((slot) => slot.state === 'free')) {
-      throw new CoppiceError('OUT_OF_BUDGET', `all ${this.#slots.length} slots are held; release one first`)
     }
     this.#next = order
     this.#fill()
+    const slot = this.#slotOf(unit)
+    if (slot === undefined) throw new Error(`all ${this.#slots.length} slots are held; release one first`)
+    return slot
   }
 
   #awaitRequest(request: number, idle?: Idle): void {

@@ -3,8 +3,8 @@
  * shared memory, a countdown per request, and the first failure in words.
  */
 import { CoppiceError, type ErrorCode } from '../errors.ts'
-import { Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
+import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 
 /** A run of bytes in a packed file that is loaded as a whole: a layer, or some rows of the output head. */
 export interface Unit {

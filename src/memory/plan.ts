@@ -1,8 +1,8 @@
 /** Decides, before anything is loaded, what stays in memory and what streams. */
 import { CoppiceError } from '../errors.ts'
+import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { FIRST_ADDRESS, MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
-import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
 import { type Unit, unitFootprint } from './load-board.ts'
 
 /** Two slots are what a layer in use and a layer on its way need. */

@@ -6,13 +6,13 @@ import type { Idle, LayerStore } from '../memory/layer-store.ts'
 import type { Arena } from '../tensor/arena.ts'
 import { paddedOutputs } from '../tensor/layout.ts'
 import type { Candidates, Matrix, Operators } from '../tensor/operators.ts'
-import type { ModelConfig } from '../weights/model-config.ts'
 import type { PackedFile } from '../weights/manifest.ts'
+import type { ModelConfig } from '../weights/model-config.ts'
+import { Activations, type TransformerShape } from './activations.ts'
 import type { Embedding } from './embedding.ts'
 import { KvCache } from './kv-cache.ts'
 import { fillRopeTables, ropeFrequencies } from './rope.ts'
 import { RowBatch } from './row-batch.ts'
-import { Activations, type TransformerShape } from './activations.ts'
 import { type LayerWeights, layerAt } from './weights-view.ts'
 
 /** A run of the output head's rows, resident or streamed as one unit. */
@@ -161,7 +161,17 @@ export class Transformer {
     if (w.kNorm !== 0) operators.rmsNormHeads(k, rows, kvHeads, headSize, w.kNorm, normEpsilon)
     operators.rope(q, rows, heads, headSize, a.cosinesPointer, a.sinesPointer)
     operators.rope(k, rows, kvHeads, headSize, a.cosinesPointer, a.sinesPointer)
-    operators.storeKeysAndValues(k, v, rows, kvHeads, headSize, cache.keys(layer), cache.values(layer), cache.headStride, batch.slots)
+    operators.storeKeysAndValues(
+      k,
+      v,
+      rows,
+      kvHeads,
+      headSize,
+      cache.keys(layer),
+      cache.values(layer),
+      cache.headStride,
+      batch.slots,
+    )
     operators.attention({
       rows,
       heads,

@@ -7,6 +7,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import * as os from 'node:os'
 import * as path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { CoppiceError } from '../errors.ts'
 
 /** Identity of a file's content as the file system tells it; a change of any field is a change of the file. */
@@ -126,6 +127,7 @@ export class AtomicFile {
   readonly path: string
   readonly temporaryPath: string
   #descriptor: number
+  #committed = false
 
   constructor(file: string) {
     this.path = file
@@ -149,21 +151,26 @@ export class AtomicFile {
   commit(): void {
     try {
       fs.fsyncSync(this.#descriptor)
-      fs.closeSync(this.#descriptor)
-      this.#descriptor = -1
+      this.#close()
       fs.renameSync(this.temporaryPath, this.path)
+      this.#committed = true
       syncDirectory(path.dirname(this.path))
     } catch (cause) {
       throw fileError('finish', this.path, cause)
     }
   }
 
-  /** Removes the temporary file. Does nothing after `commit`. */
+  /** Removes the temporary file, also after a `commit` that failed. Does nothing after one that did not. */
   discard(): void {
+    if (this.#committed) return
+    this.#close()
+    fs.rmSync(this.temporaryPath, { force: true })
+  }
+
+  #close(): void {
     if (this.#descriptor < 0) return
     fs.closeSync(this.#descriptor)
     this.#descriptor = -1
-    fs.rmSync(this.temporaryPath, { force: true })
   }
 }
 
@@ -224,14 +231,23 @@ export function makeDirectory(directory: string): void {
   }
 }
 
+/** Removes a file, or a directory with all that is in it. Nothing there is no error. */
 export function removePath(file: string): void {
-  fs.rmSync(file, { recursive: true, force: true })
+  try {
+    fs.rmSync(file, { recursive: true, force: true })
+  } catch (cause) {
+    throw fileError('remove', file, cause)
+  }
 }
 
 /** Bytes that an unprivileged user can still write on the file system that holds `directory`. */
 export function freeDiskBytes(directory: string): number {
-  const s = fs.statfsSync(directory)
-  return s.bavail * s.bsize
+  try {
+    const s = fs.statfsSync(directory)
+    return s.bavail * s.bsize
+  } catch (cause) {
+    throw fileError('ask for the free space of', directory, cause)
+  }
 }
 
 /**
@@ -247,6 +263,21 @@ export const joinPath = (...parts: string[]): string => path.join(...parts)
 export const baseName = (file: string): string => path.basename(file)
 export const directoryName = (file: string): string => path.dirname(file)
 export const absolutePath = (file: string): string => path.resolve(file)
+
+/** The directory of the installed package: the nearest one above this module that has a package.json. */
+export function packageDirectory(): string {
+  let directory = path.dirname(fileURLToPath(import.meta.url))
+  while (!fs.existsSync(path.join(directory, 'package.json'))) {
+    const parent = path.dirname(directory)
+    if (parent === directory) throw new CoppiceError('FILE_SYSTEM', 'the package.json of coppice is missing; install it again')
+    directory = parent
+  }
+  return directory
+}
+
+export function packageVersion(): string {
+  return (JSON.parse(readText(path.join(packageDirectory(), 'package.json'))) as { version: string }).version
+}
 
 /** Where derived data may be kept: COPPICE_CACHE, else the platform's own place for caches. */
 export function cacheDirectory(): string {

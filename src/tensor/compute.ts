@@ -2,7 +2,7 @@
  * Jobs on one or more threads. A job is a record in shared memory; every thread executes its own
  * share of it, and the engine's thread takes share 0.
  */
-import { Control, WAIT_LIMIT_MS, Word } from './control.ts'
+import { type Control, WAIT_LIMIT_MS, Word } from './control.ts'
 import type { Kernels } from './kernels.ts'
 
 /**

@@ -2,11 +2,12 @@
  * The kernels as functions of matrices and rows. Each call writes one job record and runs it on all
  * threads, or alone where a hand-out would cost more than the work.
  */
-import { log } from './math.ts'
+
 import type { Arena } from './arena.ts'
 import type { Compute } from './compute.ts'
 import type { Kernels } from './kernels.ts'
 import { BLOCK, type Kind, paddedInner, paddedOutputs } from './layout.ts'
+import { log } from './math.ts'
 import { KIND_CODE, Operation, RECORD_BYTES } from './operations.ts'
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */

@@ -1,49 +1,62 @@
 /**
- * Text of a growing list of tokens, emitted as soon as it can no longer change and never half a
- * character. What a token adds is the difference of two decodings of a short window, so the rules of
- * any tokenizer (leading spaces, byte fallback, skipped specials) hold without knowing them.
+ * Text of a growing list of tokens: what a token adds comes out at once, but never half a character
+ * and never anything that a later token could still change.
  */
-import type { Tokenizer } from './tokenizer.ts'
+import { Utf8Decoder } from './utf8.ts'
 
-/** What a decoder writes for bytes that are not (yet) a character. */
-const REPLACEMENT = '\uFFFD'
+/** What the detokeniser has to know of a vocabulary. */
+export interface TokenTexts {
+  /** Bytes that a token adds to the text; none for ids that the tokenizer does not know. */
+  tokenBytes(token: number): Uint8Array
+  isSpecial(token: number): boolean
+  /** Spaces that a text loses at its beginning. */
+  readonly leadingSpaces: number
+}
+
+export interface DetokenizerOptions {
+  /** Leave special tokens out. Default true. */
+  readonly skipSpecial?: boolean
+  /**
+   * The tokens go on with a text instead of beginning one, so that a first sentencepiece token keeps
+   * the space before its word. Default false.
+   */
+  readonly continues?: boolean
+}
 
 export class Detokenizer {
-  readonly #tokenizer: Pick<Tokenizer, 'decode'>
-  #window: number[] = []
-  /** Tokens of the window whose text is out already. They are there for context. */
-  #emitted = 0
-  #emittedText = ''
+  readonly #texts: TokenTexts
+  readonly #skipSpecial: boolean
+  readonly #utf8 = new Utf8Decoder()
+  /** Spaces that may still be dropped; 0 once anything else came. */
+  #leadingSpaces: number
 
-  constructor(tokenizer: Pick<Tokenizer, 'decode'>) {
-    this.#tokenizer = tokenizer
+  constructor(texts: TokenTexts, options: DetokenizerOptions = {}) {
+    this.#texts = texts
+    this.#skipSpecial = options.skipSpecial ?? true
+    this.#leadingSpaces = options.continues === true ? 0 : texts.leadingSpaces
   }
 
-  /** True while some token's text is not out yet. */
+  /** True while a character has begun whose end has not come. */
   get pending(): boolean {
-    return this.#window.length > this.#emitted
+    return this.#utf8.pending
   }
 
   /** Takes a token; returns the text that is complete with it. */
   push(token: number): string {
-    this.#window.push(token)
-    const text = this.#tokenizer.decode(this.#window)
-    if (text.length <= this.#emittedText.length || text.endsWith(REPLACEMENT)) return ''
-    return this.#advance(text)
+    if (this.#skipSpecial && this.#texts.isSpecial(token)) return ''
+    return this.#trim(this.#utf8.push(this.#texts.tokenBytes(token)))
   }
 
   /** The rest, at the end: bytes that never became a character are written as U+FFFD. */
   flush(): string {
-    if (this.#window.length === this.#emitted) return ''
-    return this.#advance(this.#tokenizer.decode(this.#window))
+    return this.#trim(this.#utf8.flush())
   }
 
-  #advance(text: string): string {
-    const added = text.slice(this.#emittedText.length)
-    // The tokens that were new become the context of the next ones.
-    this.#window = this.#window.slice(this.#emitted)
-    this.#emitted = this.#window.length
-    this.#emittedText = this.#tokenizer.decode(this.#window)
-    return added
+  #trim(text: string): string {
+    if (this.#leadingSpaces === 0 || text === '') return text
+    let start = 0
+    while (start < this.#leadingSpaces && text[start] === ' ') start++
+    this.#leadingSpaces = start === text.length ? this.#leadingSpaces - start : 0
+    return text.slice(start)
   }
 }

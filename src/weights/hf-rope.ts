@@ -38,9 +38,12 @@ export function readRope(
   }
   if (spellings.length === 0) return { theta: theta ?? DEFAULT_THETA, scaling: { type: 'none' } }
   const [first, ...others] = spellings
+  const thetaOf = ({ rope }: (typeof spellings)[number]): number => rope.theta ?? theta ?? DEFAULT_THETA
   for (const other of others) {
-    const thetaDiffers = (other.rope.theta ?? theta) !== (first.rope.theta ?? theta)
-    if (thetaDiffers || JSON.stringify(other.rope.scaling) !== JSON.stringify(first.rope.scaling)) {
+    if (
+      thetaOf(other) !== thetaOf(first) ||
+      JSON.stringify(other.rope.scaling) !== JSON.stringify(first.rope.scaling)
+    ) {
       throw fields.refusal(
         other.field,
         other.field === first.field ? 'the same RoPE in all layers' : `the same RoPE as in ${first.field}`,
@@ -50,7 +53,7 @@ export function readRope(
   if (theta !== undefined && first.rope.theta !== undefined && theta !== first.rope.theta) {
     throw fields.refusal('rope_theta', `the same value as in ${first.field}, ${first.rope.theta}`)
   }
-  return { theta: first.rope.theta ?? theta ?? DEFAULT_THETA, scaling: first.rope.scaling }
+  return { theta: thetaOf(first), scaling: first.rope.scaling }
 }
 
 /** The objects of one field: none, one for all layers, or one per kind of layer that the model has. */
@@ -58,9 +61,10 @@ function dictionaries(fields: ConfigFields, field: string, layerTypes: ReadonlyS
   const value = fields.value(field)
   if (value === undefined || value === null) return []
   if (!isJsonObject(value)) throw fields.malformed(field, 'an object')
-  const entries = Object.entries(value)
-  if (entries.length === 0) return []
-  if (!entries.every(([, item]) => item === null || isJsonObject(item))) return [value]
+  const items = Object.values(value)
+  if (items.length === 0) return []
+  const isPerType = items.every((item) => item === null || isJsonObject(item)) && items.some(isJsonObject)
+  if (!isPerType) return [value]
   return [...layerTypes].map((layerType) => {
     const own = Object.hasOwn(value, layerType) ? value[layerType] : undefined
     if (!isJsonObject(own)) throw fields.refusal(field, `an entry for ${layerType}, which layers of this model are`)

@@ -4,7 +4,7 @@ import { Sha256 } from '../runtime/files.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { groupBytes, type Kind, packGroup, paddedOutputs, TILE } from '../tensor/layout.ts'
 import { ChunkSums } from './chunk-sums.ts'
-import type { PackedFile, PackedTensor } from './manifest.ts'
+import type { PackedFile } from './manifest.ts'
 import { type DataLayout, FILE_ALIGNMENT, headerMetadata, headerTensors } from './packed-layout.ts'
 import { type Safetensors, SafetensorsWriter } from './safetensors.ts'
 import type { TensorPart, TensorRecipe } from './tensor-names.ts'
@@ -78,7 +78,7 @@ function describe(
     sha256,
     dataOffset: header.length,
     headerChecksum: checksum(header),
-    tensors: layout.tensors satisfies readonly PackedTensor[],
+    tensors: layout.tensors,
     segments: layout.segments.map((segment, i) => ({ ...segment, checksums: sums.sums[i] })),
   }
 }

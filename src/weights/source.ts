@@ -16,7 +16,8 @@ export function sourceFingerprint(directory: string): string {
     .filter((name) => KNOWN_NAMES.includes(name) || name.endsWith('.safetensors'))
     .map((name) => {
       const stamp = statPath(joinPath(directory, name))?.stamp
-      return [name, stamp?.bytes, stamp?.modifiedMs]
+      // Whole milliseconds: runtimes differ in the fractions they report.
+      return [name, stamp?.bytes, stamp === undefined ? undefined : Math.floor(stamp.modifiedMs)]
     })
   return new Sha256().update(JSON.stringify([FORMAT_VERSION, absolutePath(directory), files])).hex()
 }

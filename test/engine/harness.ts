@@ -6,6 +6,7 @@ import { Engine } from '../../src/engine/engine.ts'
 import { type Preparation, prepare } from '../../src/engine/prepare.ts'
 import type { CallOptions, EngineOptions } from '../../src/engine/protocol.ts'
 import type { Completion, Piece, Prompt } from '../../src/engine/types.ts'
+import { boardRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, unitFootprint } from '../../src/memory/load-board.ts'
 import { createMemory } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
@@ -40,7 +41,7 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     preparation,
     memory: createMemory(preparation.plan.totalBytes),
     control,
-    board: new LoadBoard({ units: preparation.units, requests: Math.max(2, preparation.plan.slots) }, control),
+    board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
     kernels: undefined,
     sharpening: options.sharpening,
     onProgress: () => {},

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
-import { LayerStore } from '../../src/memory/layer-store.ts'
+import { boardRequests, LayerStore } from '../../src/memory/layer-store.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
@@ -48,7 +48,7 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const memory = createMemory(4 * 1024 * 1024)
   const arena = new Arena(memory)
   const control = new Control()
-  const board = new LoadBoard({ units, requests: 2 }, control)
+  const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
   const loader = new Loader(board, instantiateKernels(memory), memory, 'buffered')
   const footprint = Math.max(...units.map(unitFootprint))
   const pinned = new Map(pinnedLayers.map((i) => [i, arena.allocate(`layer ${i}`, footprint, 4096)]))
@@ -158,11 +158,19 @@ function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
   const memory = createMemory(4 * 1024 * 1024)
   const arena = new Arena(memory)
   const control = new Control()
-  const board = new LoadBoard({ units, requests: 2 }, control)
+  const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
   const loader = new Loader(board, instantiateKernels(memory), memory, 'buffered')
   const streamed = units.map((_, i) => i)
   const slots = [0, 1].map((i) => arena.allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
-  const options = { board, control, inlineLoader: loader, pinned: new Map(), streamed, headStart: streamed.length, slots }
+  const options = {
+    board,
+    control,
+    inlineLoader: loader,
+    pinned: new Map(),
+    streamed,
+    headStart: streamed.length,
+    slots,
+  }
   return { store: new LayerStore(options), close: () => loader.close() }
 }
 

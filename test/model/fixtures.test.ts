@@ -26,7 +26,8 @@ for (const family of families) {
   const test = suite(`fixture ${family}`)
   const expected = JSON.parse(readFileSync(join(fixtures, family, 'expected.json'), 'utf8')) as Expected
   const model = openInline(join(fixtures, family), { weights: 'f32' })
-  const rowOf = (data: Float32Array, vocab: number, i: number): Float32Array => data.subarray(i * vocab, (i + 1) * vocab)
+  const rowOf = (data: Float32Array, vocab: number, i: number): Float32Array =>
+    data.subarray(i * vocab, (i + 1) * vocab)
 
   test('logits of the last position equal the reference', () => {
     const { data, rows, vocab } = model.engine.logits({ tokens: expected.tokens })
@@ -41,7 +42,8 @@ for (const family of families) {
     expected.logits_top5_all.forEach((top, i) => {
       const row = rowOf(data, vocab, i)
       assert.is(argmax(row), top[0][0], `position ${i}`)
-      for (const [token, logit] of top) assert.ok(Math.abs(row[token] - logit) < TOLERANCE, `position ${i} token ${token}`)
+      for (const [token, logit] of top)
+        assert.ok(Math.abs(row[token] - logit) < TOLERANCE, `position ${i} token ${token}`)
     })
   })
 
@@ -51,7 +53,8 @@ for (const family of families) {
     tokens.forEach((_, i) => {
       const row = rowOf(data, vocab, i)
       assert.is(argmax(row), best[i], `node ${i}`)
-      for (const [token, logit] of top5[i]) assert.ok(Math.abs(row[token] - logit) < TOLERANCE, `node ${i} token ${token}`)
+      for (const [token, logit] of top5[i])
+        assert.ok(Math.abs(row[token] - logit) < TOLERANCE, `node ${i} token ${token}`)
     })
   })
 

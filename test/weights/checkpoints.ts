@@ -138,3 +138,11 @@ export function shardCheckpoint(directory: string, shards: number): void {
 
 export const shardName = (number: number, shards: number): string =>
   `model-${String(number).padStart(5, '0')}-of-${String(shards).padStart(5, '0')}.safetensors`
+
+/** All files of a directory by name. */
+export const filesOf = (directory: string): Map<string, Buffer> =>
+  new Map(
+    readdirSync(directory)
+      .sort()
+      .map((name) => [name, readFileSync(join(directory, name))]),
+  )

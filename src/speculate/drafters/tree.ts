@@ -6,8 +6,9 @@
  * its key and value in a scratch slot of the draft's cache, so what was grown below an accepted
  * token is still there for the next proposal (LLMCad, arXiv 2309.04255, section 4.3).
  */
-import { now } from '../../runtime/platform.ts'
+
 import type { Transformer } from '../../model/transformer.ts'
+import { now } from '../../runtime/platform.ts'
 import type { Context } from '../context.ts'
 import type { Budget, Drafter } from '../drafter.ts'
 import { ROOT, TokenTree } from '../token-tree.ts'

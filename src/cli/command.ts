@@ -1,0 +1,56 @@
+/** What the commands have in common: a declaration, and how progress and failures are shown. */
+import { CoppiceError } from '../errors.ts'
+import type { Progress } from '../index.ts'
+import type { Flags, ParsedArguments } from '../runtime/arguments.ts'
+import { formatBytes } from '../runtime/sizes.ts'
+import { ProgressLine } from '../runtime/terminal.ts'
+
+export interface Command<F extends Flags = Flags> {
+  readonly name: string
+  readonly usage: string
+  readonly summary: string
+  readonly flags: F
+  readonly examples: readonly string[]
+  /** @returns the exit code */
+  run(args: ParsedArguments<F>): Promise<number>
+}
+
+/** Keeps the types of a command's own flags. */
+export const command = <const F extends Flags>(parts: Command<F>): Command<F> => parts
+
+/** The positional arguments that a command wants. @throws CoppiceError INVALID_OPTION */
+export function positionals(given: readonly string[], least: number, most: number, usage: string): readonly string[] {
+  if (given.length >= least && given.length <= most) return given
+  const problem = given.length < least ? 'an argument is missing' : `"${given[most]}" is one argument too many`
+  throw new CoppiceError('INVALID_OPTION', `${problem}; usage: ${usage}`)
+}
+
+const LABELS = { pack: 'packing', load: 'loading', prefill: 'reading the prompt', verify: 'checking' } as const
+
+export interface ShownProgress {
+  readonly phase: keyof typeof LABELS
+  readonly file: string
+  readonly done: number
+  readonly total: number
+}
+
+const BAR_CELLS = 20
+
+/** One line of progress on stderr. */
+export class ProgressView {
+  readonly #line = new ProgressLine()
+
+  readonly show = (progress: Progress | ShownProgress): void => {
+    const { phase, file, done, total } = progress
+    const share = total > 0 ? done / total : 1
+    const cells = Math.round(share * BAR_CELLS)
+    const bar = `${'█'.repeat(cells)}${'░'.repeat(BAR_CELLS - cells)}`
+    const amount = phase === 'prefill' ? `${done}/${total} tokens` : `${formatBytes(done)} of ${formatBytes(total)}`
+    this.#line.update(`${LABELS[phase]} ${bar} ${Math.floor(share * 100)} % ${amount} ${file}`)
+    if (done >= total) this.#line.clear()
+  }
+
+  clear(): void {
+    this.#line.clear()
+  }
+}

@@ -1,0 +1,88 @@
+/** Flags that several commands share, and what they become. */
+
+import { CoppiceError } from '../errors.ts'
+import type { GenerateOptions, LoadOptions } from '../index.ts'
+import type { FlagResults, Flags } from '../runtime/arguments.ts'
+import { isDirectory, joinPath, packageDirectory } from '../runtime/files.ts'
+
+export const HELP_FLAG = {
+  help: { type: 'boolean', short: 'h', env: false, help: 'show this help' },
+} as const satisfies Flags
+
+export const JSON_FLAG = {
+  json: { type: 'boolean', help: 'write one JSON object to stdout instead of text' },
+} as const satisfies Flags
+
+/** How a model is loaded. */
+export const LOAD_FLAGS = {
+  draft: { type: 'string', value: 'MODEL', help: "draft model that grows the tree of guesses, or 'none'" },
+  nodes: { type: 'integer', help: 'guesses checked per pass of the target; 0 is plain decoding' },
+  memory: { type: 'bytes', help: 'memory for weights, caches and buffers, such as 22MB or 1.5GiB' },
+  weights: { type: 'string', value: 'KIND', help: 'f32, q8, q4 or auto: kind of weights when the model is packed' },
+  threads: { type: 'integer', help: 'threads that compute' },
+  ctxSize: { type: 'integer', short: 'c', help: 'tokens of prompt and output together' },
+  io: { type: 'string', value: 'MODE', help: 'auto, direct (past the page cache) or buffered' },
+  sharpening: { type: 'number', help: "exponent on the draft's probabilities; never changes the text" },
+} as const satisfies Flags
+
+/** How text is written. */
+export const SAMPLING_FLAGS = {
+  temp: { type: 'number', help: 'temperature; 0 always takes the likeliest token' },
+  topK: { type: 'integer', help: 'sample from the K likeliest tokens; 0 is all' },
+  topP: { type: 'number', help: 'sample from the likeliest tokens that reach this probability together' },
+  minP: { type: 'number', help: 'leave out tokens less likely than this share of the likeliest' },
+  repeatPenalty: { type: 'number', help: 'weakens tokens that occurred lately; 1 is off' },
+  seed: { type: 'integer', help: 'seed of the sampler; the same seed writes the same text' },
+  predict: { type: 'integer', short: 'n', help: 'tokens to write at the most' },
+  stop: { type: 'string', help: 'end the text before this string' },
+  ignoreEos: { type: 'boolean', help: 'go on past end-of-sequence tokens' },
+} as const satisfies Flags
+
+/** The pair that comes with the package. */
+export const EMBEDDED = 'embedded'
+
+/** The directory that a model argument means. */
+export function modelPath(argument: string): string {
+  return argument === EMBEDDED ? embeddedModel('target') : argument
+}
+
+/** `--draft`, or the embedded draft for the embedded target. */
+export function draftPath(model: string, draft: string | undefined): string | undefined {
+  if (draft === EMBEDDED || (draft === undefined && model === EMBEDDED)) return embeddedModel('draft')
+  return draft
+}
+
+function embeddedModel(name: 'target' | 'draft'): string {
+  const directory = joinPath(packageDirectory(), 'models', name)
+  if (!isDirectory(directory)) {
+    throw new CoppiceError(
+      'MODEL_NOT_FOUND',
+      `this installation has no embedded models (${directory}); give a model's directory`,
+    )
+  }
+  return directory
+}
+
+export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS>): LoadOptions {
+  const { nodes, memory, weights, threads, ctxSize, io, sharpening } = values
+  return defined({
+    // Without a draft the flag for nodes has nothing to act on, and `load` says so.
+    draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
+    nodes,
+    memory,
+    weights: weights as LoadOptions['weights'],
+    threads,
+    context: ctxSize,
+    io: io as LoadOptions['io'],
+    sharpening,
+  })
+}
+
+export function generateOptions(values: FlagResults<typeof SAMPLING_FLAGS>): GenerateOptions {
+  const { temp, topK, topP, minP, repeatPenalty, seed, predict, stop, ignoreEos } = values
+  return defined({ temperature: temp, topK, topP, minP, repeatPenalty, seed, maxTokens: predict, stop, ignoreEos })
+}
+
+function defined<T extends object>(options: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}

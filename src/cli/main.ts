@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+/** The `coppice` command. */
+import { CoppiceError } from '../errors.ts'
+import { commandArguments, type Flags, helpText, parseArguments } from '../runtime/arguments.ts'
+import { packageVersion } from '../runtime/files.ts'
+import { setExitCode, stderr, stdout } from '../runtime/terminal.ts'
+import type { Command } from './command.ts'
+import { HELP_FLAG } from './flags.ts'
+import { inspect } from './inspect.ts'
+import { logits } from './logits.ts'
+import { pack } from './pack.ts'
+import { plan } from './plan.ts'
+import { run } from './run.ts'
+import { verify } from './verify.ts'
+
+const COMMANDS = [run, pack, verify, inspect, plan, logits] as unknown as readonly Command<Flags>[]
+
+/** Exit code for a command line that makes no sense, as shells use it. */
+const USAGE_EXIT_CODE = 2
+
+async function main(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args
+  if (name === '--version' || name === '-V') {
+    stdout.write(`coppice ${packageVersion()}\n`)
+    return 0
+  }
+  const found = COMMANDS.find((command) => command.name === name)
+  if (found === undefined) {
+    if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+      stdout.write(overview())
+      return name === undefined ? USAGE_EXIT_CODE : 0
+    }
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `there is no command "${name}"; there are ${COMMANDS.map((command) => command.name).join(', ')}`,
+    )
+  }
+  if (rest.includes('--help') || rest.includes('-h')) {
+    stdout.write(helpText(found, stdout.columns))
+    return 0
+  }
+  return found.run(parseArguments(found.flags, rest))
+}
+
+function overview(): string {
+  const width = Math.max(...COMMANDS.map((command) => command.name.length))
+  const commands = COMMANDS.map(
+    ({ name, summary }) => `${name.padEnd(width)}  ${summary.split('. ')[0].replace(/\.$/, '')}`,
+  )
+  const help = helpText(
+    {
+      usage: 'coppice COMMAND [flags] ...',
+      summary: 'Runs language models that do not fit in memory. `coppice COMMAND --help` tells more.',
+      flags: { ...HELP_FLAG, version: { type: 'boolean', short: 'V', env: false, help: 'show the version' } },
+      examples: ['coppice run embedded "The old house stood at the end of the lane, and"'],
+    },
+    stdout.columns,
+  )
+  return `${help}\nCommands:\n${commands.map((line) => `  ${line}`).join('\n')}\n`
+}
+
+try {
+  setExitCode(await main(commandArguments()))
+} catch (error) {
+  if (!(error instanceof CoppiceError)) throw error
+  stderr.write(`coppice: ${error.message} [${error.code}]\n`)
+  setExitCode(error.code === 'INVALID_OPTION' ? USAGE_EXIT_CODE : 1)
+}

@@ -1,0 +1,144 @@
+/** `coppice run`: text to stdout as it is written, statistics to stderr. */
+import { CoppiceError } from '../errors.ts'
+import { AbortError, type Completion, type LoadOptions, load, type Model, type Piece } from '../index.ts'
+import {
+  coloursAllowed,
+  INTERRUPTED_EXIT_CODE,
+  onInterrupt,
+  readStdin,
+  stderr,
+  stdinIsTerminal,
+  stdout,
+} from '../runtime/terminal.ts'
+import { command, ProgressView, positionals } from './command.ts'
+import { generateOptions, HELP_FLAG, JSON_FLAG, LOAD_FLAGS, loadOptions, modelPath, SAMPLING_FLAGS } from './flags.ts'
+import { comparisonLines, statisticsLines } from './report.ts'
+
+const USAGE = 'coppice run [flags] MODEL [PROMPT]'
+
+/** Accepted guesses are green; what the target added itself keeps the terminal's own colour. */
+const GUESSED = '\x1b[32m'
+const PLAIN = '\x1b[39m'
+
+export const run = command({
+  name: 'run',
+  usage: USAGE,
+  summary:
+    'Writes on from a prompt, which is an argument or comes from stdin. MODEL is a Hugging Face directory, a packed directory, or "embedded". On a terminal, accepted guesses of the draft are green.',
+  flags: {
+    ...LOAD_FLAGS,
+    ...SAMPLING_FLAGS,
+    compare: { type: 'boolean', help: 'write the text a second time without draft and show both costs' },
+    ...JSON_FLAG,
+    ...HELP_FLAG,
+  },
+  examples: [
+    'coppice run embedded "The old house stood at the end of the lane, and"',
+    'coppice run ./llama-8b --draft ./llama-1b --memory 4GB -n 200 "Once upon a time"',
+    'echo "Dear Sir," | coppice run ./llama-8b --temp 0.8 --seed 7',
+  ],
+  async run({ values, positionals: given }) {
+    const [model, argument] = positionals(given, 1, 2, USAGE)
+    const prompt = argument ?? (await promptFromStdin())
+    const controller = new AbortController()
+    const release = onInterrupt(() => controller.abort())
+    const progress = new ProgressView()
+    const common: LoadOptions = { onProgress: progress.show, signal: controller.signal }
+    const options = loadOptions(model, values)
+    const generation = { ...generateOptions(values), signal: controller.signal }
+    let opened: Model | undefined
+    try {
+      opened = await load(modelPath(model), { ...options, ...common })
+      progress.clear()
+      const onPiece = values.json ? () => progress.clear() : pieceWriter(progress)
+      const { completion, interrupted } = await write(opened, prompt, generation, onPiece)
+      progress.clear()
+      const plan = opened.plan
+      await opened.close()
+      if (!values.json) finishText(completion)
+      const plain =
+        values.compare && !interrupted
+          ? await writePlain(model, values, common, prompt, { ...generation, seed: completion.seed })
+          : undefined
+      if (values.json)
+        stdout.write(`${JSON.stringify({ ...completion, plan, ...(plain && { plain: plain.stats }) })}\n`)
+      else say(statisticsLines(completion, plan))
+      if (plain !== undefined && !values.json) {
+        say(comparisonLines(completion.stats, plain.stats))
+        const same = plain.tokens.join() === completion.tokens.join()
+        say([same ? 'both wrote the same tokens' : 'THE TWO TEXTS DIFFER: please report this'])
+        if (!same) return 1
+      }
+      return interrupted ? INTERRUPTED_EXIT_CODE : 0
+    } finally {
+      progress.clear()
+      release()
+      await opened?.close()
+    }
+  },
+})
+
+async function promptFromStdin(): Promise<string> {
+  if (stdinIsTerminal()) {
+    throw new CoppiceError('INVALID_OPTION', `there is no prompt: give it as an argument or on stdin; usage: ${USAGE}`)
+  }
+  // The line break that ends a line of shell input is not part of the text to go on from.
+  return (await readStdin()).replace(/\r?\n$/, '')
+}
+
+interface Written {
+  readonly completion: Completion
+  readonly interrupted: boolean
+}
+
+async function write(
+  model: Model,
+  prompt: string,
+  options: Parameters<Model['generate']>[1],
+  onPiece: (piece: Piece) => void,
+): Promise<Written> {
+  const pieces = model.generate(prompt, options)
+  try {
+    for (;;) {
+      const next = await pieces.next()
+      if (next.done) return { completion: next.value, interrupted: false }
+      onPiece(next.value)
+    }
+  } catch (error) {
+    if (error instanceof AbortError && error.partial !== undefined) {
+      return { completion: error.partial, interrupted: true }
+    }
+    throw error
+  }
+}
+
+async function writePlain(
+  model: string,
+  values: Parameters<typeof loadOptions>[1],
+  common: LoadOptions,
+  prompt: string,
+  options: Parameters<Model['generate']>[1],
+): Promise<Completion> {
+  const plain = await load(modelPath(model), { ...loadOptions(model, { ...values, nodes: 0 }), ...common })
+  try {
+    return await plain.complete(prompt, options)
+  } finally {
+    await plain.close()
+  }
+}
+
+function pieceWriter(progress: ProgressView): (piece: Piece) => void {
+  const colours = coloursAllowed(stdout)
+  return ({ text, drafted }) => {
+    progress.clear()
+    if (text !== '') stdout.write(colours && drafted ? `${GUESSED}${text}${PLAIN}` : text)
+  }
+}
+
+function finishText({ text }: Completion): void {
+  if (!text.endsWith('\n')) stdout.write('\n')
+}
+
+function say(lines: readonly string[]): void {
+  stderr.write(`${lines.join('\n')}\n`)
+}

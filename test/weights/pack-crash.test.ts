@@ -1,0 +1,115 @@
+import { spawn } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { packModel } from '../../src/weights/pack.ts'
+import { openPacked, verifyPacked } from '../../src/weights/packed.ts'
+import { root } from '../paths.ts'
+import { failureOf, withDirectory, withDirectoryAsync } from './checkpoints.ts'
+
+const test = suite('pack in a process that dies')
+const source = join(root, 'models', 'target')
+const child = fileURLToPath(new URL('./pack-child.js', import.meta.url))
+
+interface Outcome {
+  readonly signal: string | null
+  readonly code: number | null
+  readonly steps: number
+  readonly stderr: string
+}
+
+/**
+ * Packs in a process of its own.
+ * @param killAfter steps (about one per MiB) after which it is killed; `undefined`: never
+ */
+function packInChild(how: 'pack' | 'resolve', output: string, killAfter?: number, cache = ''): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const runtimeArguments = 'Deno' in globalThis ? ['run', '--allow-all'] : []
+    const process_ = spawn(process.execPath, [...runtimeArguments, child, how, source, output, 'f32'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, COPPICE_CACHE: cache },
+    })
+    let steps = 0
+    let stderr = ''
+    process_.stdout.on('data', (bytes: Uint8Array) => {
+      steps += bytes.length
+      if (killAfter !== undefined && steps >= killAfter) process_.kill('SIGKILL')
+    })
+    process_.stderr.on('data', (bytes: Uint8Array) => {
+      stderr += new TextDecoder().decode(bytes)
+    })
+    process_.on('error', reject)
+    process_.on('close', (code, signal) => resolve({ code, signal, steps, stderr }))
+  })
+}
+
+test('a kill at any moment leaves nothing that opens as a model, or the whole model; the next attempt completes it', async () => {
+  await withDirectoryAsync(async (directory) => {
+    const undisturbed = join(directory, 'undisturbed')
+    let total = 0
+    packModel(source, undisturbed, { weights: 'f32', onProgress: () => total++ })
+    const manifest = readFileSync(join(undisturbed, 'coppice.json'))
+    const kills = 10
+    let killed = 0
+    let resumed = 0
+    for (let i = 0; i < kills; i++) {
+      const output = join(directory, `out-${i}`)
+      // Spread over the whole run, at a random place of each part of it.
+      const killAfter = Math.ceil(((i + Math.random()) / kills) * total)
+      const { signal, code, stderr } = await packInChild('pack', output, killAfter)
+      if (signal === null) assert.is(code, 0, stderr)
+      else killed++
+      if (existsSync(join(output, 'coppice.json'))) {
+        openPacked(output)
+        assert.equal(verifyPacked(output).problems, [], `killed after step ${killAfter}`)
+        continue
+      }
+      assert.is(failureOf(() => openPacked(output)).code, 'MODEL_NOT_FOUND')
+      const finished = existsSync(output) ? readdirSync(output).filter((name) => name.endsWith('.safetensors')) : []
+      if (finished.length > 0) resumed++
+      packModel(source, output, { weights: 'f32' })
+      assert.equal(verifyPacked(output).problems, [], `killed after step ${killAfter}`)
+      assert.equal(readFileSync(join(output, 'coppice.json')), manifest)
+      assert.equal(readdirSync(output).sort(), readdirSync(undisturbed).sort(), 'no temporary file is left')
+    }
+    assert.ok(killed >= kills / 2, `${killed} of ${kills} processes were killed in time`)
+    assert.ok(resumed >= 2, `${resumed} attempts had finished files`)
+  })
+})
+
+test('temporary files of a process that is gone are removed; those of a living one are not', () => {
+  withDirectory((directory) => {
+    const output = join(directory, 'out')
+    const abort = () => packModel(source, output, { weights: 'f32', isAborted: () => true })
+    assert.is(failureOf(abort).code, 'ABORTED')
+    const name = (host: string, pid: number): string => join(output, `edges.safetensors.${host}-${pid}-0123abcd.tmp`)
+    const foreign = name('ffffff', 1)
+    const old = name('ffffff', 2)
+    writeFileSync(foreign, 'x')
+    writeFileSync(old, 'x')
+    const twoDaysAgo = Date.now() / 1000 - 2 * 24 * 3600
+    utimesSync(old, twoDaysAgo, twoDaysAgo)
+    packModel(source, output, { weights: 'f32' })
+    assert.ok(existsSync(foreign))
+    assert.not(existsSync(old))
+  })
+})
+
+test('two processes that pack the same model into the cache at once both get it', async () => {
+  await withDirectoryAsync(async (cache) => {
+    const outcomes = await Promise.all([
+      packInChild('resolve', '-', undefined, cache),
+      packInChild('resolve', '-', undefined, cache),
+    ])
+    for (const { code, stderr } of outcomes) assert.is(code, 0, stderr)
+    const [name, ...others] = readdirSync(join(cache, 'packed'))
+    assert.equal(others, [])
+    const directory = join(cache, 'packed', name)
+    openPacked(directory)
+    assert.equal(verifyPacked(directory).problems, [])
+  })
+})
+
+test.run()
