@@ -7,14 +7,14 @@
  * everything a tile keeps, which is what limits the sizes below.
  */
 
-/** rows -> groups of 8 outputs side by side (independent weight streams). */
+/** rows, groups of 8 outputs side by side (independent weight streams), inner values per turn. */
 const F32_TILES = [
-  [1, 4],
-  [1, 1],
-  [2, 2],
-  [2, 1],
-  [3, 1],
-  [4, 1],
+  [1, 4, 4],
+  [1, 1, 4],
+  [2, 2, 1],
+  [2, 1, 2],
+  [3, 1, 1],
+  [4, 1, 1],
 ]
 
 /** rows -> halves of a group (4 outputs each) that are computed together. */
@@ -36,9 +36,8 @@ const epilogue = (r, v, acc, offset) =>
     `  v128.store(y + ${r} * yStride + ${offset}, out_${r}_${v})`,
   ])
 
-function f32Tile([rows, groups]) {
+function f32Tile([rows, groups, unroll]) {
   const cells = range(rows).flatMap((r) => range(2 * groups).map((v) => [r, v]))
-  const unroll = 4
   const step = (u) => [
     ...range(2 * groups).map(
       (v) => `    let w_${u}_${v} = v128.load(w_${v >> 1} + ${u * 32 + (v & 1) * 16})`,

@@ -83,7 +83,7 @@ export class Engine {
     const maxTokens = checkMaxTokens(options.maxTokens)
     const ends = new Set([...this.config.eosTokens, ...this.#defaults.eosTokens])
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
-    const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop))
+    const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
     const stats = emptyStats(this.#parts.memory.buffer.byteLength)
     if (this.#drafter !== undefined) {
       this.#drafter.sharpening = this.#parts.sharpening ?? (sampler.isGreedy ? SHARPENING.greedy : SHARPENING.sampled)

@@ -134,9 +134,7 @@ export class ModelFront implements Model {
     this.#tail = new Promise((resolve) => {
       leave = resolve
     })
-    try {
-      await Promise.race([before, rejectOn(signal), rejectOn(this.#closing.signal)])
-    } catch {
+    if (!(await comesBefore(before, [signal, this.#closing.signal]))) {
       // This call never began, so the next one waits for the one before it instead.
       void before.then(leave)
       this.#checkUsable()
@@ -233,10 +231,17 @@ class Inbox {
   }
 }
 
-function rejectOn(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal?.aborted) reject(new Error('aborted'))
-    signal?.addEventListener('abort', () => reject(new Error('aborted')), { once: true })
+/** Whether `event` comes before any of the signals; leaves no listener behind. */
+function comesBefore(event: Promise<void>, signals: readonly (AbortSignal | undefined)[]): Promise<boolean> {
+  return new Promise((resolve) => {
+    const settle = (inTime: boolean): void => {
+      for (const signal of signals) signal?.removeEventListener('abort', onAbort)
+      resolve(inTime)
+    }
+    const onAbort = (): void => settle(false)
+    for (const signal of signals) signal?.addEventListener('abort', onAbort)
+    if (signals.some((signal) => signal?.aborted)) settle(false)
+    else void event.then(() => settle(true))
   })
 }
 

@@ -3,7 +3,7 @@ import { CoppiceError } from '../errors.ts'
 import { type Unit, unitFootprint } from '../memory/load-board.ts'
 import { type Layout, planMemory } from '../memory/plan.ts'
 import { layerUnit, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
-import { logitsRegionBytes, type TransformerShape, transformerRegions } from '../model/activations.ts'
+import { type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { findTensor } from '../model/weights-view.ts'
 import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
 import { availableMemoryBytes, cores } from '../runtime/platform.ts'
@@ -95,6 +95,7 @@ export function prepare(model: string, options: EngineOptions, hooks: PrepareHoo
   // Trees given to `logits` also need slots, so there are some even for plain decoding.
   const shape = { context, scratch: Math.max(PASS_ROWS, nodes), rows, threads }
   const targetShape: TransformerShape = { ...shape, logitsRows: LOGITS_ROWS, headStreams: false }
+  const streamedShape: TransformerShape = { ...shape, logitsRows: rows, headStreams: true }
   const drafted = draft === undefined || nodes === 0 ? undefined : draft
   const draftContext = Math.min(context, drafted?.manifest.config.positions ?? context)
   if (draftContext < context) {
@@ -121,7 +122,7 @@ export function prepare(model: string, options: EngineOptions, hooks: PrepareHoo
     head: parts.head,
     splitHead: (bytes) => parts.splitHead(bytes).map((piece) => piece.unit),
     embedding: parts.embedding,
-    streamedHeadBytes: logitsRegionBytes(config, rows) - logitsRegionBytes(config, LOGITS_ROWS),
+    streamedHeadBytes: activationTotal(config, streamedShape) - activationTotal(config, targetShape),
     process: {
       runtime: RUNTIME_BYTES,
       threads: THREAD_BYTES * threads,
@@ -143,7 +144,7 @@ export function prepare(model: string, options: EngineOptions, hooks: PrepareHoo
   return {
     target: {
       packed: target,
-      shape: layout.plan.headPinned ? targetShape : { ...targetShape, logitsRows: rows, headStreams: true },
+      shape: layout.plan.headPinned ? targetShape : streamedShape,
     },
     draft: drafted === undefined ? undefined : { packed: drafted, shape: draftShape },
     layout,
@@ -214,6 +215,9 @@ function fixedRegions(
   }
   return regions
 }
+
+const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
+  transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)
 
 /** Job records, and the top-k lists of the drafter. */
 export const JOB_BYTES = 4096

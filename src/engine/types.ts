@@ -54,9 +54,11 @@ export interface GenerateOptions {
   topP?: number
   minP?: number
   repeatPenalty?: number
-  /** Tokens that the penalties look back; -1: all. */
+  /** Tokens of prompt and output that `repeatPenalty` looks back; -1: all. */
   repeatWindow?: number
+  /** Subtracted from the logits of tokens that occur in the output. */
   presencePenalty?: number
+  /** Subtracted for every occurrence in the output. */
   frequencyPenalty?: number
   /** Added to logits by token id; -Infinity bans a token. */
   logitBias?: Readonly<Record<number, number>>

@@ -161,7 +161,9 @@ export class Decoder {
       const parent = tree.parent[node]
       batch.addTreeRow(tree.token[node], slot, position + 1, parent === ROOT ? -1 : parent)
     }
-    target.forward(drafter?.grow === undefined ? undefined : (deadline) => drafter.grow!(tree, deadline))
+    // Without a proposal the text is about to end, and there is nothing to grow for.
+    const grows = tree.size > 0 && drafter?.grow !== undefined
+    target.forward(grows ? (deadline) => drafter.grow!(tree, deadline) : undefined)
     cache.extend(1)
   }
 

@@ -25,13 +25,14 @@ export class GeneratedText {
 
   /**
    * @param tokenizer undefined: tokens only, all text is empty
+   * @param continues the text goes on from the prompt, so a space before its first word belongs to it
    * @throws CoppiceError NO_TOKENIZER when there are stop strings and no tokenizer
    */
-  constructor(tokenizer: Tokenizer | undefined, stops: readonly string[]) {
+  constructor(tokenizer: Tokenizer | undefined, stops: readonly string[], continues: boolean) {
     if (tokenizer === undefined && stops.length > 0) {
       throw new CoppiceError('NO_TOKENIZER', 'stop strings need a tokenizer, which this model does not have')
     }
-    this.#detokenizer = tokenizer === undefined ? undefined : new Detokenizer(tokenizer)
+    this.#detokenizer = tokenizer === undefined ? undefined : new Detokenizer(tokenizer, { continues })
     this.#stop = new StopMatcher(stops)
   }
 

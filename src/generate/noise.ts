@@ -56,7 +56,7 @@ export const LARGEST_NOISE = 36.737
  * more than the rounding of the logarithms and of the caller's subtraction.
  */
 const BOUND = Float64Array.from({ length: 33 }, (_, ones) =>
-  ones === 32 ? LARGEST_NOISE : (ones + 1) * 0.6931471805599453 + 1e-6,
+  ones === 32 ? LARGEST_NOISE : (ones + 1) * Math.LN2 + 1e-6,
 )
 
 export class Noise {

@@ -39,9 +39,6 @@ const scratchPerThread = (config: ModelConfig, shape: TransformerShape): number 
 
 const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
 
-/** Bytes of logits for `rows` rows. */
-export const logitsRegionBytes = logitsBytes
-
 /** Everything that a transformer allocates beside its weights, for the plan. */
 export function transformerRegions(name: string, config: ModelConfig, shape: TransformerShape): Region[] {
   const w = widths(config)

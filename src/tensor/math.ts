@@ -10,7 +10,7 @@
 /** ln 2 in two parts: the first has 32 significant bits, so its product with an exponent is exact. */
 const LN2_HIGH = 0.6931471803691238
 const LN2_LOW = 1.9082149292705877e-10
-const LOG2_E = 1.4426950408889634
+const LOG2_E = Math.LOG2E
 
 /** pi/2 in three parts: 33 + 33 + 53 bits, so products with integers below 2^20 are exact for the first two. */
 const HALF_PI_1 = 1.5707963267341256
@@ -22,7 +22,7 @@ const TWO_OVER_PI = 0.6366197723675814
 const EXP_OVERFLOW = 709.782712893384
 const EXP_UNDERFLOW = -745.1332191019412
 
-const SQRT_2 = 1.4142135623730951
+const SQRT_2 = Math.SQRT2
 const TWO_POW_54 = 18014398509481984
 
 /** Bit access to one double. The WASM memories of this program demand a little-endian host anyway. */

@@ -87,7 +87,6 @@ const cases = fc
         repeatWindow: fc.constantFrom(-1, 0, 3, 64),
         presencePenalty: maybe(0, fc.constantFrom(-1, 0.5, 2)),
         frequencyPenalty: maybe(0, fc.constantFrom(-1, 0.25, 2)),
-        // Token 0 is never banned, so that something is left.
         logitBias: maybe({}, fc.dictionary(token.map(String), fc.constantFrom(-3, 0.5, 8), { maxKeys: 4 })),
         seed: fc.nat(),
       }),

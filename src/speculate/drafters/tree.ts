@@ -104,6 +104,7 @@ export class TreeDrafter implements Drafter {
       if (slots.length === grown.depth[at] - 1 && this.#expanded[at] === 1) slots.push(grown.draftSlot[at])
     }
     cache.commit(slots, slots.length)
+    this.#prefix = cache.length
     if (known && this.#expanded[at] === 1) this.#reroot(at)
     else this.#usable = false
   }
