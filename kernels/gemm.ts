@@ -7,11 +7,15 @@ import {
   f32_2x2,
   f32_3x1,
   f32_4x1,
-  q4_1x2,
+  q4_1x1,
+  q4_1x4,
+  q4_2x1,
   q4_2x2,
   q4_3x1,
   q4_4x1,
-  q8_1x2,
+  q8_1x1,
+  q8_1x4,
+  q8_2x1,
   q8_2x2,
   q8_3x1,
   q8_4x1,
@@ -105,33 +109,31 @@ function intGroups(record: usize, group: i32, count: i32): void {
   const isQ8 = int(record, GEMM_KIND) == KIND_Q8
   const bytes = <usize>blocks * (isQ8 ? 272 : 144)
   const biasBase = pointer(record, GEMM_BIAS)
-  for (let g = group; g < group + count; g++) {
+  const end = group + count
+  for (let g = group; g < end; ) {
     const w = pointer(record, GEMM_WEIGHTS) + <usize>g * bytes
-    const bias = biasBase == 0 ? 0 : biasBase + (<usize>g << 5)
+    const bias = biasBase == 0 ? <usize>0 : biasBase + (<usize>g << 5)
     let x = pointer(record, GEMM_X)
     let s = pointer(record, GEMM_X_SCALES)
     let u = pointer(record, GEMM_X_SUMS)
     let y = pointer(record, GEMM_Y) + (<usize>g << 5)
+    const groups = rows == 1 && g + 4 <= end ? 4 : rows == 2 && g + 2 <= end ? 2 : 1
     for (let row = 0; row < rows; ) {
       const taken = min(4, rows - row)
-      if (taken == 1) {
-        if (isQ8) q8_1x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
-        else q4_1x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
-      } else if (taken == 2) {
-        if (isQ8) q8_2x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
-        else q4_2x2(x, xStride, s, u, w, blocks, 0, y, yStride, bias, accumulate)
+      if (isQ8) {
+        if (taken == 4) q8_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 3) q8_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 2 && groups == 2) q8_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 2) q8_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (groups == 4) q8_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else q8_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
       } else {
-        for (let half: usize = 0; half < 2; half++) {
-          const yh = y + half * 16
-          const bh = bias == 0 ? 0 : bias + half * 16
-          if (taken == 3) {
-            if (isQ8) q8_3x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
-            else q4_3x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
-          } else {
-            if (isQ8) q8_4x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
-            else q4_4x1(x, xStride, s, u, w, blocks, half, yh, yStride, bh, accumulate)
-          }
-        }
+        if (taken == 4) q4_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 3) q4_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 2 && groups == 2) q4_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 2) q4_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (groups == 4) q4_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else q4_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
       }
       row += taken
       x += <usize>taken * xStride
@@ -139,5 +141,6 @@ function intGroups(record: usize, group: i32, count: i32): void {
       u += <usize>taken * blockRow
       y += <usize>taken * yStride
     }
+    g += groups
   }
 }

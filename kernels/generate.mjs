@@ -17,10 +17,12 @@ const F32_TILES = [
   [4, 1, 1],
 ]
 
-/** rows -> halves of a group (4 outputs each) that are computed together. */
+/** rows, groups side by side. */
 const INT_TILES = [
-  [1, 2],
+  [1, 4],
+  [1, 1],
   [2, 2],
+  [2, 1],
   [3, 1],
   [4, 1],
 ]
@@ -66,73 +68,79 @@ function f32Tile([rows, groups, unroll]) {
 
 const BLOCK_BYTES = { q8: 272, q4: 144 }
 
-/** Bytes (q8) or nibbles (q4) of 4 outputs x 4 inner values, widened to two i16 vectors. */
-function widen(kind, g, half) {
+/**
+ * Bytes (q8) or nibbles (q4) of 8 outputs x 4 inner values as four i16 vectors: inner values 0 and 2
+ * (even) and 1 and 3 (odd) of outputs 0-3 and 4-7, so that a dot product leaves one sum per output.
+ */
+function widen(kind, g) {
   if (kind === 'q8') {
-    const load = `    let b_${g}_${half} = v128.load(at + ${g * 32} + halfBytes * ${half})`
-    return [
-      load,
-      `    let lo_${g}_${half} = i16x8.extend_low_i8x16_s(b_${g}_${half})`,
-      `    let hi_${g}_${half} = i16x8.extend_high_i8x16_s(b_${g}_${half})`,
-    ]
+    return range(2).flatMap((h) => [
+      `      let b_${g}_${h} = v128.load(w_${g} + ${16 * h})`,
+      `      let even_${g}_${h} = i16x8.shr_s(i16x8.shl(b_${g}_${h}, 8), 8)`,
+      `      let odd_${g}_${h} = i16x8.shr_s(b_${g}_${h}, 8)`,
+    ])
   }
   return [
-    `    let b_${g}_${half} = v128.and(i8x16.shr_u(v128.load(at + ${g * 16}), shift + 4 * ${half}), nibbles)`,
-    `    let lo_${g}_${half} = i16x8.extend_low_i8x16_u(b_${g}_${half})`,
-    `    let hi_${g}_${half} = i16x8.extend_high_i8x16_u(b_${g}_${half})`,
+    `      let b_${g} = v128.load(w_${g})`,
+    `      let even_${g}_0 = i16x8.shr_u(i16x8.shl(b_${g}, 12), 12)`,
+    `      let odd_${g}_0 = i16x8.shr_u(i16x8.shl(b_${g}, 4), 12)`,
+    `      let even_${g}_1 = i16x8.shr_u(i16x8.shl(b_${g}, 8), 12)`,
+    `      let odd_${g}_1 = i16x8.shr_u(b_${g}, 12)`,
   ]
 }
 
 /**
- * `firstHalf` says which half of the group a tile of one half computes. Two partial sums per output
- * (inner values 0-1 and 2-3 of each run of 4) are added at the end of a block; integers are exact,
- * so the order does not matter. Floats: acc = acc + f32(dot) * (weight scale * activation scale).
+ * Integers are exact, so the order within a block does not matter; the zero point of q4 is taken out
+ * by starting at -8 times the sum of the block's activations. Floats: acc = acc + f32(dot) * (weight
+ * scale * activation scale).
  */
-function intTile(kind, [rows, halves]) {
-  const cells = range(rows).flatMap((r) => range(halves).map((h) => [r, h]))
-  const body = [
-    ...cells.flatMap(([r, h]) => [`    let i_${r}_${h}_0 = i32x4.splat(0)`, `    let i_${r}_${h}_1 = i32x4.splat(0)`]),
-    ...range(8).flatMap((g) => [
-      ...range(halves).flatMap((h) => widen(kind, g, h)),
-      ...range(rows).flatMap((r) => [
-        `    let x_${g}_${r} = i16x8.extend_low_i8x16_s(v128.load32_splat(x_${r} + ${g * 4}))`,
-        ...range(halves).flatMap((h) => [
-          `    i_${r}_${h}_0 = i32x4.add(i_${r}_${h}_0, i32x4.dot_i16x8_s(lo_${g}_${h}, x_${g}_${r}))`,
-          `    i_${r}_${h}_1 = i32x4.add(i_${r}_${h}_1, i32x4.dot_i16x8_s(hi_${g}_${h}, x_${g}_${r}))`,
-        ]),
-      ]),
-    ]),
-    ...range(halves).map(
-      (h) => `    let scale_${h} = halves4(at + ${BLOCK_BYTES[kind] - 16} + (firstHalf + ${h}) * 8)`,
-    ),
-    ...cells.flatMap(([r, h]) => {
-      const even = `v128.shuffle<i32>(i_${r}_${h}_0, i_${r}_${h}_1, 0, 2, 4, 6)`
-      const odd = `v128.shuffle<i32>(i_${r}_${h}_0, i_${r}_${h}_1, 1, 3, 5, 7)`
-      const dot = `i32x4.add(${even}, ${odd})`
-      const exact =
-        kind === 'q8' ? dot : `i32x4.sub(${dot}, i32x4.shl(v128.load32_splat(sums + ${r} * blockRow + block * 4), 3))`
-      const scale = `f32x4.mul(scale_${h}, v128.load32_splat(scales + ${r} * blockRow + block * 4))`
-      return [`    a_${r}_${h} = f32x4.add(a_${r}_${h}, f32x4.mul(f32x4.convert_i32x4_s(${exact}), ${scale}))`]
-    }),
-  ]
-  const first = kind === 'q8' ? ['  const halfBytes: usize = 16'] : ['  const nibbles = i8x16.splat(15)']
-  const start =
-    kind === 'q8' ? '  let at = w + firstHalf * halfBytes' : '  const shift = <i32>firstHalf * 4\n  let at = w'
-  // The scales lie behind the block's values whichever half is computed.
-  const scaleAt = kind === 'q8' ? '(at - firstHalf * halfBytes)' : 'at'
+function intTile(kind, [rows, groups]) {
+  const halves = range(groups).flatMap((g) => [[g, 0], [g, 1]])
+  const cells = range(rows).flatMap((r) => halves.map(([g, h]) => [r, g, h]))
+  const name = (prefix, ...indices) => [prefix, ...indices].join('_')
+  const zero = (r) => (kind === 'q8' ? 'i32x4.splat(0)' : `zero_${r}`)
   return lines([
-    `function ${kind}_${rows}x${halves}(x: usize, xStride: usize, scales: usize, sums: usize, w: usize, blocks: i32, firstHalf: usize, y: usize, yStride: usize, bias: usize, accumulate: bool): void {`,
-    ...first,
-    start,
+    `function ${kind}_${rows}x${groups}(x: usize, xStride: usize, scales: usize, sums: usize, w: usize, groupBytes: usize, blocks: i32, y: usize, yStride: usize, bias: usize, accumulate: bool): void {`,
     '  const blockRow = <usize>blocks * 4',
-    ...cells.map(([r, h]) => `  let a_${r}_${h} = f32x4.splat(0)`),
+    ...cells.map((cell) => `  let ${name('a', ...cell)} = f32x4.splat(0)`),
     ...range(rows).map((r) => `  let x_${r} = x + ${r} * xStride`),
-    '  for (let block: usize = 0; block < <usize>blocks; block++) {',
-    ...body.map((line) => line.replace(/halves4\(at/, `halves4(${scaleAt}`)),
-    ...range(rows).map((r) => `    x_${r} += 32`),
-    `    at += ${BLOCK_BYTES[kind]}`,
+    ...range(groups).map((g) => `  let w_${g} = w + ${g} * groupBytes`),
+    '  const end = w + groupBytes',
+    '  while (w_0 < end) {',
+    ...(kind === 'q4'
+      ? range(rows).map((r) => `    const zero_${r} = i32x4.neg(i32x4.shl(v128.load32_splat(sums + ${r} * blockRow), 3))`)
+      : []),
+    ...cells.map((cell) => `    let ${name('i', ...cell)} = ${zero(cell[0])}`),
+    `    const values = w_0 + ${BLOCK_BYTES[kind] - 16}`,
+    '    do {',
+    ...range(groups).flatMap((g) => widen(kind, g)),
+    ...range(rows).flatMap((r) => [
+      `      let b_x_${r} = v128.load32_splat(x_${r})`,
+      `      let x_even_${r} = i16x8.shr_s(i16x8.shl(b_x_${r}, 8), 8)`,
+      `      let x_odd_${r} = i16x8.shr_s(b_x_${r}, 8)`,
+      ...halves.flatMap(([g, h]) => {
+        const sum = name('i', r, g, h)
+        return [
+          `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(even_${g}_${h}, x_even_${r}))`,
+          `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(odd_${g}_${h}, x_odd_${r}))`,
+        ]
+      }),
+      `      x_${r} += 4`,
+    ]),
+    ...range(groups).map((g) => `      w_${g} += ${kind === 'q8' ? 32 : 16}`),
+    '    } while (w_0 < values)',
+    ...halves.map(([g, h]) => `    const scale_${g}_${h} = halves4(w_${g} + ${8 * h})`),
+    ...range(rows).map((r) => `    const s_${r} = v128.load32_splat(scales + ${r} * blockRow)`),
+    ...cells.map(([r, g, h]) => {
+      const sum = name('a', r, g, h)
+      const dot = `f32x4.convert_i32x4_s(${name('i', r, g, h)})`
+      return `    ${sum} = f32x4.add(${sum}, f32x4.mul(${dot}, f32x4.mul(scale_${g}_${h}, s_${r})))`
+    }),
+    '    scales += 4',
+    kind === 'q4' ? '    sums += 4' : '',
+    ...range(groups).map((g) => `    w_${g} += 16`),
     '  }',
-    ...cells.map(([r, h]) => epilogue(r, h, `a_${r}_${h}`, h * 16)),
+    ...cells.map(([r, g, h]) => epilogue(r, 2 * g + h, name('a', r, g, h), 32 * g + 16 * h)),
     '}',
   ])
 }

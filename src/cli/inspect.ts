@@ -6,7 +6,7 @@ import { stdout } from '../runtime/terminal.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { command, ProgressView, positionals } from './command.ts'
 import { HELP_FLAG, JSON_FLAG, LOAD_FLAGS, loadOptions, modelPath } from './flags.ts'
-import { placeOf } from './report.ts'
+import { placeOf, planLines } from './report.ts'
 
 const USAGE = 'coppice inspect [flags] MODEL'
 
@@ -43,7 +43,8 @@ export const inspect = command({
       ['runtime', `${runtime.name} ${runtime.version}, ${runtime.cores} cores, kernels ${runtime.kernels}`],
     ]
     const width = Math.max(...rows.map(([name]) => name.length))
-    stdout.write(`${rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`).join('\n')}\n`)
+    const lines = [...rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`), '', ...planLines(plan, undefined)]
+    stdout.write(`${lines.join('\n')}\n`)
     return 0
   },
 })

@@ -1,8 +1,7 @@
 /** `coppice pack`: a checkpoint into a packed directory. */
-import { CoppiceError } from '../errors.ts'
 import type { LoadOptions } from '../index.ts'
 import { formatBytes } from '../runtime/sizes.ts'
-import { INTERRUPTED_EXIT_CODE, onInterrupt, stderr, stdout } from '../runtime/terminal.ts'
+import { stderr, stdout } from '../runtime/terminal.ts'
 import { packModel } from '../weights/pack.ts'
 import { command, ProgressView, positionals } from './command.ts'
 import { HELP_FLAG, JSON_FLAG, modelPath } from './flags.ts'
@@ -23,16 +22,11 @@ export const pack = command({
   async run({ values, positionals: given }) {
     const [source, output] = positionals(given, 2, 2, USAGE)
     const progress = new ProgressView()
-    let interrupted = false
-    // Packing is synchronous here; the signal's handler runs when it lets go between files.
-    const release = onInterrupt(() => {
-      interrupted = true
-    })
+    // Ctrl-C keeps its usual meaning here: packing may be killed at any moment.
     try {
       const { directory, manifest } = packModel(modelPath(source), output, {
         weights: values.quant as LoadOptions['weights'],
         onProgress: progress.show,
-        isAborted: () => interrupted,
       })
       progress.clear()
       const bytes = [manifest.edges, ...manifest.layers].reduce((sum, file) => sum + file.bytes, 0)
@@ -45,12 +39,8 @@ export const pack = command({
         )
       }
       return 0
-    } catch (error) {
-      if (error instanceof CoppiceError && error.code === 'ABORTED') return INTERRUPTED_EXIT_CODE
-      throw error
     } finally {
       progress.clear()
-      release()
     }
   },
 })

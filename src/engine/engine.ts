@@ -21,7 +21,7 @@ import type { Completion, FinishReason, Logits, LogitsInput, Piece, Progress, Pr
  * Exponent on the draft's probabilities. At temperature 0 the target takes its top token, however
  * flat the draft is, so probabilities as they are underrate the likeliest branch.
  */
-const SHARPENING = { greedy: 3, sampled: 1.5 }
+const SHARPENING = { greedy: 3, sampled: 1.25 }
 
 export interface EngineParts extends AssemblyParts {
   /** Overrides the drafter's sharpening at every temperature. */
@@ -144,6 +144,7 @@ export class Engine {
   }
 
   #encode(prompt: Prompt): readonly number[] {
+    checkPrompt(prompt)
     if (typeof prompt === 'object' && 'tokens' in prompt) return prompt.tokens
     if (this.#tokenizer === undefined) {
       throw new CoppiceError(
@@ -153,6 +154,23 @@ export class Engine {
     }
     return typeof prompt === 'string' ? this.#tokenizer.encode(prompt) : this.#tokenizer.encodeChat(prompt)
   }
+}
+
+/** The prompt may come from code without types. @throws CoppiceError INVALID_INPUT */
+function checkPrompt(prompt: unknown): asserts prompt is Prompt {
+  if (typeof prompt === 'string') return
+  if (Array.isArray(prompt)) {
+    const wrong = prompt.findIndex((m) => typeof m?.role !== 'string' || typeof m?.content !== 'string')
+    if (wrong < 0 && prompt.length > 0) return
+    throw new CoppiceError(
+      'INVALID_INPUT',
+      wrong < 0
+        ? 'the prompt is an empty list of messages; give at least one'
+        : `message ${wrong} of the prompt needs a role and a content, both texts`,
+    )
+  }
+  if (typeof prompt === 'object' && prompt !== null && 'tokens' in prompt && Array.isArray(prompt.tokens)) return
+  throw new CoppiceError('INVALID_INPUT', 'a prompt is a text, a list of messages {role, content}, or {tokens: [...]}')
 }
 
 function samplingOptions(options: CallOptions): Partial<ConstructorParameters<typeof Sampler>[0]> {

@@ -19,8 +19,9 @@ export function reportError(error: unknown): ErrorReport {
   return { code: undefined, message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
 }
 
-export function errorFrom(report: ErrorReport, partial?: Completion): Error {
-  if (report.code === 'ABORTED') return new AbortError(report.message, partial)
+/** @param reason why the call was aborted, if it was */
+export function errorFrom(report: ErrorReport, partial?: Completion, reason?: unknown): Error {
+  if (report.code === 'ABORTED') return new AbortError(report.message, partial, { cause: reason })
   if (report.code !== undefined) return new CoppiceError(report.code, report.message)
   return new Error(`internal error in the engine: ${report.message}`)
 }

@@ -41,6 +41,8 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
         else reject(new Error(`unexpected message "${message.type}" while loading`))
       }
     })
+    // What was loaded at one go had no moment to notice the abort.
+    if (signal?.aborted) throw aborted(signal)
     return new ModelFront(crew, control, loaded, onProgress)
   } catch (error) {
     await crew.dismiss()
@@ -62,7 +64,7 @@ export class ModelFront implements Model {
   #tokenizer: Tokenizer | undefined
   /** Settles when the last queued call is over. */
   #tail: Promise<void> = Promise.resolve()
-  #closed = false
+  #closed: Promise<void> | undefined
   #failure: Error | undefined
   readonly #closing = new AbortController()
 
@@ -112,17 +114,20 @@ export class ModelFront implements Model {
     throw new Error('the engine ended the call without logits')
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
-    this.#closing.abort()
-    this.#control.requestAbort()
-    await this.crew.dismiss()
-    this.#tokenizer = undefined
+  close(): Promise<void> {
+    this.#closed ??= this.#shutDown()
+    return this.#closed
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#closing.abort()
+    this.#control.requestAbort()
+    this.#tokenizer = undefined
+    await this.crew.dismiss()
   }
 
   /** Sends one request when its turn has come, and yields what the engine answers until it is done. */
@@ -167,38 +172,52 @@ export class ModelFront implements Model {
     this.#closing.signal.addEventListener('abort', onClose)
     signal?.addEventListener('abort', onAbort)
     if (signal?.aborted) onAbort()
-    this.crew.setBusy(true)
-    let finished = false
+    let finished = true
     try {
-      this.crew.send(request)
+      this.#send(request)
+      finished = false
+      this.crew.setBusy(true)
       while (!finished) {
         const message = await inbox.take()
         finished = message.type !== 'pieces'
         if (message.type === 'failed') {
-          const error = errorFrom(message.error, message.partial)
+          const error = errorFrom(message.error, message.partial, signal?.reason)
           if (message.error.code === 'WORKER_FAILED') this.#failure ??= error
           throw error
         }
         yield message
       }
     } finally {
-      if (!finished && this.#failure === undefined && !this.#closed) {
+      if (!finished && this.#failure === undefined && this.#closed === undefined) {
         // The consumer left early: the engine must be idle before the next call begins.
         this.#control.requestAbort()
-        while (!finished)
+        while (!finished) {
           finished = await inbox.take().then(
             (m) => m.type !== 'pieces',
             () => true,
           )
+        }
       }
       signal?.removeEventListener('abort', onAbort)
       this.#closing.signal.removeEventListener('abort', onClose)
-      if (!this.#closed) this.crew.setBusy(false)
+      if (this.#closed === undefined) this.crew.setBusy(false)
+    }
+  }
+
+  #send(request: FrontMessage): void {
+    try {
+      this.crew.send(request)
+    } catch (cause) {
+      throw new CoppiceError(
+        'INVALID_OPTION',
+        `the prompt or the options hold something that cannot go to another thread, such as a function (${String(cause)}); leave it out`,
+        { cause },
+      )
     }
   }
 
   #checkUsable(): void {
-    if (this.#closed) throw closedError()
+    if (this.#closed !== undefined) throw closedError()
     if (this.#failure !== undefined) throw this.#failure
   }
 }

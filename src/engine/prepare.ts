@@ -12,6 +12,7 @@ import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import type { Region } from '../tensor/arena.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
+import type { PackOptions } from '../weights/pack.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
 import type { EngineOptions } from './protocol.ts'
@@ -66,14 +67,20 @@ export interface PrepareHooks {
 }
 
 /**
+ * @param resolve how a path becomes a model; a plan alone needs no packed files
  * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
  *   OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
  */
-export function prepare(model: string, options: EngineOptions, hooks: PrepareHooks): Preparation {
+export function prepare(
+  model: string,
+  options: EngineOptions,
+  hooks: PrepareHooks,
+  resolve: (path: string, options: PackOptions) => PackedModel = resolveModel,
+): Preparation {
   const draftName = checkDraft(options)
   const threads = integer('threads', options.threads ?? Math.min(cores(), 8), 1, MAXIMUM_THREADS)
-  const target = resolveModel(model, { weights: options.weights ?? 'auto', ...hooks })
-  const draft = draftName === undefined ? undefined : resolveModel(draftName, { weights: 'auto', ...hooks })
+  const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
+  const draft = draftName === undefined ? undefined : resolve(draftName, { weights: 'auto', ...hooks })
   const tokenizer = hasTokenizer(target.directory) ? readTokenizer(target.directory) : undefined
   if (draft !== undefined) checkCompatible(target, draft, tokenizer)
 
@@ -223,7 +230,13 @@ const activationTotal = (config: ModelConfig, shape: TransformerShape): number =
 export const JOB_BYTES = 4096
 
 function checkDraft(options: EngineOptions): string | undefined {
-  const { draft, drafters } = options
+  const { draft, drafters, sharpening } = options
+  if (draft !== undefined && typeof draft !== 'string') {
+    throw new CoppiceError('INVALID_OPTION', `draft must be the directory of a model or 'none', not ${draft}`)
+  }
+  if (sharpening !== undefined && !(typeof sharpening === 'number' && sharpening > 0 && sharpening <= 100)) {
+    throw new CoppiceError('INVALID_OPTION', `sharpening must be a number above 0 and up to 100, not ${sharpening}`)
+  }
   if (drafters !== undefined) {
     const unknown = drafters.find((name) => name !== 'tree')
     if (unknown !== undefined) {

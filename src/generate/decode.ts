@@ -58,6 +58,8 @@ export class Decoder {
   readonly #parts: DecoderParts
   readonly #tree: TokenTree
   readonly #logits: LogitsReader
+  /** Milliseconds that the drafter used inside target passes. */
+  #grownMs = 0
 
   constructor(parts: DecoderParts) {
     this.#parts = parts
@@ -124,10 +126,11 @@ export class Decoder {
       const tree = this.#draft(context, limit - written)
       const drafted = now()
       const waited = disk.waitMs
+      this.#grownMs = 0
       this.#forward(tree, context)
       const result = this.#verify(tree, context, request)
-      stats.seconds.draft += (drafted - started) / 1000
-      stats.seconds.verify += (now() - drafted - (disk.waitMs - waited)) / 1000
+      stats.seconds.draft += (drafted - started + this.#grownMs) / 1000
+      stats.seconds.verify += (now() - drafted - this.#grownMs - (disk.waitMs - waited)) / 1000
       const end = this.#commit(result, request, limit - written, stats)
       written += result.tokens.length
       request.afterPass()
@@ -163,8 +166,15 @@ export class Decoder {
     }
     // Without a proposal the text is about to end, and there is nothing to grow for.
     const grows = tree.size > 0 && drafter?.grow !== undefined
-    target.forward(grows ? (deadline) => drafter.grow!(tree, deadline) : undefined)
+    target.forward(grows ? (deadline) => this.#grow(drafter, tree, deadline) : undefined)
     cache.extend(1)
+  }
+
+  #grow(drafter: Drafter, tree: TokenTree, deadline: number): boolean {
+    const began = now()
+    const more = drafter.grow?.(tree, deadline) ?? false
+    this.#grownMs += now() - began
+    return more
   }
 
   #verify(tree: TokenTree, context: Context, request: DecodeRequest): Verification {
@@ -187,7 +197,7 @@ export class Decoder {
     const slots = path.slice(0, kept).map((node) => tree.targetSlot[node])
     target.cache.commit(slots, slots.length)
     stats.passes++
-    count(stats, result, Math.min(path.length, kept))
+    count(stats, result, Math.min(path.length, kept), this.#parts.drafter)
     for (let i = 0; i < kept; i++) {
       stats.tokens++
       const isEnd = request.isEnd(tokens[i])
@@ -200,13 +210,13 @@ export class Decoder {
   }
 }
 
-function count(stats: Stats, { tree, path }: Verification, accepted: number): void {
+function count(stats: Stats, { tree }: Verification, accepted: number, drafter: Drafter | undefined): void {
   while (stats.acceptedHistogram.length <= accepted) stats.acceptedHistogram.push(0)
   stats.acceptedHistogram[accepted]++
-  if (tree.size === 0) return
-  stats.perDrafter.tree ??= { proposed: 0, accepted: 0 }
-  stats.perDrafter.tree.proposed += tree.size
-  stats.perDrafter.tree.accepted += Math.min(path.length, accepted)
+  if (drafter === undefined || tree.size === 0) return
+  stats.perDrafter[drafter.name] ??= { proposed: 0, accepted: 0 }
+  stats.perDrafter[drafter.name].proposed += tree.size
+  stats.perDrafter[drafter.name].accepted += accepted
 }
 
 function checkPrompt(prompt: readonly number[], vocabulary: number): void {

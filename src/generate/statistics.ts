@@ -20,7 +20,7 @@ export interface Stats {
   seconds: {
     total: number
     prefill: number
-    /** Drafting between target passes. */
+    /** Drafting, between target passes and in their waiting times. */
     draft: number
     /** Target passes without waiting for disk, sampling included. */
     verify: number

@@ -26,6 +26,7 @@ export interface HeadHint {
  *   when prefix and tokens do not fit
  */
 export function treeLogits(target: Transformer, hint: HeadHint, request: LogitsRequest): LogitsTable {
+  checkLists(request)
   const prefix = request.prefix ?? []
   const { tokens, parents } = request
   check(target, prefix, tokens, parents)
@@ -77,6 +78,14 @@ function readLogits(target: Transformer, rows: number, data: Float32Array, first
     const count = Math.min(target.headRows, rows - start)
     target.head(Array.from({ length: count }, (_, i) => start + i))
     for (let i = 0; i < count; i++) data.set(target.logitsView(i), (firstRow + start + i) * vocab)
+  }
+}
+
+/** The request may come from code without types. */
+function checkLists(request: LogitsRequest): void {
+  const { prefix = [], tokens, parents = [] } = request
+  for (const [name, list] of Object.entries({ prefix, tokens, parents })) {
+    if (!Array.isArray(list)) throw new CoppiceError('INVALID_INPUT', `${name} must be a list of integers`)
   }
 }
 

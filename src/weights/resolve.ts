@@ -78,7 +78,7 @@ function openCached(cached: string, source: string): PackedModel {
 }
 
 /** The directory that `path` means. */
-function modelDirectory(path: string): string {
+export function modelDirectory(path: string): string {
   const found = statPath(path)
   if (found === undefined) {
     throw new CoppiceError('MODEL_NOT_FOUND', `there is no ${path}; give the path of a model's directory`)

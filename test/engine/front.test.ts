@@ -1,0 +1,501 @@
+/** The asynchronous side: order of calls, aborting, closing, and what is refused before any work is done. */
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { DRAFT, TARGET } from '../e2e/models.ts'
+import { AbortError, type Completion, CoppiceError, type GenerateOptions, load, type Model } from '../../src/index.ts'
+import { fixtures } from '../paths.ts'
+import { codeOf, rejection } from './failures.ts'
+import { scratch } from './harness.ts'
+
+const PROMPT = 'The old house stood at the end of the lane, and'
+const GREEDY: GenerateOptions = { temperature: 0, maxTokens: 8 }
+/** Longer than any test waits: only an abort ends it early. */
+const LONG: GenerateOptions = { temperature: 0, maxTokens: 400, ignoreEos: true }
+
+const open = (options: Parameters<typeof load>[1] = {}): Promise<Model> =>
+  load(TARGET, { weights: 'q8', draft: DRAFT, nodes: 8, context: 512, threads: 1, ...options })
+
+const withModel = async (use: (model: Model) => Promise<void>, options = {}): Promise<void> => {
+  const model = await open(options)
+  try {
+    await use(model)
+  } finally {
+    await model.close()
+  }
+}
+
+const outcome = ({ text, tokens, finishReason }: Completion) => ({ text, tokens, finishReason })
+
+const calls = suite('calls')
+
+calls('the pieces join to the text of the completion that the generator returns', () =>
+  withModel(async (model) => {
+    const pieces = model.generate(PROMPT, GREEDY)
+    let text = ''
+    const tokens: number[] = []
+    let next = await pieces.next()
+    for (; !next.done; next = await pieces.next()) {
+      text += next.value.text
+      tokens.push(next.value.token)
+    }
+    assert.is(next.value.text, text)
+    assert.equal(next.value.tokens, tokens)
+    assert.equal(outcome(next.value), outcome(await model.complete(PROMPT, GREEDY)))
+    assert.is(next.value.finishReason, 'length')
+    assert.is(next.value.usage.completionTokens, 8)
+    assert.equal(model.tokenizer!.encode(PROMPT).length, next.value.usage.promptTokens)
+    assert.is(model.tokenizer!.decode(tokens), text)
+  }))
+
+calls('a drawn seed is reported and repeats the text', () =>
+  withModel(async (model) => {
+    const drawn = await model.complete(PROMPT, { temperature: 1, maxTokens: 12 })
+    const again = await model.complete(PROMPT, { temperature: 1, maxTokens: 12, seed: drawn.seed })
+    assert.equal(outcome(again), outcome(drawn))
+  }))
+
+calls('text, tokens and messages are prompts, and messages go through the chat template', () =>
+  withModel(async (model) => {
+    const tokens = model.tokenizer!.encode(PROMPT)
+    const text = await model.complete(PROMPT, GREEDY)
+    assert.equal(outcome(await model.complete({ tokens }, GREEDY)), outcome(text))
+    const chat = await model.complete([{ role: 'user', content: 'Who is Tom?' }], GREEDY)
+    const written = '<|im_start|>user\nWho is Tom?<|im_end|>\n<|im_start|>assistant\n'
+    assert.equal(outcome(await model.complete(written, GREEDY)), outcome(chat))
+  }))
+
+calls('a prompt without tokens, or with tokens that do not exist, is refused and harms nothing', () =>
+  withModel(async (model) => {
+    assert.is(await codeOf(model.complete('', GREEDY)), 'INVALID_INPUT')
+    assert.is(await codeOf(model.complete({ tokens: [] }, GREEDY)), 'INVALID_INPUT')
+    for (const token of [-1, 4096, 1.5, Number.NaN]) {
+      assert.is(await codeOf(model.complete({ tokens: [1, token] }, GREEDY)), 'INVALID_INPUT', `${token}`)
+    }
+    for (const prompt of [null, undefined, 7, { tokens: 'abc' }, {}, [{ role: 'user' }]]) {
+      const error = await rejection(model.complete(prompt as never, GREEDY))
+      assert.ok(error instanceof CoppiceError && error.code === 'INVALID_INPUT', `${JSON.stringify(prompt)}: ${error}`)
+    }
+    assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  }))
+
+calls('a prompt or a length beyond the context is refused with the numbers', () =>
+  withModel(
+    async (model) => {
+      const error = await rejection(model.complete(PROMPT, { maxTokens: 60 }))
+      assert.is((error as CoppiceError).code, 'CONTEXT_OVERFLOW')
+      assert.match(error.message, /60 tokens/)
+      assert.match(error.message, /context of \d+, but this model was loaded with 64/)
+      assert.is(await codeOf(model.complete({ tokens: Array(64).fill(300) })), 'CONTEXT_OVERFLOW')
+    },
+    { context: 64 },
+  ))
+
+calls('values that make no sense are refused by name', () =>
+  withModel(async (model) => {
+    const bad: GenerateOptions[] = [
+      { temperature: -1 },
+      { temperature: Number.NaN },
+      { topK: -1 },
+      { topK: 1.5 },
+      { topP: 0 },
+      { topP: 1.1 },
+      { minP: -0.1 },
+      { minP: 2 },
+      { repeatPenalty: 0 },
+      { repeatWindow: -2 },
+      { presencePenalty: Number.NaN },
+      { frequencyPenalty: Number.POSITIVE_INFINITY },
+      { seed: 0.5 },
+      { maxTokens: 0 },
+      { maxTokens: 1.5 },
+      { maxTokens: -3 },
+      { stop: '' },
+      { stop: ['a', ''] },
+      { stop: 5 as never },
+      { logitBias: { 4096: 1 } },
+      { logitBias: { 5: Number.NaN } },
+      { temperature: 'warm' as never },
+      { maxTokens: '5' as never },
+    ]
+    for (const options of bad) {
+      const error = await rejection(model.complete(PROMPT, { maxTokens: 2, ...options }))
+      assert.ok(error instanceof CoppiceError, `${Object.entries(options)}: ${error}`)
+      assert.is(error.code, 'INVALID_OPTION', `${Object.entries(options)}: ${error.message}`)
+      const [name] = Object.keys(options)
+      assert.match(error.message, name, `${error.message} names ${name}`)
+    }
+    assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  }))
+
+calls('what cannot be sent to another thread is refused and the next call works', () =>
+  withModel(async (model) => {
+    const callback = { onToken: () => {} } as GenerateOptions
+    assert.is(await codeOf(model.complete(PROMPT, { ...GREEDY, ...callback })), 'INVALID_OPTION')
+    assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  }))
+
+calls('logits of a chain, of a tree, and of nonsense', () =>
+  withModel(async (model) => {
+    const chain = await model.logits({ tokens: [477, 673, 896] })
+    assert.is(chain.rows, 3)
+    assert.is(chain.vocab, model.config.vocabulary)
+    assert.is(chain.data.length, 3 * chain.vocab)
+    const tree = await model.logits({ prefix: [477], tokens: [673, 896, 5], parents: [-1, 0, 0] })
+    assert.equal(tree.data.slice(0, 2 * tree.vocab), chain.data.slice(chain.vocab))
+    const cases: [Parameters<Model['logits']>[0], string][] = [
+      [{ tokens: [] }, 'INVALID_INPUT'],
+      [{ tokens: [4096] }, 'INVALID_INPUT'],
+      [{ tokens: [1], prefix: [-1] }, 'INVALID_INPUT'],
+      [{ tokens: [1, 2], parents: [-1] }, 'INVALID_INPUT'],
+      [{ tokens: [1, 2], parents: [0, -1] }, 'INVALID_INPUT'],
+      [{ tokens: [1, 2], parents: [-1, 1] }, 'INVALID_INPUT'],
+      [{ tokens: [1, 2], parents: [-2, 0] }, 'INVALID_INPUT'],
+      [{ tokens: Array(513).fill(1) }, 'CONTEXT_OVERFLOW'],
+      [{ prefix: Array(513).fill(1), tokens: [1], parents: [-1] }, 'CONTEXT_OVERFLOW'],
+      [{ tokens: Array(65).fill(1), parents: Array(65).fill(-1) }, 'INVALID_INPUT'],
+      [{} as never, 'INVALID_INPUT'],
+      [{ tokens: 'abc' as never }, 'INVALID_INPUT'],
+      [{ tokens: [1], parents: 'abc' as never }, 'INVALID_INPUT'],
+    ]
+    for (const [input, code] of cases) {
+      assert.is(await codeOf(model.logits(input)), code, JSON.stringify(input).slice(0, 80))
+    }
+    assert.equal((await model.logits({ tokens: [477, 673, 896] })).data, chain.data)
+  }))
+
+calls('many calls on one model with one signal leave no listeners behind', async () => {
+  const warnings: string[] = []
+  const listen = (warning: Error): void => void warnings.push(`${warning.name}: ${warning.message}`)
+  process.on('warning', listen)
+  await withModel(async (model) => {
+    const { signal } = new AbortController()
+    let added = 0
+    const { addEventListener, removeEventListener } = signal
+    signal.addEventListener = ((...given: Parameters<typeof addEventListener>) => {
+      added++
+      addEventListener.apply(signal, given)
+    }) as typeof addEventListener
+    signal.removeEventListener = ((...given: Parameters<typeof removeEventListener>) => {
+      added--
+      removeEventListener.apply(signal, given)
+    }) as typeof removeEventListener
+    for (let i = 0; i < 15; i++) await model.complete(PROMPT, { ...GREEDY, maxTokens: 1, signal })
+    assert.is(added, 0)
+  })
+  await new Promise((resolve) => setTimeout(resolve, 0))
+  process.off('warning', listen)
+  assert.equal(warnings, [])
+})
+
+calls.run()
+
+const order = suite('order of calls')
+
+order('calls made at once run first in, first out', () =>
+  withModel(async (model) => {
+    const finished: number[] = []
+    const texts = await Promise.all(
+      [3, 1, 2, 1].map(async (maxTokens, i) => {
+        const { text } = await model.complete(PROMPT, { temperature: 0, maxTokens })
+        finished.push(i)
+        return text
+      }),
+    )
+    assert.equal(finished, [0, 1, 2, 3])
+    assert.is(texts[1], texts[3])
+    assert.ok(texts[0].startsWith(texts[2]) && texts[2].startsWith(texts[1]))
+  }))
+
+order('a call that is aborted while it waits leaves the line, and the others keep their turns', () =>
+  withModel(async (model) => {
+    const controller = new AbortController()
+    const finished: string[] = []
+    const call = (name: string, signal?: AbortSignal): Promise<void> =>
+      model.complete(PROMPT, { ...GREEDY, ...(signal && { signal }) }).then(
+        () => void finished.push(name),
+        (error) => void finished.push(`${name} ${error.code}`),
+      )
+    const all = [call('first'), call('second', controller.signal), call('third'), call('fourth')]
+    controller.abort()
+    await Promise.all(all)
+    assert.equal(
+      finished.filter((name) => !name.startsWith('second')),
+      ['first', 'third', 'fourth'],
+    )
+    assert.ok(finished.includes('second ABORTED'))
+  }))
+
+order('a call that is aborted while it runs gives the next its turn, whose text is untouched', () =>
+  withModel(async (model) => {
+    const expected = await model.complete(PROMPT, GREEDY)
+    const controller = new AbortController()
+    const first = rejection(model.complete(PROMPT, { ...LONG, signal: controller.signal }))
+    const second = model.complete(PROMPT, GREEDY)
+    const logits = model.logits({ tokens: [1, 2] })
+    setTimeout(() => controller.abort(), 30)
+    assert.instance(await first, AbortError)
+    assert.equal(outcome(await second), outcome(expected))
+    assert.is((await logits).rows, 2)
+  }))
+
+order.run()
+
+const aborting = suite('aborting')
+
+aborting('a signal that is aborted already ends the call before it begins', () =>
+  withModel(async (model) => {
+    const error = await rejection(model.complete(PROMPT, { signal: AbortSignal.abort('enough') }))
+    assert.instance(error, AbortError)
+    assert.is((error as AbortError).partial, undefined)
+    assert.is(error.cause, 'enough')
+  }))
+
+aborting('an abort carries what was written until then', () =>
+  withModel(async (model) => {
+    const whole = await model.complete(PROMPT, { ...LONG, maxTokens: 100 })
+    const controller = new AbortController()
+    const seen: number[] = []
+    const error = await rejection(
+      (async () => {
+        for await (const piece of model.generate(PROMPT, { ...LONG, signal: controller.signal })) {
+          seen.push(piece.token)
+          if (seen.length === 4) controller.abort('enough')
+        }
+      })(),
+    )
+    assert.instance(error, AbortError)
+    const { partial, cause } = error as AbortError
+    assert.is(cause, 'enough')
+    assert.ok(partial!.tokens.length >= 4 && partial!.tokens.length < 400, `${partial!.tokens.length} tokens`)
+    const shared = Math.min(partial!.tokens.length, whole.tokens.length)
+    assert.equal(partial!.tokens.slice(0, shared), whole.tokens.slice(0, shared))
+    assert.equal(seen, partial!.tokens.slice(0, seen.length))
+    assert.ok(partial!.stats.passes > 0)
+    assert.ok(partial!.text.length > 0)
+    assert.is(partial!.usage.completionTokens, partial!.tokens.length)
+  }))
+
+aborting('an abort while the prompt is read leaves an empty partial completion', () =>
+  withModel(async (model) => {
+    const controller = new AbortController()
+    const tokens = Array.from({ length: 450 }, (_, i) => 300 + (i % 700))
+    const call = rejection(model.complete({ tokens }, { ...LONG, maxTokens: 60, signal: controller.signal }))
+    await Promise.resolve()
+    controller.abort()
+    const error = await call
+    assert.instance(error, AbortError)
+    assert.ok((error as AbortError).partial!.tokens.length < 60)
+  }))
+
+aborting('leaving the loop aborts, and the next call works', () =>
+  withModel(async (model) => {
+    const expected = await model.complete(PROMPT, GREEDY)
+    for (let i = 0; i < 3; i++) {
+      for await (const piece of model.generate(PROMPT, LONG)) {
+        assert.is(piece.token, expected.tokens[0])
+        break
+      }
+      assert.equal(outcome(await model.complete(PROMPT, GREEDY)), outcome(expected))
+    }
+  }))
+
+aborting('an error thrown in the loop passes through, and the next call works', () =>
+  withModel(async (model) => {
+    const error = await rejection(
+      (async () => {
+        for await (const _ of model.generate(PROMPT, LONG)) throw new RangeError('mine')
+      })(),
+    )
+    assert.instance(error, RangeError)
+    assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  }))
+
+aborting('a generator that is never asked does nothing', () =>
+  withModel(async (model) => {
+    model.generate(PROMPT, LONG)
+    const unused = model.generate(PROMPT, LONG)
+    await unused.return(undefined as never)
+    assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  }))
+
+aborting('loading stops when its signal is aborted before, or while it packs', async () => {
+  assert.is(await codeOf(open({ signal: AbortSignal.abort() })), 'ABORTED')
+  const source = join(scratch, 'aborted-source')
+  copyModel(TARGET, source)
+  const controller = new AbortController()
+  let packed = 0
+  const loading = load(source, {
+    weights: 'f32',
+    signal: controller.signal,
+    onProgress: ({ phase }) => {
+      if (phase === 'pack') packed++
+      controller.abort()
+    },
+  })
+  assert.instance(await rejection(loading), AbortError)
+  assert.ok(packed > 0)
+  const model = await load(source, { weights: 'f32', context: 64, threads: 1 })
+  assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  await model.close()
+})
+
+aborting('loading stops when its signal is aborted while weights are read', async () => {
+  const controller = new AbortController()
+  let seen = false
+  const loading = open({
+    signal: controller.signal,
+    onProgress: ({ phase }) => {
+      if (phase !== 'load') return
+      seen = true
+      controller.abort()
+    },
+  })
+  assert.instance(await rejection(loading), AbortError)
+  assert.ok(seen)
+})
+
+aborting.run()
+
+const closing = suite('closing')
+
+closing('closing ends a running call, and calls that wait', async () => {
+  const model = await open()
+  const running = rejection(model.complete(PROMPT, LONG))
+  const waiting = rejection(model.complete(PROMPT, GREEDY))
+  const pieces = model.generate(PROMPT, LONG)
+  const asked = rejection(pieces.next())
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await model.close()
+  for (const error of [await running, await waiting, await asked]) {
+    assert.is((error as CoppiceError).code, 'CLOSED', String(error))
+  }
+})
+
+closing('a loop over a model that is closed meanwhile ends with CLOSED', async () => {
+  const model = await open()
+  let closed: Promise<void> | undefined
+  const error = await rejection(
+    (async () => {
+      for await (const _ of model.generate(PROMPT, LONG)) closed ??= model.close()
+    })(),
+  )
+  await closed
+  assert.is((error as CoppiceError).code, 'CLOSED', String(error))
+})
+
+closing('a closed model refuses every call, and closing again is harmless', async () => {
+  const model = await open()
+  await Promise.all([model.close(), model.close()])
+  await model.close()
+  await model[Symbol.asyncDispose]()
+  assert.is(await codeOf(model.complete(PROMPT)), 'CLOSED')
+  assert.is(await codeOf(model.generate(PROMPT).next()), 'CLOSED')
+  assert.is(await codeOf(model.logits({ tokens: [1] })), 'CLOSED')
+})
+
+closing('every close waits until the threads are gone', async () => {
+  const model = await open()
+  const { crew } = model as unknown as { crew: { members: { worker: { onExit(listener: () => void): void } }[] } }
+  let gone = 0
+  for (const { worker } of crew.members) worker.onExit(() => gone++)
+  const threads = crew.members.length
+  void model.close()
+  await model.close()
+  assert.is(gone, threads)
+})
+
+closing('await using closes at the end of the block', async () => {
+  const model = await open()
+  await model[Symbol.asyncDispose]()
+  assert.is(await codeOf(model.complete(PROMPT)), 'CLOSED')
+})
+
+closing.run()
+
+const loading = suite('loading')
+
+loading('options that make no sense are refused by name', async () => {
+  const bad: Record<string, unknown>[] = [
+    { nodes: -1 },
+    { nodes: 1.5 },
+    { nodes: 5000 },
+    { threads: 0 },
+    { threads: 1.5 },
+    { context: 1 },
+    { context: 4000 },
+    { memory: 'plenty' },
+    { memory: 0 },
+    { memory: Number.NaN },
+    { weights: 'q5' },
+    { io: 'fast' },
+    { draft: 'none', nodes: 4 },
+    { drafters: ['trie'] },
+    { draft: 'self:q4' },
+    { draft: 7 },
+    { sharpening: 0 },
+    { sharpening: -1 },
+    { sharpening: Number.NaN },
+    { sharpening: 'much' },
+  ]
+  for (const options of bad) {
+    const error = await rejection(open(options as Parameters<typeof load>[1]))
+    assert.ok(error instanceof CoppiceError, `${JSON.stringify(options)}: ${error.stack}`)
+    assert.is(error.code, 'INVALID_OPTION', `${JSON.stringify(options)}: ${error.message}`)
+  }
+})
+
+loading('a path without a model is named', async () => {
+  const missing = join(scratch, 'no-such-model')
+  const error = await rejection(load(missing))
+  assert.is((error as CoppiceError).code, 'MODEL_NOT_FOUND')
+  assert.match(error.message, missing)
+})
+
+loading('a draft with another vocabulary is refused', async () => {
+  assert.is(await codeOf(open({ draft: join(fixtures, 'llama') })), 'INCOMPATIBLE_DRAFT')
+})
+
+loading('a model without a tokenizer takes and gives tokens, and says what text needs', async () => {
+  const model = await load(join(fixtures, 'llama'), { weights: 'f32', threads: 1 })
+  try {
+    assert.is(model.tokenizer, undefined)
+    const { tokens, text } = await model.complete({ tokens: [1, 2, 3] }, GREEDY)
+    assert.ok(tokens.length > 0)
+    assert.is(text, '')
+    assert.is(await codeOf(model.complete('text')), 'NO_TOKENIZER')
+    assert.is(await codeOf(model.complete([{ role: 'user', content: 'hi' }])), 'NO_TOKENIZER')
+    assert.is(await codeOf(model.complete({ tokens: [1] }, { stop: 'x' })), 'NO_TOKENIZER')
+  } finally {
+    await model.close()
+  }
+})
+
+loading('progress names its phases and ends where it should', async () => {
+  const last = new Map<string, { done: number; total: number }>()
+  const source = join(scratch, 'progress-source')
+  copyModel(TARGET, source)
+  const model = await load(source, {
+    weights: 'q8',
+    context: 256,
+    threads: 1,
+    onProgress: ({ phase, done, total }) => {
+      assert.ok(done <= total)
+      last.set(phase, { done, total })
+    },
+  })
+  await model.complete({ tokens: Array(200).fill(300) }, { maxTokens: 1 })
+  await model.close()
+  assert.equal([...last.keys()], ['pack', 'load', 'prefill'])
+  for (const [phase, { done, total }] of last) assert.is(done, total, phase)
+  assert.equal(last.get('prefill'), { done: 199, total: 199 })
+})
+
+loading.run()
+
+function copyModel(from: string, to: string): void {
+  if (existsSync(to)) return
+  mkdirSync(to, { recursive: true })
+  for (const name of readdirSync(from)) copyFileSync(join(from, name), join(to, name))
+}
