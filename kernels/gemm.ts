@@ -3,6 +3,7 @@
 import {
   f32_1x1,
   f32_1x4,
+  f32_1x2,
   f32_2x1,
   f32_2x2,
   f32_3x1,
@@ -73,7 +74,7 @@ function f32Groups(record: usize, group: i32, count: i32): void {
   for (let row = 0; row < rows; ) {
     const left = rows - row
     let taken = min(4, left)
-    if (taken == 1 && count == 4) {
+    if (false) {
       f32_1x4(x, xStride, w, bytes, columns, y, yStride, bias, accumulate)
     } else {
       for (let g = 0; g < count; ) {
@@ -88,7 +89,10 @@ function f32Groups(record: usize, group: i32, count: i32): void {
             groups = 2
             f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
           } else f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        } else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        } else if (g + 1 < count) {
+            groups = 2
+            f32_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+          } else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
         g += groups
       }
     }

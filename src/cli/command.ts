@@ -7,6 +7,8 @@ import { ProgressLine } from '../runtime/terminal.ts'
 
 export interface Command<F extends Flags = Flags> {
   readonly name: string
+  /** A few words for the list of commands. */
+  readonly purpose: string
   readonly usage: string
   readonly summary: string
   readonly flags: F

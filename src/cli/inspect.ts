@@ -12,6 +12,7 @@ const USAGE = 'coppice inspect [flags] MODEL'
 
 export const inspect = command({
   name: 'inspect',
+  purpose: 'show what a model is made of',
   usage: USAGE,
   summary: 'Shows the architecture, the files and the memory plan of a model.',
   flags: { ...LOAD_FLAGS, ...JSON_FLAG, ...HELP_FLAG },
@@ -33,7 +34,7 @@ export const inspect = command({
     const files = [manifest.edges, ...manifest.layers]
     const rows: [string, string][] = [
       ['model', directory],
-      ['source', `${manifest.source.name}, revision ${manifest.source.revision.slice(0, 12)}`],
+      ['source', `${manifest.source.name}, revision ${manifest.source.revision.slice(0, 19)}`],
       ...configRows(manifest.config),
       ['parameters', manifest.parameters.toLocaleString('en')],
       ['weights', `layers ${manifest.quantisation.layers}, embedding and head ${manifest.quantisation.edges}`],

@@ -9,6 +9,7 @@ const USAGE = 'coppice logits [flags] MODEL --tokens 1,2,3'
 
 export const logits = command({
   name: 'logits',
+  purpose: 'raw logits as JSON',
   usage: USAGE,
   summary:
     "Writes the logits after each token as one JSON object: {rows, vocab, logits}. With --parents the tokens are a tree: the index of each token's parent, -1 for a child of the last prefix token.",

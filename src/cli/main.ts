@@ -44,9 +44,7 @@ async function main(args: readonly string[]): Promise<number> {
 
 function overview(): string {
   const width = Math.max(...COMMANDS.map((command) => command.name.length))
-  const commands = COMMANDS.map(
-    ({ name, summary }) => `${name.padEnd(width)}  ${summary.split('. ')[0].replace(/\.$/, '')}`,
-  )
+  const commands = COMMANDS.map(({ name, purpose }) => `${name.padEnd(width)}  ${purpose}`)
   const help = helpText(
     {
       usage: 'coppice COMMAND [flags] ...',

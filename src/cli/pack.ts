@@ -10,6 +10,7 @@ const USAGE = 'coppice pack [flags] SOURCE OUTPUT'
 
 export const pack = command({
   name: 'pack',
+  purpose: 'turn a checkpoint into a packed directory',
   usage: USAGE,
   summary:
     'Turns a Hugging Face directory into a packed directory, whose layers can be streamed. Work that was interrupted goes on where it ended when the command is given again.',

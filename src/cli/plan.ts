@@ -15,6 +15,7 @@ const USAGE = 'coppice plan [flags] MODEL'
 
 export const plan = command({
   name: 'plan',
+  purpose: 'show what a memory budget holds',
   usage: USAGE,
   summary:
     'Says what a memory budget holds: which layers stay, which stream, how much each pass reads and how long that takes on this disk. Nothing is loaded or packed.',

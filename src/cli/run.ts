@@ -22,6 +22,7 @@ const PLAIN = '\x1b[39m'
 
 export const run = command({
   name: 'run',
+  purpose: 'write on from a prompt',
   usage: USAGE,
   summary:
     'Writes on from a prompt, which is an argument or comes from stdin. MODEL is a Hugging Face directory, a packed directory, or "embedded". On a terminal, accepted guesses of the draft are green.',

@@ -9,6 +9,7 @@ const USAGE = 'coppice verify [flags] PACKED'
 
 export const verify = command({
   name: 'verify',
+  purpose: 'check every byte of a packed directory',
   usage: USAGE,
   summary: 'Reads a packed directory whole and names every file that is not as it was packed.',
   flags: { ...JSON_FLAG, ...HELP_FLAG },

@@ -1,0 +1,17 @@
+/** After the compiler: what else belongs into dist/, and what no longer does. */
+import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from './runtimes.mjs'
+
+const dist = join(root, 'dist')
+
+// The compiler leaves the output of sources that are gone.
+for (const entry of readdirSync(dist, { recursive: true, encoding: 'utf8' })) {
+  const source = entry.replace(/(\.d\.ts|\.js)$/, '.ts')
+  if (source !== entry && !existsSync(join(root, 'src', source))) rmSync(join(dist, entry))
+}
+
+copyFileSync(join(root, '.build-kernels', 'kernels.wasm'), join(dist, 'kernels.wasm'))
+
+const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+for (const path of Object.values(bin)) chmodSync(join(root, path), 0o755)
