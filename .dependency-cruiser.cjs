@@ -39,7 +39,8 @@ module.exports = {
     ...layering.filter(({ to }) => to.path.length > 0),
     {
       name: 'every-source-has-a-layer',
-      comment: 'Only index.ts and errors.ts stand directly in src/, and a new folder takes its place in the list above.',
+      comment:
+        'Only index.ts and errors.ts stand directly in src/, and a new folder takes its place in the list above.',
       severity: 'error',
       from: {},
       to: { path: '^src/', pathNot: [...layers.flat().map(location), '^src/errors[.]ts$'] },
@@ -91,7 +92,6 @@ module.exports = {
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     doNotFollow: { path: 'node_modules' },
-    // The types of WebAssembly.Memory and Worker come with the platform.
     enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'default'] },
   },
 }

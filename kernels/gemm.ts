@@ -2,7 +2,6 @@
 // chain of operations over the inner dimension, the same for every M, so tiles can be cut anyhow.
 import {
   f32_1x1,
-  f32_1x4,
   f32_1x2,
   f32_2x1,
   f32_2x2,
@@ -72,29 +71,19 @@ function f32Groups(record: usize, group: i32, count: i32): void {
   if (bias != 0) bias += <usize>group << 5
   const step: usize = bias == 0 ? 0 : 32
   for (let row = 0; row < rows; ) {
-    const left = rows - row
-    let taken = min(4, left)
-    if (false) {
-      f32_1x4(x, xStride, w, bytes, columns, y, yStride, bias, accumulate)
-    } else {
-      for (let g = 0; g < count; ) {
-        const wg = w + <usize>g * bytes
-        const yg = y + (<usize>g << 5)
-        const bg = bias + <usize>g * step
-        let groups = 1
-        if (taken == 4) f32_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 3) f32_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 2) {
-          if (g + 1 < count) {
-            groups = 2
-            f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-          } else f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        } else if (g + 1 < count) {
-            groups = 2
-            f32_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-          } else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        g += groups
-      }
+    const taken = min(4, rows - row)
+    for (let g = 0; g < count; ) {
+      const wg = w + <usize>g * bytes
+      const yg = y + (<usize>g << 5)
+      const bg = bias + <usize>g * step
+      const groups = taken <= 2 && g + 2 <= count ? 2 : 1
+      if (taken == 4) f32_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      else if (taken == 3) f32_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      else if (taken == 2 && groups == 2) f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      else if (taken == 2) f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      else if (groups == 2) f32_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      g += groups
     }
     row += taken
     x += <usize>taken * xStride

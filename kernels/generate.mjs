@@ -9,9 +9,8 @@
 
 /** rows, groups of 8 outputs side by side (independent weight streams), inner values per turn. */
 const F32_TILES = [
-  [1, 4, 4],
-  [1, 2, 4],
-  [1, 1, 4],
+  [1, 2, 2],
+  [1, 1, 2],
   [2, 2, 1],
   [2, 1, 2],
   [3, 1, 1],

@@ -4,10 +4,15 @@ import { max4, sum4 } from './lanes'
 
 // Index of the largest of `count` f32; the lowest index wins ties, NaN is never chosen.
 export function argmax(at: usize, count: i32): i32 {
-  const whole = count & ~3
+  const whole = count & ~7
   let most = f32x4.splat(-Infinity)
-  // pmax keeps its first operand where the second is NaN.
-  for (let i = 0; i < whole; i += 4) most = f32x4.pmax(most, v128.load(at + (<usize>i << 2)))
+  let other = most
+  // pmax keeps its first operand where the second is NaN. Two chains, because one is bound by its latency.
+  for (let i = 0; i < whole; i += 8) {
+    most = f32x4.pmax(most, v128.load(at + (<usize>i << 2)))
+    other = f32x4.pmax(other, v128.load(at + (<usize>i << 2), 16))
+  }
+  most = f32x4.pmax(most, other)
   let top = max4(most)
   for (let i = whole; i < count; i++) {
     const x = load<f32>(at + (<usize>i << 2))

@@ -45,7 +45,7 @@ const background = {
   'src/runtime/fine.ts': "import 'node:fs'",
 }
 
-const own = await violations(root)
+const { violations: own, totalCruised } = await judge(root)
 for (const { rule, from, to } of own) console.error(`${rule.name}: ${from} -> ${to}`)
 
 let blunt = 0
@@ -57,7 +57,7 @@ for (const [path, text, rule] of [['src/cli/fine.ts', "import '../index.ts'", un
 }
 
 console.log(
-  `layers: ${own.length} violations; ${examples.length + 1 - blunt} of ${examples.length + 1} examples judged rightly`,
+  `layers: ${totalCruised} modules, ${own.length} violations; ${examples.length + 1 - blunt} of ${examples.length + 1} examples judged rightly`,
 )
 process.exitCode = own.length + blunt > 0 ? 1 : 0
 
@@ -71,15 +71,15 @@ async function violationsOf(files) {
       mkdirSync(dirname(join(directory, path)), { recursive: true })
       writeFileSync(join(directory, path), `${text}\n`)
     }
-    return await violations(directory)
+    return (await judge(directory)).violations
   } finally {
     rmSync(directory, { recursive: true })
   }
 }
 
-async function violations(directory) {
+async function judge(directory) {
   const { tsConfig, ...rest } = options
   const settings = { ...rest, baseDir: directory, validate: true, ruleSet: { forbidden }, preserveSymlinks: true }
   const { output } = await cruise(['src'], settings, {}, { tsConfig: extractTSConfig(join(root, tsConfig.fileName)) })
-  return output.summary.violations
+  return output.summary
 }

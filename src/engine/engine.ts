@@ -203,8 +203,8 @@ function samplingOptions(options: CallOptions): Partial<ConstructorParameters<ty
 
 function stopStrings(stop: CallOptions['stop']): readonly string[] {
   const list = stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop
-  if (list.some((text) => typeof text !== 'string' || text.length === 0)) {
-    throw new CoppiceError('INVALID_OPTION', 'stop strings must be texts of at least one character')
+  if (!Array.isArray(list) || list.some((text) => typeof text !== 'string' || text.length === 0)) {
+    throw new CoppiceError('INVALID_OPTION', 'stop must be a text of at least one character, or a list of such texts')
   }
   return list
 }

@@ -269,7 +269,8 @@ export function packageDirectory(): string {
   let directory = path.dirname(fileURLToPath(import.meta.url))
   while (!fs.existsSync(path.join(directory, 'package.json'))) {
     const parent = path.dirname(directory)
-    if (parent === directory) throw new CoppiceError('FILE_SYSTEM', 'the package.json of coppice is missing; install it again')
+    if (parent === directory)
+      throw new CoppiceError('FILE_SYSTEM', 'the package.json of coppice is missing; install it again')
     directory = parent
   }
   return directory

@@ -21,6 +21,8 @@ export class TokenTree {
   /** Cache slots of the node, -1 while it has none. */
   readonly draftSlot: Int32Array
   readonly targetSlot: Int32Array
+  /** Working memory of `best`; the root's rank is 0. */
+  readonly #rank: Float64Array
   readonly #firstChild: Int32Array
   readonly #nextSibling: Int32Array
   #count = 0
@@ -36,6 +38,7 @@ export class TokenTree {
     this.source = new Int32Array(n)
     this.draftSlot = new Int32Array(n)
     this.targetSlot = new Int32Array(n)
+    this.#rank = new Float64Array(n)
     this.#firstChild = new Int32Array(n)
     this.#nextSibling = new Int32Array(n)
     this.reset(0)
@@ -93,17 +96,25 @@ export class TokenTree {
     return this.ancestors(node).map((at) => this.token[at])
   }
 
-  /** The `n` best nodes by cumulative log-probability, closed under parent, best first. */
+  /**
+   * The `n` best nodes by cumulative log-probability, closed under parent, best first; ties in the
+   * order in which they were added.
+   */
   best(n: number): number[] {
-    // A merge may have raised a child above its parent; it cannot be had without it, so it ranks with it.
-    const rank = new Float64Array(this.#count)
-    const nodes: number[] = []
+    const rank = this.#rank
+    const best: number[] = []
     for (let node = 1; node < this.#count; node++) {
+      // A merge may have raised a child above its parent; it cannot be had without it, so it ranks with it.
       rank[node] = Math.min(this.logProb[node], rank[this.parent[node]])
-      nodes.push(node)
+      if (best.length === n && !(n > 0 && rank[node] > rank[best[n - 1]])) continue
+      let place = best.length === n ? n - 1 : best.length
+      while (place > 0 && rank[best[place - 1]] < rank[node]) {
+        best[place] = best[place - 1]
+        place--
+      }
+      best[place] = node
     }
-    nodes.sort((a, b) => rank[b] - rank[a] || a - b)
-    return nodes.slice(0, n)
+    return best
   }
 
   /**

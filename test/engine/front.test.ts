@@ -99,7 +99,7 @@ calls('values that make no sense are refused by name', () =>
       { temperature: Number.NaN },
       { topK: -1 },
       { topK: 1.5 },
-      { topP: 0 },
+      { topP: -0.1 },
       { topP: 1.1 },
       { minP: -0.1 },
       { minP: 2 },

@@ -66,7 +66,9 @@ export class TreeDrafter implements Drafter {
     const grown = this.#grown
     let chosen = grown.best(budget.nodes)
     for (;;) {
-      const rows = this.#worthExpanding(chosen, budget.nodes)
+      // A child is never better than its parent, so below the last of a full list nothing can enter.
+      const isFull = chosen.length === budget.nodes
+      const rows = this.#bestUnexpanded(isFull ? grown.logProb[chosen[chosen.length - 1]] : Number.NEGATIVE_INFINITY)
       if (rows.length === 0) break
       this.#expand(rows)
       chosen = grown.best(budget.nodes)
@@ -79,7 +81,7 @@ export class TreeDrafter implements Drafter {
     do {
       // Slots for a whole proposal stay free: what is grown now may all be in vain.
       if (this.#free.length < this.#nodes + EXPANSION_ROWS) return false
-      const rows = this.#worthExpanding(this.#grown.best(this.#grown.size), Number.POSITIVE_INFINITY)
+      const rows = this.#bestUnexpanded(Number.NEGATIVE_INFINITY)
       if (rows.length === 0) return false
       this.#expand(rows)
     } while (now() < deadline)
@@ -136,17 +138,22 @@ export class TreeDrafter implements Drafter {
     this.#usable = true
   }
 
-  /** Unexpanded nodes of a best-first list whose children might enter the best `nodes`, best first. */
-  #worthExpanding(best: readonly number[], nodes: number): number[] {
-    const grown = this.#grown
+  /** The best nodes above a score whose children are not known yet: one draft pass of them, best first. */
+  #bestUnexpanded(score: number): number[] {
+    const { logProb, depth, capacity, size, count } = this.#grown
     const rows = this.#rowNodes
     rows.length = 0
-    // A child is never better than its parent, so below the last of a full list nothing can enter.
-    const end = best.length < nodes ? best.length : best.length - 1
-    const limit = Math.min(EXPANSION_ROWS, this.#free.length, Math.floor((grown.capacity - grown.size) / BRANCHING))
-    for (let i = 0; i < end && rows.length < limit; i++) {
-      const node = best[i]
-      if (this.#expanded[node] === 0 && grown.depth[node] < this.#depth) rows.push(node)
+    const limit = Math.min(EXPANSION_ROWS, this.#free.length, Math.floor((capacity - size) / BRANCHING))
+    if (limit <= 0) return rows
+    for (let node = 1; node < count; node++) {
+      if (this.#expanded[node] === 1 || logProb[node] <= score || depth[node] >= this.#depth) continue
+      if (rows.length === limit && logProb[node] <= logProb[rows[limit - 1]]) continue
+      let place = rows.length === limit ? limit - 1 : rows.length
+      while (place > 0 && logProb[rows[place - 1]] < logProb[node]) {
+        rows[place] = rows[place - 1]
+        place--
+      }
+      rows[place] = node
     }
     return rows
   }
