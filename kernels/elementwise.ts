@@ -85,12 +85,11 @@ export function quantise(record: usize, part: i32, parts: i32): void {
   }
 }
 
-// 127 / amax, or 0 where that overflows: such a block is all zeros, or as good as that.
+// amax, or 0 where 127 / amax overflows: such a block counts as all zeros.
 // @ts-ignore: decorator
 @inline
-function inverseScale(amax: f32): f32 {
-  const inverse: f32 = 127 / amax
-  return inverse == Infinity ? 0 : inverse
+function significant(amax: f32): f32 {
+  return <f32>127 / amax == Infinity ? 0 : amax
 }
 
 // @ts-ignore: decorator
@@ -98,9 +97,8 @@ function inverseScale(amax: f32): f32 {
 function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void {
   let largest = f32x4.splat(0)
   for (let i: usize = 0; i < 128; i += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(source + i)))
-  const amax = max4(largest)
-  const factor = inverseScale(amax)
-  const inverse = f32x4.splat(factor)
+  const amax = significant(max4(largest))
+  const inverse = f32x4.splat(amax == 0 ? 0 : 127 / amax)
   let total = i32x4.splat(0)
   for (let i: usize = 0; i < 128; i += 16) {
     const n = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(source + i), inverse)))
@@ -108,7 +106,7 @@ function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void 
     const words = i16x8.narrow_i32x4_s(n, n)
     v128.store32_lane(q + (i >> 2), i8x16.narrow_i16x8_s(words, words), 0)
   }
-  store<f32>(scale, factor == 0 && amax < 1 ? 0 : amax / 127)
+  store<f32>(scale, amax / 127)
   store<i32>(
     sum,
     i32x4.extract_lane(total, 0) +
@@ -121,14 +119,15 @@ function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void 
 function quantiseTail(source: usize, count: i32, q: usize, scale: usize, sum: usize): void {
   let amax: f32 = 0
   for (let i = 0; i < count; i++) amax = max(amax, abs(load<f32>(source + (<usize>i << 2))))
-  const inverse = inverseScale(amax)
+  amax = significant(amax)
+  const inverse: f32 = amax == 0 ? 0 : 127 / amax
   let total = 0
   for (let i = 0; i < 32; i++) {
     const n = i < count ? <i32>nearest(load<f32>(source + (<usize>i << 2)) * inverse) : 0
     store<i8>(q + <usize>i, <i8>n)
     total += n
   }
-  store<f32>(scale, inverse == 0 && amax < 1 ? 0 : amax / 127)
+  store<f32>(scale, amax / 127)
   store<i32>(sum, total)
 }
 

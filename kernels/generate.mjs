@@ -41,14 +41,10 @@ const epilogue = (r, v, acc, offset) =>
 function f32Tile([rows, groups, unroll]) {
   const cells = range(rows).flatMap((r) => range(2 * groups).map((v) => [r, v]))
   const step = (u) => [
-    ...range(2 * groups).map(
-      (v) => `    let w_${u}_${v} = v128.load(w_${v >> 1} + ${u * 32 + (v & 1) * 16})`,
-    ),
+    ...range(2 * groups).map((v) => `    let w_${u}_${v} = v128.load(w_${v >> 1} + ${u * 32 + (v & 1) * 16})`),
     ...range(rows).flatMap((r) => [
       `    let x_${u}_${r} = v128.load32_splat(x_${r} + ${u * 4})`,
-      ...range(2 * groups).map(
-        (v) => `    a_${r}_${v} = f32x4.add(a_${r}_${v}, f32x4.mul(x_${u}_${r}, w_${u}_${v}))`,
-      ),
+      ...range(2 * groups).map((v) => `    a_${r}_${v} = f32x4.add(a_${r}_${v}, f32x4.mul(x_${u}_${r}, w_${u}_${v}))`),
     ]),
   ]
   return lines([
@@ -95,7 +91,10 @@ function widen(kind, g) {
  * scale * activation scale).
  */
 function intTile(kind, [rows, groups]) {
-  const halves = range(groups).flatMap((g) => [[g, 0], [g, 1]])
+  const halves = range(groups).flatMap((g) => [
+    [g, 0],
+    [g, 1],
+  ])
   const cells = range(rows).flatMap((r) => halves.map(([g, h]) => [r, g, h]))
   const name = (prefix, ...indices) => [prefix, ...indices].join('_')
   const zero = (r) => (kind === 'q8' ? 'i32x4.splat(0)' : `zero_${r}`)
@@ -108,7 +107,9 @@ function intTile(kind, [rows, groups]) {
     '  const end = w + groupBytes',
     '  while (w_0 < end) {',
     ...(kind === 'q4'
-      ? range(rows).map((r) => `    const zero_${r} = i32x4.neg(i32x4.shl(v128.load32_splat(sums + ${r} * blockRow), 3))`)
+      ? range(rows).map(
+          (r) => `    const zero_${r} = i32x4.neg(i32x4.shl(v128.load32_splat(sums + ${r} * blockRow), 3))`,
+        )
       : []),
     ...cells.map((cell) => `    let ${name('i', ...cell)} = ${zero(cell[0])}`),
     `    const values = w_0 + ${BLOCK_BYTES[kind] - 16}`,

@@ -1,10 +1,11 @@
 /**
  * Runs the compiled tests, each file in a process of its own under a watchdog.
  *
- *     node scripts/run-tests.mjs [--runtime node20|node24|deno|bun] [--build DIR] [--json FILE]
+ *     node scripts/run-tests.mjs [--runtime node20|node24|deno|bun] ... [--build DIR] [--json FILE]
  *                                [--jobs N] [--timeout SECONDS] [FILTER ...]
  *
- * Without --runtime: the runtime that runs this script. FILTER: part of a file's path; several mean any of them.
+ * Several --runtime: one after the other. None: the runtime that runs this script. FILTER: part of a file's
+ * path; several mean any of them.
  * A file that crashes, hangs, or runs no test counts as one failed test. Lines of a test's output that
  * begin with SKIP are repeated at the end.
  */
@@ -18,7 +19,7 @@ import { root, runtimeCommand, runtimeEnvironment } from './runtimes.mjs'
 const { values: flags, positionals: filters } = parseArgs({
   allowPositionals: true,
   options: {
-    runtime: { type: 'string' },
+    runtime: { type: 'string', multiple: true },
     build: { type: 'string', default: '.build' },
     json: { type: 'string' },
     jobs: { type: 'string', default: '2' },
@@ -26,7 +27,6 @@ const { values: flags, positionals: filters } = parseArgs({
   },
 })
 
-const command = runtimeCommand(flags.runtime)
 const timeoutMs = positive('timeout', flags.timeout) * 1000
 const files = testFiles()
 if (files.length === 0) {
@@ -48,8 +48,17 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 const totals = { passed: 0, failed: 0, skipped: 0 }
 const skipLines = []
 const failedFiles = []
-const queue = [...files]
-await Promise.all(Array.from({ length: positive('jobs', flags.jobs) }, worker))
+for (const runtime of flags.runtime ?? [undefined]) {
+  const where = runtime === undefined ? '' : ` [${runtime}]`
+  const command = runtimeCommand(runtime)
+  const queue = [...files]
+  const worker = async () => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      report(file, where, await run(file, command))
+    }
+  }
+  await Promise.all(Array.from({ length: positive('jobs', flags.jobs) }, worker))
+}
 rmSync(scratch, { recursive: true, force: true })
 
 for (const line of skipLines) console.log(line)
@@ -57,10 +66,6 @@ for (const line of failedFiles) console.log(`FAILED ${line}`)
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(totals)}\n`)
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`)
 process.exitCode = totals.failed > 0 ? 1 : 0
-
-async function worker() {
-  for (let file = queue.shift(); file !== undefined; file = queue.shift()) report(file, await run(file))
-}
 
 /** Sources decide what runs: a compiled test whose source is gone is not run, one that was not compiled fails. */
 function testFiles() {
@@ -75,7 +80,7 @@ function testFiles() {
 }
 
 /** @returns what happened: the process's end, its output, how long it took. */
-function run(file) {
+function run(file, command) {
   const script = join(root, flags.build, file.replace(/\.ts$/, '.js'))
   if (!existsSync(script)) {
     const hint = `${relative(root, script)} is missing; run: npm run build:test`
@@ -117,7 +122,7 @@ function run(file) {
   })
 }
 
-function report(file, { end, output, seconds }) {
+function report(file, where, { end, output, seconds }) {
   const plain = stripVTControlCharacters(output)
   const [total, passed, skipped] = ['Total', 'Passed', 'Skipped'].map((word) => summary(plain, word))
   let failed = total - passed
@@ -133,7 +138,7 @@ function report(file, { end, output, seconds }) {
   totals.failed += failed
   totals.skipped += skipped
   const counts = `${passed} passed${failed > 0 ? `, ${failed} failed` : ''}${skipped > 0 ? `, ${skipped} skipped` : ''}`
-  const line = `${file}: ${[counts, ...reasons].join(', ')}`
+  const line = `${file}${where}: ${[counts, ...reasons].join(', ')}`
   console.log(`${failed > 0 ? 'FAIL' : 'ok  '} ${line} (${seconds.toFixed(1)} s)`)
   if (failed > 0) {
     failedFiles.push(line)
@@ -141,7 +146,7 @@ function report(file, { end, output, seconds }) {
   }
   const skips = plain.split('\n').filter((text) => text.startsWith('SKIP'))
   if (skipped > 0 && skips.length === 0) skips.push('SKIP without a reason given')
-  for (const text of skips) skipLines.push(`${text} [${basename(file)}]`)
+  for (const text of skips) skipLines.push(`${text} [${basename(file)}]${where}`)
 }
 
 /** A number of uvu's closing summary; 0 when it never came. */
@@ -156,7 +161,7 @@ function killTree(child) {
     return
   }
   try {
-    process.kill(-child.pid, 'SIGKILL')
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
   } catch (error) {
     if (error.code !== 'ESRCH') throw error
   }

@@ -39,6 +39,12 @@ class StandardOutput implements TextOutput {
    * the process ends. When nobody reads stdout any more the process ends without a word: `| head` is no error.
    */
   write(text: string): void {
+    if (this.isTerminal && process.platform === 'win32') {
+      // Bytes written past the stream would be read in the console's code page.
+      const stream = this.#descriptor === 1 ? process.stdout : process.stderr
+      stream.write(text)
+      return
+    }
     const bytes = new TextEncoder().encode(text)
     let done = 0
     while (done < bytes.length) {

@@ -11,9 +11,19 @@
  * - Shared WASM memory passes through worker data and messages; reads from files go straight into it.
  * - `resourceLimits` is left alone: Bun ignores it, Deno ignores its stack size, and it saves Node 1 MB per worker.
  */
-import { MessageChannel, type MessagePort, parentPort, workerData as receivedData, Worker } from 'node:worker_threads'
+import {
+  MessageChannel,
+  type MessagePort as NodePort,
+  parentPort,
+  workerData as receivedData,
+  Worker,
+} from 'node:worker_threads'
 
-export type { MessagePort } from 'node:worker_threads'
+/** One end of a line; see `createLine`. Our own words, so that users need no type declarations of Node. */
+export interface MessagePort {
+  postMessage(message: unknown): void
+  close(): void
+}
 
 /** What a message hands over instead of copying. */
 export type Transferable = ArrayBuffer | MessagePort
@@ -49,11 +59,11 @@ export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): Wor
   const worker = new Worker(url, {
     workerData: data,
     name: options.name,
-    transferList: [...(options.transfer ?? [])],
+    transferList: transferList(options.transfer),
   })
   const gone = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
   return {
-    post: (message, transfer = []) => worker.postMessage(message, [...transfer]),
+    post: (message, transfer) => worker.postMessage(message, transferList(transfer)),
     onMessage: (listener) => void worker.on('message', listener),
     onError: (listener) => void worker.on('error', (error: unknown) => listener(asError(error))),
     onExit: (listener) => void worker.on('exit', listener),
@@ -76,8 +86,8 @@ export function workerData(): unknown {
 }
 
 /** In a worker: sends to the spawner's `onMessage`. */
-export function postToParent(message: unknown, transfer: readonly Transferable[] = []): void {
-  parent().postMessage(message, [...transfer])
+export function postToParent(message: unknown, transfer?: readonly Transferable[]): void {
+  parent().postMessage(message, transferList(transfer))
 }
 
 /** In a worker: hears the spawner's `post`, and keeps the worker alive for it. */
@@ -108,16 +118,21 @@ export function createLine(): [MessagePort, MessagePort] {
 /** The next message of a line; then the line is closed. */
 export function receiveOnce(line: MessagePort): Promise<unknown> {
   return new Promise((resolve) => {
-    line.once('message', (message) => {
+    const port = line as NodePort
+    port.once('message', (message) => {
       line.close()
       resolve(message)
     })
   })
 }
 
-function parent(): MessagePort {
+function parent(): NodePort {
   if (parentPort === null) throw new Error('there is no parent thread: this is the main thread')
   return parentPort
+}
+
+function transferList(transfer: readonly Transferable[] = []): (ArrayBuffer | NodePort)[] {
+  return transfer as (ArrayBuffer | NodePort)[]
 }
 
 function before(event: Promise<void>, limitMs: number): Promise<void> {

@@ -132,8 +132,8 @@ const NIBBLE_ZERO = 8
 
 /**
  * Steps tried for int4, as multiples of the one that maps the largest magnitude to -8: a smaller step
- * clips that value and serves the others better. On Gaussian weights these five leave 0.86 of the
- * squared error of the first alone; ten leave 0.85.
+ * clips that value and serves the others better. On Gaussian weights these five leave 0.90 of the
+ * squared error of the plain rule (the first with its own scale); twelve leave 0.895.
  */
 const Q4_STEPS = [1, 0.94, 0.88, 0.82, 1.08]
 

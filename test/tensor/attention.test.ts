@@ -180,20 +180,27 @@ function pathCache(cache: Cache, order: readonly number[], { kvHeads, headSize }
 
 test('a causal chunk, where every row has a longer prefix, equals its rows one at a time and the twin', () => {
   fc.assert(
-    fc.property(prefix, fc.integer({ min: 1, max: 20 }), heads, run, fc.integer(), (prefix, count, heads, run, seed) => {
-      const cache = randomCache(prefix + count, heads, seed)
-      const rows = Array.from({ length: count }, (_, i) => ({
-        prefix: prefix + i + 1,
-        ancestors: [],
-        query: queryOf(heads, seed + i),
-      }))
-      const together = attention(rows, cache, heads, run)
-      rows.forEach((row, i) => {
-        const [alone] = attention([row], cache, heads, { ...run, parts: 1 })
-        assert.is(firstDifference(together[i], alone), -1)
-        assert.is(firstDifference(alone, twin(row, cache, heads, run)), -1)
-      })
-    }),
+    fc.property(
+      prefix,
+      fc.integer({ min: 1, max: 20 }),
+      heads,
+      run,
+      fc.integer(),
+      (prefix, count, heads, run, seed) => {
+        const cache = randomCache(prefix + count, heads, seed)
+        const rows = Array.from({ length: count }, (_, i) => ({
+          prefix: prefix + i + 1,
+          ancestors: [],
+          query: queryOf(heads, seed + i),
+        }))
+        const together = attention(rows, cache, heads, run)
+        rows.forEach((row, i) => {
+          const [alone] = attention([row], cache, heads, { ...run, parts: 1 })
+          assert.is(firstDifference(together[i], alone), -1)
+          assert.is(firstDifference(alone, twin(row, cache, heads, run)), -1)
+        })
+      },
+    ),
     { numRuns: 40 },
   )
 })

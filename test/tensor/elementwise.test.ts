@@ -4,13 +4,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import * as operations from '../../src/tensor/operations.ts'
-import {
-  Operation,
-  RmsNormWord,
-  RopeWord,
-  SiluGateWord,
-  StoreKvWord,
-} from '../../src/tensor/operations.ts'
+import { Operation, RmsNormWord, RopeWord, SiluGateWord, StoreKvWord } from '../../src/tensor/operations.ts'
 import { root } from '../paths.ts'
 import { Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
 import { rmsNorm, rope, siluGate, sumExp } from './twins/elementwise.ts'
@@ -42,10 +36,7 @@ test('the kernels name the words of a record as TypeScript does', () => {
   const source = readFileSync(join(root, 'kernels', 'record.ts'), 'utf8')
   const actual = [...source.matchAll(/^export const (\w+): i32 = (\d+)$/gm)].map(([, name, value]) => [name, +value])
   assert.ok(actual.length > 80)
-  assert.equal(
-    [...actual].sort(),
-    [...expected].map(([name, value]) => [name, value]).sort(),
-  )
+  assert.equal([...actual].sort(), [...expected].map(([name, value]) => [name, value]).sort())
 })
 
 test('RMS norm equals its twin for every segment of every row, and fills the padding', () => {
@@ -233,7 +224,10 @@ test('sums of exponentials equal their twin', () => {
 })
 
 /** Few distinct values, so that ties are the rule; NaN among them. */
-const ties = fc.array(fc.constantFrom(-1, 0, 0.5, 2, Number.NaN, Number.NEGATIVE_INFINITY), { minLength: 1, maxLength: 200 })
+const ties = fc.array(fc.constantFrom(-1, 0, 0.5, 2, Number.NaN, Number.NEGATIVE_INFINITY), {
+  minLength: 1,
+  maxLength: 200,
+})
 
 test('argmax takes the lowest index of the largest value and never NaN', () => {
   fc.assert(

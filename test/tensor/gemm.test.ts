@@ -99,7 +99,8 @@ function integersOf(kind: Kind, packed: Uint8Array, outputs: number, columns: nu
 
 function halfAt(bytes: Uint8Array, at: number): number {
   const bits = bytes[at] | (bytes[at + 1] << 8)
-  const magnitude = ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
+  const magnitude =
+    ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
   return bits & 0x8000 ? -magnitude : magnitude
 }
 
@@ -219,7 +220,8 @@ test('integer products are exact at the extremes: all values at their largest ma
       accumulate: 0,
     }
     bench.run(Operation.gemm, GemmWord, words)
-    for (const result of y) assert.ok(Math.abs(result + 3 * value * columns) <= 0.001 * 3 * columns, `${kind}: ${result}`)
+    for (const result of y)
+      assert.ok(Math.abs(result + 3 * value * columns) <= 0.001 * 3 * columns, `${kind}: ${result}`)
   }
 })
 

@@ -5,8 +5,8 @@ import { bfloatsToFloats, floatToHalf, halfToFloat, halvesToFloats } from '../..
 import {
   BLOCK,
   groupBytes,
-  type Kind,
   KINDS,
+  type Kind,
   matrixBytes,
   packGroup,
   paddedInner,
@@ -71,7 +71,8 @@ test('q8 is within half a step; a step is the largest magnitude of the block ove
       const result = roundTrip('q8', source, rows, columns)
       forBlocks(rows, columns, (from, to) => {
         const step = (largest(source.subarray(from, to)) / 127) * (1 + 2 ** -10)
-        for (let i = from; i < to; i++) assert.ok(Math.abs(result[i] - source[i]) <= step / 2, `${source[i]} ${result[i]}`)
+        for (let i = from; i < to; i++)
+          assert.ok(Math.abs(result[i] - source[i]) <= step / 2, `${source[i]} ${result[i]}`)
       })
       assert.ok(result.subarray(rows * columns).every((value) => value === 0))
     }),
@@ -92,7 +93,8 @@ test('q4 loses no more than the plain signed-maximum rule, squared over the bloc
           return sum + (w - q * scale) ** 2
         }, 0)
         const actual = block.reduce((sum, w, i) => sum + (w - result[from + i]) ** 2, 0)
-        assert.ok(actual <= plain * (1 + 1e-5) + 1e-20, `${actual} ${plain}`)
+        // Both scales are rounded to binary16, which may favour the plain one by a little.
+        assert.ok(actual <= plain * (1 + 2 ** -10) + 1e-20, `${actual} ${plain}`)
       })
       assert.ok(result.subarray(rows * columns).every((value) => value === 0))
     }),

@@ -1,7 +1,7 @@
 /** exp by the kernels' polynomial, one number at a time. */
 
 const f = Math.fround
-const LOG2_E = f(1.44269504)
+const LOG2_E = f(Math.LOG2E)
 const LN2_HIGH = f(0.693359375)
 const LN2_LOW = f(-2.1219444e-4)
 /** 1/7!, 1/6!, ... 1/0! */
@@ -18,7 +18,7 @@ export function nearest(x: number): number {
 
 export function exp(x: number): number {
   if (x < -87) return 0
-  const cut = x > 88 ? 88 : x
+  const cut = Math.min(x, 88)
   const n = nearest(f(cut * LOG2_E))
   let r = f(cut - f(n * LN2_HIGH))
   r = f(r - f(n * LN2_LOW))
