@@ -5,7 +5,7 @@
  *                                [--jobs N] [--timeout SECONDS] [FILTER ...]
  *
  * Several --runtime: one after the other. None: the runtime that runs this script. FILTER: part of a file's
- * path; several mean any of them.
+ * path; several mean any of them. --json, or else the variable COPPICE_TEST_COUNTS, names a file for the counts.
  * A file that crashes, hangs, or runs no test counts as one failed test. Lines of a test's output that
  * begin with SKIP are repeated at the end.
  */
@@ -21,7 +21,7 @@ const { values: flags, positionals: filters } = parseArgs({
   options: {
     runtime: { type: 'string', multiple: true },
     build: { type: 'string', default: '.build' },
-    json: { type: 'string' },
+    json: { type: 'string', default: process.env.COPPICE_TEST_COUNTS },
     jobs: { type: 'string', default: '2' },
     timeout: { type: 'string', default: '180' },
   },

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The `coppice` command. */
 import { CoppiceError } from '../errors.ts'
-import { commandArguments, type Flags, helpText, parseArguments } from '../runtime/arguments.ts'
+import { commandArguments, type Flags, helpText, helpWidth, parseArguments, wrap } from '../runtime/arguments.ts'
 import { packageVersion } from '../runtime/files.ts'
 import { setExitCode, stderr, stdout } from '../runtime/terminal.ts'
 import type { Command } from './command.ts'
@@ -43,8 +43,10 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 function overview(): string {
-  const width = Math.max(...COMMANDS.map((command) => command.name.length))
-  const commands = COMMANDS.map(({ name, purpose }) => `${name.padEnd(width)}  ${purpose}`)
+  const column = Math.max(...COMMANDS.map((command) => command.name.length)) + 4
+  const commands = COMMANDS.flatMap(({ name, purpose }) =>
+    wrap(name.padEnd(column - 2) + purpose, helpWidth(stdout.columns), 2, column),
+  )
   const help = helpText(
     {
       usage: 'coppice COMMAND [flags] ...',
@@ -54,7 +56,7 @@ function overview(): string {
     },
     stdout.columns,
   )
-  return `${help}\nCommands:\n${commands.map((line) => `  ${line}`).join('\n')}\n`
+  return `${help}\nCommands:\n${commands.join('\n')}\n`
 }
 
 try {

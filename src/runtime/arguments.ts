@@ -192,9 +192,12 @@ const HELP_COLUMNS = 80
 /** Below this the explanation stands under its flag. */
 const NARROW_COLUMNS = 60
 
+/** The width of a help text on a terminal of `columns` columns. */
+export const helpWidth = (columns: number): number => Math.max(20, Math.min(columns, HELP_COLUMNS))
+
 /** The help text of a command, wrapped to at most `columns` columns; ends with a line break. */
 export function helpText(parts: HelpParts, columns: number): string {
-  const width = Math.max(20, Math.min(columns, HELP_COLUMNS))
+  const width = helpWidth(columns)
   const lines = [...wrap(`Usage: ${parts.usage}`, width, 0, 7), '', ...wrap(parts.summary, width, 0, 0)]
   const entries = Object.entries(parts.flags)
   if (entries.length > 0) {
@@ -231,8 +234,8 @@ function defaultText(flag: Flag): string {
   return ` (default: ${flag.type === 'bytes' ? formatBytes(Number(flag.default)) : flag.default})`
 }
 
-/** Breaks at spaces; the first line starts at `first`, the others at `rest`. A word longer than a line stays whole. */
-function wrap(text: string, width: number, first: number, rest: number): string[] {
+/** Lines of `text` broken at spaces; the first one starts at column `first`, the others at `rest`. A word longer than a line stays whole. */
+export function wrap(text: string, width: number, first: number, rest: number): string[] {
   const lines: string[] = []
   let line = ' '.repeat(first)
   let empty = true

@@ -105,7 +105,7 @@ function packBlockQ8(
   const inverse = 1 / scale
   for (let i = 0; i < count; i++) {
     const q = nearest(source[from + i] * inverse, 128)
-    target[at + byteQ8(r, i)] = q > 127 ? 127 : q < -127 ? -127 : q
+    target[at + byteQ8(r, i)] = Math.max(-127, Math.min(127, q))
   }
   return half
 }
@@ -130,18 +130,10 @@ const nearest = (x: number, offset: number): number => ((x + offset + 0.5) | 0) 
 
 const NIBBLE_ZERO = 8
 
-/**
- * Steps tried for int4, as multiples of the one that maps the largest magnitude to -8: a smaller step
- * clips that value and serves the others better. On Gaussian weights these five leave 0.90 of the
- * squared error of the plain rule (the first with its own scale); twelve leave 0.895.
- */
-const Q4_STEPS = [1, 0.94, 0.88, 0.82, 1.08]
+/** First scales tried, over the one that maps the largest magnitude to -8: the best is often a little smaller. */
+const Q4_CANDIDATES = [1, 0.96, 0.92, 0.88, 0.84, 1.04, 1.08, 1.14]
 
-/**
- * Signed values -8..7, the largest magnitude at -8 (ggml's Q4_0); of several roundings the one with
- * the least squared error under its own best scale, sum(w q) / sum(q^2).
- * @returns the block's scale as f16 bits
- */
+/** Signed values -8..7 at the scale that `scaleQ4` finds. @returns the block's scale as f16 bits */
 function packBlockQ4(
   source: Float32Array,
   from: number,
@@ -150,41 +142,59 @@ function packBlockQ4(
   target: Uint8Array,
   at: number,
 ): number {
-  const step = extremeOf(source, from, count) / -NIBBLE_ZERO
+  const half = scaleQ4(source, from, count)
+  const scale = halfToFloat(half)
+  const inverse = scale === 0 ? 0 : 1 / scale
+  const shift = r < 4 ? 0 : 4
+  for (let i = 0; i < count; i++) target[at + byteQ4(r, i)] |= nibble(source[from + i] * inverse) << shift
+  return half
+}
+
+/** A multiple of the scale as a nibble: the nearest of -8..7, plus 8. */
+function nibble(multiple: number): number {
+  // Truncation, which is all that a conversion to integers does, rounds down here: only what is clamped is negative.
+  const q = (multiple + NIBBLE_ZERO + 0.5) | 0
+  return q < 0 ? 0 : q > 15 ? 15 : q
+}
+
+/**
+ * The scale of a q4 block with the least squared error that a short search finds. It starts at the
+ * scale that maps the largest magnitude to -8 (ggml's Q4_0) and at others near it. Each of them
+ * rounds the block to integers q; the best scale for these integers is sum(w q) / sum(q q), which is
+ * the candidate. A last one starts at the best so far.
+ * @returns f16 bits
+ */
+function scaleQ4(source: Float32Array, from: number, count: number): number {
+  let extreme = 0
+  for (let i = 0; i < count; i++) {
+    if (Math.abs(source[from + i]) > Math.abs(extreme)) extreme = source[from + i]
+  }
+  const first = halfToFloat(floatToHalf(extreme / -NIBBLE_ZERO))
+  if (first === 0) return 0
   let bestHalf = 0
-  let least = 0
-  for (let candidate = 0; step !== 0 && candidate < Q4_STEPS.length; candidate++) {
-    const inverse = 1 / (step * Q4_STEPS[candidate])
-    let wq = 0
-    let qq = 0
+  let bestScale = first
+  let least = Number.POSITIVE_INFINITY
+  for (let c = 0; c <= Q4_CANDIDATES.length; c++) {
+    const inverse = 1 / (c < Q4_CANDIDATES.length ? first * Q4_CANDIDATES[c] : bestScale)
+    let products = 0
+    let squares = 0
     for (let i = 0; i < count; i++) {
       const w = source[from + i]
-      const q = nibble(w * inverse)
-      wq += w * q
-      qq += q * q
+      const q = nibble(w * inverse) - NIBBLE_ZERO
+      products += w * q
+      squares += q * q
     }
-    const half = floatToHalf(wq / qq)
+    const half = floatToHalf(products / squares)
     const scale = halfToFloat(half)
-    // The squared error, without the part that is the same for all: sum(w^2).
-    const error = scale * (scale * qq - 2 * wq)
+    // The squared error less the sum of w * w, which is the same for all.
+    const error = scale * (scale * squares - 2 * products)
     if (error < least) {
       least = error
       bestHalf = half
+      bestScale = scale
     }
   }
-  const scale = halfToFloat(bestHalf)
-  const inverse = scale === 0 ? 0 : 1 / scale
-  const shift = r < 4 ? 0 : 4
-  for (let i = 0; i < count; i++) {
-    target[at + byteQ4(r, i)] |= (nibble(source[from + i] * inverse) + NIBBLE_ZERO) << shift
-  }
   return bestHalf
-}
-
-/** x rounded and clamped to -8..7. */
-function nibble(x: number): number {
-  const q = nearest(x, NIBBLE_ZERO)
-  return q > 7 ? 7 : q < -8 ? -8 : q
 }
 
 function fillAbsentNibbles(columns: number, rows: number, target: Uint8Array, targetOffset: number): void {

@@ -56,9 +56,18 @@ for (const [key, texts] of trees) {
 
 test('the cases cover greedy and sampled text, small and large trees', () => {
   const values = (of: (one: Case) => number): number[] => [...new Set(cases.map(of))].sort((a, b) => a - b)
-  assert.equal(values((one) => one.temperature), [0, 0.8])
-  assert.equal(values((one) => one.nodes), [4, 8, 16, 32, 64])
-  assert.equal(values((one) => one.beta), [1, 1.5, 3])
+  assert.equal(
+    values((one) => one.temperature),
+    [0, 0.8],
+  )
+  assert.equal(
+    values((one) => one.nodes),
+    [4, 8, 16, 32, 64],
+  )
+  assert.equal(
+    values((one) => one.beta),
+    [1, 1.5, 3],
+  )
 })
 
 test.run()

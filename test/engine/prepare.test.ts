@@ -1,0 +1,85 @@
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { prepare } from '../../src/engine/prepare.ts'
+import type { EngineOptions } from '../../src/engine/protocol.ts'
+import { CoppiceError } from '../../src/errors.ts'
+import { describeModel } from '../../src/weights/describe.ts'
+import { fixtures, root } from '../paths.ts'
+import { scratch } from './harness.ts'
+
+const test = suite('preparing a model')
+const target = join(root, 'models', 'target')
+const draft = join(root, 'models', 'draft')
+const hooks = { onProgress: () => {}, isAborted: () => false }
+
+function refusal(model: string, options: EngineOptions): CoppiceError {
+  try {
+    prepare(model, options, hooks)
+  } catch (error) {
+    if (error instanceof CoppiceError) return error
+    throw error
+  }
+  throw new Error('nothing was refused')
+}
+
+test('a draft with another number of tokens is refused with both numbers', () => {
+  const { code, message } = refusal(target, { draft: join(fixtures, 'llama') })
+  assert.is(code, 'INCOMPATIBLE_DRAFT')
+  assert.match(message, '4096')
+  assert.match(message, '384')
+})
+
+test('a draft whose ids mean other tokens is refused, naming one', () => {
+  const other = join(scratch, 'swapped-draft')
+  cpSync(draft, other, { recursive: true })
+  const path = join(other, 'tokenizer.json')
+  const tokenizer = JSON.parse(readFileSync(path, 'utf8'))
+  const { vocab } = tokenizer.model
+  const [a, b] = Object.keys(vocab).filter((token) => vocab[token] === 300 || vocab[token] === 301)
+  ;[vocab[a], vocab[b]] = [vocab[b], vocab[a]]
+  writeFileSync(path, JSON.stringify(tokenizer))
+  const { code, message } = refusal(target, { draft: other })
+  assert.is(code, 'INCOMPATIBLE_DRAFT')
+  assert.match(message, /token 30[01] /)
+})
+
+test('options that make no sense are refused by name', () => {
+  const cases: [EngineOptions, string][] = [
+    [{ nodes: 4 }, 'nodes'],
+    [{ draft, nodes: -1 }, 'nodes'],
+    [{ draft, nodes: 1.5 }, 'nodes'],
+    [{ threads: 0 }, 'threads'],
+    [{ context: 1 }, 'context'],
+    [{ context: 2000 }, 'context'],
+    [{ memory: 'much' }, 'size'],
+    [{ memory: -5 }, 'memory'],
+    [{ draft: 'self:q4' }, 'self:q4'],
+    [{ drafters: ['tree'] }, 'tree'],
+  ]
+  for (const [options, name] of cases) {
+    const { code, message } = refusal(target, options)
+    assert.is(code, 'INVALID_OPTION', JSON.stringify(options))
+    assert.match(message, name, JSON.stringify(options))
+  }
+})
+
+test('nodes 0 leaves the draft out of the plan', () => {
+  const { plan, draft: prepared } = prepare(target, { draft, nodes: 0 }, hooks)
+  assert.is(prepared, undefined)
+  assert.not.ok(plan.regions.some((region) => region.name.startsWith('draft')))
+})
+
+test('the plan of a model that is not packed equals the plan of the packed one', () => {
+  for (const memory of ['22MB', '30MB', '60MB']) {
+    const options: EngineOptions = { draft, memory, weights: 'f32', context: 512, threads: 2 }
+    const copy = join(scratch, `unpacked-${memory}`)
+    cpSync(target, copy, { recursive: true })
+    const described = prepare(copy, options, hooks, describeModel).plan
+    const real = prepare(copy, options, hooks).plan
+    assert.equal(described, real)
+  }
+})
+
+test.run()
