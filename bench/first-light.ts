@@ -65,7 +65,9 @@ const results = [
   await measure('tree, resident', { draft }),
 ]
 const base = results[0].row
-console.log(`${cpus()[0]?.model}, ${prompts.length} prompts x ${tokens} tokens, greedy, median of ${rounds} rounds, ${io} reads`)
+console.log(
+  `${cpus()[0]?.model}, ${prompts.length} prompts x ${tokens} tokens, greedy, median of ${rounds} rounds, ${io} reads`,
+)
 console.log('configuration     tok/s   ratio  tok/pass  MB read/token  s waited  s total')
 for (const { row } of results) {
   console.log(

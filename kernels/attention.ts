@@ -157,7 +157,9 @@ function attendBlock(
         const weights = scores + <usize>h * scoreBytes
         addValues2(target + <usize>h * headBytes, weights, weights + scoreBytes, values, headBytes, begin, end)
       }
-      if (h < count) addValues(target + <usize>h * headBytes, scores + <usize>h * scoreBytes, values, headBytes, begin, end)
+      if (h < count) {
+        addValues(target + <usize>h * headBytes, scores + <usize>h * scoreBytes, values, headBytes, begin, end)
+      }
     }
   }
 

@@ -63,6 +63,13 @@ import {
   STORE_KV_VALUES,
 } from './record'
 
+// Zeros in columns [begin, end) of a row of f32.
+// @ts-ignore: decorator
+@inline
+function fillZeros(row: usize, begin: i32, end: i32): void {
+  if (end > begin) memory.fill(row + (<usize>begin << 2), 0, <usize>(end - begin) << 2)
+}
+
 // q = nearest(x * 127/amax) per block of 32, scale = amax/127, and the sum of the block's integers.
 export function quantise(record: usize, part: i32, parts: i32): void {
   const rows = int(record, QUANTISE_ROWS)
@@ -142,10 +149,10 @@ export function rmsNorm(record: usize, part: i32, parts: i32): void {
     const source = pointer(record, RMS_NORM_SOURCE) + <usize>row * pointer(record, RMS_NORM_SOURCE_STRIDE)
     const target = pointer(record, RMS_NORM_TARGET) + <usize>row * pointer(record, RMS_NORM_TARGET_STRIDE)
     for (let s = 0; s < segments; s++) {
-      normalise(source + <usize>s * bytes, pointer(record, RMS_NORM_WEIGHT), target + <usize>s * bytes, n, float(record, RMS_NORM_EPSILON))
+      const at = <usize>s * bytes
+      normalise(source + at, pointer(record, RMS_NORM_WEIGHT), target + at, n, float(record, RMS_NORM_EPSILON))
     }
-    const used = segments * n
-    if (int(record, RMS_NORM_PADDED_TO) > used) memory.fill(target + (<usize>used << 2), 0, <usize>(int(record, RMS_NORM_PADDED_TO) - used) << 2)
+    fillZeros(target, segments * n, int(record, RMS_NORM_PADDED_TO))
   }
 }
 
@@ -242,7 +249,7 @@ export function siluGate(record: usize, part: i32, parts: i32): void {
       const value = silu4(v128.load32_zero(gate + i), v128.load32_zero(up + i))
       store<f32>(target + i, f32x4.extract_lane(value, 0))
     }
-    if (int(record, SILU_GATE_PADDED_TO) > n) memory.fill(target + (<usize>n << 2), 0, <usize>(int(record, SILU_GATE_PADDED_TO) - n) << 2)
+    fillZeros(target, n, int(record, SILU_GATE_PADDED_TO))
   }
 }
 
@@ -284,6 +291,6 @@ export function gather(record: usize, part: i32, parts: i32): void {
       }
       store<f32>(target + (<usize>k << 2), value)
     }
-    memory.fill(target + (<usize>columns << 2), 0, <usize>(padded - columns) << 2)
+    fillZeros(target, columns, padded)
   }
 }

@@ -119,9 +119,8 @@ export class Engine {
       return complete(reason)
     } catch (error) {
       this.#assembly.store.releaseAll()
-      if (stats.passes === 0 && stats.seconds.total === 0) throw error
       text.finish()
-      throw new InterruptedCall(error, complete('length'))
+      throw new InterruptedCall(error, complete('aborted'))
     }
   }
 

@@ -22,7 +22,7 @@ import type { ModelPlan, Progress } from './types.ts'
 /** Rows of a prefill pass, and of the largest tree unless `nodes` asks for more. */
 const PASS_ROWS = 64
 const DEFAULT_CONTEXT = 4096
-const DEFAULT_NODES = 32
+const DEFAULT_NODES = 16
 const MAXIMUM_NODES = 1023
 const MAXIMUM_THREADS = 64
 /** Rows of logits computed at once when the output head is resident. */

@@ -22,7 +22,7 @@ export interface LoadOptions {
   draft?: string
   /** Drafters to use. 'tree' needs a draft model and is the default with one. */
   drafters?: DrafterName[]
-  /** Tree nodes per pass, the root not counted; 0 is plain decoding. Default 32 with a draft model. */
+  /** Tree nodes per pass, the root not counted; 0 is plain decoding. Default 16 with a draft model. */
   nodes?: number
   /**
    * Exponent on the draft's probabilities when the best nodes are chosen. It changes which guesses are
@@ -85,8 +85,11 @@ export interface Piece {
   readonly logprob?: number
 }
 
-/** 'stop': end-of-sequence or a stop string; 'length': `maxTokens`; 'context': the context is full. */
-export type FinishReason = 'stop' | 'length' | 'context'
+/**
+ * 'stop': end-of-sequence or a stop string; 'length': `maxTokens`; 'context': the context is full;
+ * 'aborted': only in `AbortError.partial`.
+ */
+export type FinishReason = 'stop' | 'length' | 'context' | 'aborted'
 
 export interface Completion {
   readonly text: string

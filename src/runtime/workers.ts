@@ -9,7 +9,8 @@
  * - An unreferenced worker lets the process go even while it loops. Node ends with code 13 when its main
  *   module still awaits one, so whoever awaits a worker's message keeps it referenced.
  * - Shared WASM memory passes through worker data and messages; reads from files go straight into it.
- * - `resourceLimits` is left alone: Bun ignores it, Deno ignores its stack size, and it saves Node 1 MB per worker.
+ * - A worker's young generation is kept small by `resourceLimits`: left to grow it costs a streaming model 8 to
+ *   12 MB of resident memory on Node and Deno. Bun ignores the limit. Nothing here allocates much while it runs.
  */
 import {
   MessageChannel,
@@ -54,11 +55,15 @@ export interface SpawnOptions {
   readonly transfer?: readonly Transferable[]
 }
 
+/** The least that V8 takes for short-lived objects. */
+const YOUNG_GENERATION_MB = 1
+
 /** Starts the module at `url` in a thread of its own; there, `workerData()` returns a copy of `data`. */
 export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): WorkerHandle {
   const worker = new Worker(url, {
     workerData: data,
     name: options.name,
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     transferList: transferList(options.transfer),
   })
   const gone = new Promise<void>((resolve) => worker.once('exit', () => resolve()))

@@ -1,5 +1,6 @@
 /** The `coppice` command in a process of its own, on the runtime that runs the test. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { scratch } from '../engine/harness.ts'
@@ -9,7 +10,7 @@ const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 const LIMIT_MS = 60_000
 
 export interface Finished {
-  readonly code: number | null
+  readonly code: number
   readonly stdout: string
   readonly stderr: string
 }
@@ -46,9 +47,10 @@ export function coppice(args: readonly string[], surroundings: Surroundings = {}
       reject(new Error(`coppice ${args.join(' ')} did not end: ${stdout}\n${stderr}`))
     }, LIMIT_MS)
     child.once('error', reject)
-    child.once('close', (code) => {
+    child.once('close', (code, signal) => {
       clearTimeout(timer)
-      resolve({ code, stdout, stderr })
+      // Deno tells of a child that exited with 130 that SIGINT ended it, as a shell would put it.
+      resolve({ code: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), stdout, stderr })
     })
   })
 }

@@ -1,8 +1,8 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Completion, ModelPlan, Stats } from '../../src/index.ts'
-import { openInline } from '../engine/harness.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
+import { openInline } from '../engine/harness.ts'
 import { coppice } from './cli-process.ts'
 
 const PROMPT = 'The old house stood at the end of the lane, and'

@@ -60,10 +60,7 @@ const WAYS: [string, (directory: string) => Promise<number[]>][] = [
   ['workers, resident', (directory) => viaLoad(directory, {})],
   ['workers, streamed', (directory) => viaLoad(directory, { memory: 'least' })],
   ['inline, resident', async (directory) => openInline(directory).generate(PROMPT, CALL).tokens],
-  [
-    'inline, streamed',
-    async (directory) => openInline(directory, { memory: smallest }).generate(PROMPT, CALL).tokens,
-  ],
+  ['inline, streamed', async (directory) => openInline(directory, { memory: smallest }).generate(PROMPT, CALL).tokens],
 ]
 
 async function viaLoad(directory: string, { memory }: { memory?: 'least' }): Promise<number[]> {

@@ -3,8 +3,8 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { DRAFT, TARGET } from '../e2e/models.ts'
 import { AbortError, type Completion, CoppiceError, type GenerateOptions, load, type Model } from '../../src/index.ts'
+import { DRAFT, TARGET } from '../e2e/models.ts'
 import { fixtures } from '../paths.ts'
 import { codeOf, rejection } from './failures.ts'
 import { scratch } from './harness.ts'
@@ -47,14 +47,16 @@ calls('the pieces join to the text of the completion that the generator returns'
     assert.is(next.value.usage.completionTokens, 8)
     assert.equal(model.tokenizer!.encode(PROMPT).length, next.value.usage.promptTokens)
     assert.is(model.tokenizer!.decode(tokens), text)
-  }))
+  }),
+)
 
 calls('a drawn seed is reported and repeats the text', () =>
   withModel(async (model) => {
     const drawn = await model.complete(PROMPT, { temperature: 1, maxTokens: 12 })
     const again = await model.complete(PROMPT, { temperature: 1, maxTokens: 12, seed: drawn.seed })
     assert.equal(outcome(again), outcome(drawn))
-  }))
+  }),
+)
 
 calls('text, tokens and messages are prompts, and messages go through the chat template', () =>
   withModel(async (model) => {
@@ -64,7 +66,8 @@ calls('text, tokens and messages are prompts, and messages go through the chat t
     const chat = await model.complete([{ role: 'user', content: 'Who is Tom?' }], GREEDY)
     const written = '<|im_start|>user\nWho is Tom?<|im_end|>\n<|im_start|>assistant\n'
     assert.equal(outcome(await model.complete(written, GREEDY)), outcome(chat))
-  }))
+  }),
+)
 
 calls('a prompt without tokens, or with tokens that do not exist, is refused and harms nothing', () =>
   withModel(async (model) => {
@@ -78,7 +81,8 @@ calls('a prompt without tokens, or with tokens that do not exist, is refused and
       assert.ok(error instanceof CoppiceError && error.code === 'INVALID_INPUT', `${JSON.stringify(prompt)}: ${error}`)
     }
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
-  }))
+  }),
+)
 
 calls('a prompt or a length beyond the context is refused with the numbers', () =>
   withModel(
@@ -90,7 +94,8 @@ calls('a prompt or a length beyond the context is refused with the numbers', () 
       assert.is(await codeOf(model.complete({ tokens: Array(64).fill(300) })), 'CONTEXT_OVERFLOW')
     },
     { context: 64 },
-  ))
+  ),
+)
 
 calls('values that make no sense are refused by name', () =>
   withModel(async (model) => {
@@ -127,14 +132,16 @@ calls('values that make no sense are refused by name', () =>
       assert.match(error.message, name, `${error.message} names ${name}`)
     }
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
-  }))
+  }),
+)
 
 calls('what cannot be sent to another thread is refused and the next call works', () =>
   withModel(async (model) => {
     const callback = { onToken: () => {} } as GenerateOptions
     assert.is(await codeOf(model.complete(PROMPT, { ...GREEDY, ...callback })), 'INVALID_OPTION')
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
-  }))
+  }),
+)
 
 calls('logits of a chain, of a tree, and of nonsense', () =>
   withModel(async (model) => {
@@ -163,7 +170,8 @@ calls('logits of a chain, of a tree, and of nonsense', () =>
       assert.is(await codeOf(model.logits(input)), code, JSON.stringify(input).slice(0, 80))
     }
     assert.equal((await model.logits({ tokens: [477, 673, 896] })).data, chain.data)
-  }))
+  }),
+)
 
 calls('many calls on one model with one signal leave no listeners behind', async () => {
   const warnings: string[] = []
@@ -206,7 +214,8 @@ order('calls made at once run first in, first out', () =>
     assert.equal(finished, [0, 1, 2, 3])
     assert.is(texts[1], texts[3])
     assert.ok(texts[0].startsWith(texts[2]) && texts[2].startsWith(texts[1]))
-  }))
+  }),
+)
 
 order('a call that is aborted while it waits leaves the line, and the others keep their turns', () =>
   withModel(async (model) => {
@@ -225,7 +234,8 @@ order('a call that is aborted while it waits leaves the line, and the others kee
       ['first', 'third', 'fourth'],
     )
     assert.ok(finished.includes('second ABORTED'))
-  }))
+  }),
+)
 
 order('a call that is aborted while it runs gives the next its turn, whose text is untouched', () =>
   withModel(async (model) => {
@@ -238,7 +248,8 @@ order('a call that is aborted while it runs gives the next its turn, whose text 
     assert.instance(await first, AbortError)
     assert.equal(outcome(await second), outcome(expected))
     assert.is((await logits).rows, 2)
-  }))
+  }),
+)
 
 order.run()
 
@@ -250,7 +261,8 @@ aborting('a signal that is aborted already ends the call before it begins', () =
     assert.instance(error, AbortError)
     assert.is((error as AbortError).partial, undefined)
     assert.is(error.cause, 'enough')
-  }))
+  }),
+)
 
 aborting('an abort carries what was written until then', () =>
   withModel(async (model) => {
@@ -275,7 +287,8 @@ aborting('an abort carries what was written until then', () =>
     assert.ok(partial!.stats.passes > 0)
     assert.ok(partial!.text.length > 0)
     assert.is(partial!.usage.completionTokens, partial!.tokens.length)
-  }))
+  }),
+)
 
 aborting('an abort while the prompt is read leaves an empty partial completion', () =>
   withModel(async (model) => {
@@ -287,7 +300,8 @@ aborting('an abort while the prompt is read leaves an empty partial completion',
     const error = await call
     assert.instance(error, AbortError)
     assert.ok((error as AbortError).partial!.tokens.length < 60)
-  }))
+  }),
+)
 
 aborting('leaving the loop aborts, and the next call works', () =>
   withModel(async (model) => {
@@ -299,7 +313,8 @@ aborting('leaving the loop aborts, and the next call works', () =>
       }
       assert.equal(outcome(await model.complete(PROMPT, GREEDY)), outcome(expected))
     }
-  }))
+  }),
+)
 
 aborting('an error thrown in the loop passes through, and the next call works', () =>
   withModel(async (model) => {
@@ -310,7 +325,8 @@ aborting('an error thrown in the loop passes through, and the next call works', 
     )
     assert.instance(error, RangeError)
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
-  }))
+  }),
+)
 
 aborting('a generator that is never asked does nothing', () =>
   withModel(async (model) => {
@@ -318,7 +334,8 @@ aborting('a generator that is never asked does nothing', () =>
     const unused = model.generate(PROMPT, LONG)
     await unused.return(undefined as never)
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
-  }))
+  }),
+)
 
 aborting('loading stops when its signal is aborted before, or while it packs', async () => {
   assert.is(await codeOf(open({ signal: AbortSignal.abort() })), 'ABORTED')

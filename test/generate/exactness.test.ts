@@ -157,7 +157,9 @@ pair('a stop string ends the text at the token that completes it, drafted or not
 })
 
 pair('an end-of-sequence token inside the tree ends the text there', () => {
-  const messages = [{ role: 'user', content: 'Tom has 3 apples and buys 4 more. How many apples does Tom have?' }] as const
+  const messages = [
+    { role: 'user', content: 'Tom has 3 apples and buys 4 more. How many apples does Tom have?' },
+  ] as const
   let drafted = 0
   for (const call of [{ temperature: 0 }, { temperature: 0.8, seed: 1 }, { temperature: 0.8, seed: 2 }]) {
     const expected = plainPair('q8').generate(messages, call)

@@ -95,9 +95,7 @@ function bestFirst(tokens: readonly number[], nodes: number, sharpening: number)
 }
 
 const pathsOf = (tree: TokenTree): Map<string, number> =>
-  new Map(
-    Array.from({ length: tree.size }, (_, i) => [tree.pathTokens(i + 1).join(), tree.logProb[i + 1]] as const),
-  )
+  new Map(Array.from({ length: tree.size }, (_, i) => [tree.pathTokens(i + 1).join(), tree.logProb[i + 1]] as const))
 
 /** The same nodes with the same scores; nodes as good as the last one may differ. */
 function assertBestFirst(tree: TokenTree, tokens: readonly number[], nodes: number, sharpening: number): void {

@@ -1,0 +1,62 @@
+/** Quantised weights predict a text that the model was not trained on nearly as well as f32 weights do. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { measureQuality, type Predict, type Quality, windowsOf } from '../../bench/perplexity.ts'
+import { readTokenizer } from '../../src/engine/tokenizer-files.ts'
+import type { Kind } from '../../src/tensor/layout.ts'
+import { openInline } from '../engine/harness.ts'
+import { root } from '../paths.ts'
+import { TARGET } from './models.ts'
+
+const WINDOW = 192
+
+const test = suite('quality')
+
+/** Of the whole held-out text, every fourth window is enough here; `npm run bench:quality` takes all. */
+const text = readFileSync(join(root, 'bench', 'held-out.txt'), 'utf8')
+const windows = windowsOf(readTokenizer(TARGET).encode(text), WINDOW).filter((_, i) => i % 4 === 0)
+
+const predictWith = (weights: Kind): Predict => {
+  const { engine } = openInline(TARGET, { weights, context: WINDOW })
+  return (tokens) => engine.logits({ tokens })
+}
+
+/** The reference's logits are computed once per window. */
+const reference = ((): Predict => {
+  const predict = predictWith('f32')
+  const known = new Map(windows.map((window) => [window, predict(window)]))
+  return (tokens) => known.get(tokens as number[])!
+})()
+
+let plain: Quality
+let q8: Quality
+
+test('f32 predicts the text far better than chance', async () => {
+  plain = await measureQuality(reference, reference, windows)
+  assert.ok(plain.tokens > 400, `${plain.tokens} tokens`)
+  assert.ok(plain.perplexity < 100, `perplexity ${plain.perplexity}`)
+  assert.is(plain.divergence, 0)
+  assert.is(plain.agreement, 1)
+})
+
+test('q8 stays within 0.5 % of the perplexity of f32', async () => {
+  q8 = await measureQuality(predictWith('q8'), reference, windows)
+  const ratio = q8.perplexity / plain.perplexity
+  assert.ok(Math.abs(ratio - 1) < 0.005, `perplexity ${plain.perplexity} became ${q8.perplexity}`)
+  assert.ok(q8.divergence > 0, 'q8 says exactly what f32 says: were its weights quantised at all?')
+  assert.ok(q8.divergence < 0.001, `${q8.divergence} nats per token`)
+  assert.ok(q8.agreement > 0.97, `${q8.agreement} of the tokens`)
+})
+
+test('q4 stays within 3 % of the perplexity of f32, and is further from it than q8', async () => {
+  const q4 = await measureQuality(predictWith('q4'), reference, windows)
+  const ratio = q4.perplexity / plain.perplexity
+  assert.ok(Math.abs(ratio - 1) < 0.03, `perplexity ${plain.perplexity} became ${q4.perplexity}`)
+  assert.ok(q4.divergence > 10 * q8.divergence, `${q4.divergence} and ${q8.divergence} nats per token`)
+  assert.ok(q4.divergence < 0.03, `${q4.divergence} nats per token`)
+  assert.ok(q4.agreement > 0.85, `${q4.agreement} of the tokens`)
+})
+
+test.run()
