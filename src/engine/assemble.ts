@@ -8,7 +8,7 @@ import { type Embedding, EmbeddingOnDisk, ResidentEmbedding } from '../model/emb
 import { type HeadPart, Transformer } from '../model/transformer.ts'
 import { findTensor, matrixAt } from '../model/weights-view.ts'
 import { ReadableFile } from '../runtime/files.ts'
-import { Arena, type Region } from '../tensor/arena.ts'
+import { Arena } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { Compute } from '../tensor/compute.ts'
 import type { Control } from '../tensor/control.ts'
@@ -32,7 +32,7 @@ export interface Assembly {
   readonly draft: Transformer | undefined
   readonly store: LayerStore
   /** Regions as they were allocated. */
-  readonly regions: readonly Region[]
+  readonly regions: Arena['regions']
   close(): void
 }
 

@@ -66,8 +66,7 @@ export interface Layout {
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0)
-const regionTotal = (regions: readonly Region[]): number =>
-  roundUp(FIRST_ADDRESS + sum(regions.map((r) => roundUp(r.bytes, DIRECT_ALIGNMENT))), PAGE_BYTES)
+const regionBytes = (regions: readonly Region[]): number => sum(regions.map((r) => roundUp(r.bytes, DIRECT_ALIGNMENT)))
 
 /**
  * @throws CoppiceError OUT_OF_BUDGET when the budget cannot hold the model, with the numbers and the
@@ -82,23 +81,28 @@ export function planMemory(request: PlanRequest): Layout {
   const pieces = request.splitHead(largestLayer)
   const slotBytes = Math.max(largestLayer, ...pieces.map(unitFootprint))
   const slotsBytes = MINIMUM_SLOTS * slotBytes
-  const fixedBytes = regionTotal(fixed) - FIRST_ADDRESS
+  const fixedBytes = regionBytes(fixed)
 
-  const total = (more: number): number => roundUp(FIRST_ADDRESS + fixedBytes + more, PAGE_BYTES)
+  const exact = (more: number): number => FIRST_ADDRESS + fixedBytes + more
+  const total = (more: number): number => roundUp(exact(more), PAGE_BYTES)
   const residentBudgetBytes = total(sum(layerBytes) + headBytes)
   const embeddedBudgetBytes = total(sum(layerBytes) + headBytes + embeddingBytes)
-  const withStreamedHead = total(slotsBytes + request.streamedHeadBytes)
+  const streamedHeadBytes = roundUp(request.streamedHeadBytes, DIRECT_ALIGNMENT)
+  const withStreamedHead = total(slotsBytes + streamedHeadBytes)
   const withPinnedHead = total(slotsBytes + headBytes)
   const smallestBudgetBytes = Math.min(residentBudgetBytes, withStreamedHead, withPinnedHead)
 
   const wanted = request.budget ?? Math.max(smallestBudgetBytes, Math.min(embeddedBudgetBytes, request.available))
-  const budget = Math.min(wanted, MEMORY_LIMIT_BYTES)
+  // Memory comes in whole pages.
+  const budget = Math.floor(Math.min(wanted, MEMORY_LIMIT_BYTES) / PAGE_BYTES) * PAGE_BYTES
   if (budget < smallestBudgetBytes) refuse(request, wanted, smallestBudgetBytes, residentBudgetBytes, slotBytes)
 
   const resident = budget >= residentBudgetBytes
   const embeddingPinned = embedding === undefined ? false : budget >= embeddedBudgetBytes
   const headPinned = resident || budget >= withPinnedHead
-  const room = resident ? Number.POSITIVE_INFINITY : budget - (headPinned ? withPinnedHead : withStreamedHead)
+  const room = resident
+    ? Number.POSITIVE_INFINITY
+    : budget - exact(slotsBytes + (headPinned ? headBytes : streamedHeadBytes))
   const pinnedLayers = choosePinned(layerBytes, room)
   const streamedLayers = layerBytes.filter((_, i) => !pinnedLayers.includes(i))
   const slots = resident ? 0 : MINIMUM_SLOTS
@@ -114,7 +118,7 @@ export function planMemory(request: PlanRequest): Layout {
   const streamed = sum(streamedLayers) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
   const pinnedBytes =
     sum(layerBytes) - sum(streamedLayers) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
-  const totalBytes = regionTotal(regions)
+  const totalBytes = roundUp(FIRST_ADDRESS + regionBytes(regions), PAGE_BYTES)
   const units: Unit[] = [...layers, ...(headPinned ? [head] : pieces)]
   const headUnits = units.map((_, i) => i).slice(layers.length)
   if (embeddingPinned) units.push(embedding!)

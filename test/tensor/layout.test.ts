@@ -105,7 +105,8 @@ test('q4 loses no more than the plain signed-maximum rule, squared over the bloc
 })
 
 test('q4 chooses scales well: the error of random blocks is well below that of the plain signed-maximum rule', () => {
-  const source = randomFloats(8 * 4096, 5)
+  // Without the outliers: a block that has one is all about that one.
+  const source = randomFloats(8 * 4096, 5).map((w) => (Math.abs(w) > 1.5 ? w / 20 : w))
   const result = roundTrip('q4', source, 8, 4096)
   let error = 0
   let plainError = 0
@@ -118,7 +119,7 @@ test('q4 chooses scales well: the error of random blocks is well below that of t
       error += (source[i] - result[i]) ** 2
     }
   })
-  assert.ok(error < 0.9 * plainError, `${error} and ${plainError}`)
+  assert.ok(error < 0.885 * plainError, `${error} and ${plainError}`)
 })
 
 test('q4 keeps what it can represent: multiples of a scale from -8 to 7', () => {
