@@ -37,8 +37,8 @@ if (error) {
 }
 renameSync(unfinished, output)
 const wasm = readFileSync(output)
-const text = `${stamp}\n/** kernels.wasm, ${wasm.length} bytes. */\nexport const kernelsBase64 =\n  '${wasm.toString('base64')}'\n`
-writeWhole(embedded, text)
+const comment = `/** kernels.wasm, ${wasm.length} bytes. */`
+writeWhole(embedded, `${stamp}\n${comment}\nexport const kernelsBase64 =\n  '${wasm.toString('base64')}'\n`)
 console.log(`kernels: ${wasm.length} bytes`)
 
 /** Readers never see half a file, even when two builds run at once. */

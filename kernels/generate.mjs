@@ -1,10 +1,11 @@
 /**
- * Writes kernels/generated/gemm.ts: the inner loops of matrix multiplication, unrolled for each
- * number of rows. AssemblyScript does not unroll, and accumulators must be locals to stay in
- * registers, so the loops are printed rather than written.
+ * Prints kernels/generated/gemm.ts: the inner loops of matrix multiplication for each tile size.
+ * Accumulators must be locals to stay in registers, and AssemblyScript has no macros that would
+ * write them, so the loops are printed.
  *
- * A tile is `rows` rows of x times `vectors` vectors of 4 outputs. Sixteen SIMD registers hold
- * everything a tile keeps, which is what limits the sizes below.
+ * A tile is some rows of x times some groups of 8 outputs. The engines load everything that one turn
+ * of a loop needs before they calculate, so accumulators and loads of a turn together have to fit
+ * sixteen SIMD registers; kernels/README.md has the measurements.
  */
 
 /** rows, groups of 8 outputs side by side (independent weight streams), inner values per turn. */
@@ -30,6 +31,9 @@ const INT_TILES = [
 const range = (n) => Array.from({ length: n }, (_, i) => i)
 const lines = (list) => list.filter((line) => line !== '').join('\n')
 
+const RESULT_PARAMETERS = ['  y: usize, yStride: usize, bias: usize, accumulate: bool,', '): void {']
+
+/** Stores vector v of row r: y = acc (+ bias), y = previous + y. */
 const epilogue = (r, v, acc, offset) =>
   lines([
     `  let out_${r}_${v} = ${acc}`,
@@ -48,7 +52,9 @@ function f32Tile([rows, groups, unroll]) {
     ]),
   ]
   return lines([
-    `function f32_${rows}x${groups}(x: usize, xStride: usize, w: usize, groupBytes: usize, columns: i32, y: usize, yStride: usize, bias: usize, accumulate: bool): void {`,
+    `function f32_${rows}x${groups}(`,
+    '  x: usize, xStride: usize, w: usize, groupBytes: usize, columns: i32,',
+    ...RESULT_PARAMETERS,
     ...cells.map(([r, v]) => `  let a_${r}_${v} = f32x4.splat(0)`),
     ...range(rows).map((r) => `  let x_${r} = x + ${r} * xStride`),
     ...range(groups).map((g) => `  let w_${g} = w + ${g} * groupBytes`),
@@ -99,7 +105,9 @@ function intTile(kind, [rows, groups]) {
   const name = (prefix, ...indices) => [prefix, ...indices].join('_')
   const zero = (r) => (kind === 'q8' ? 'i32x4.splat(0)' : `zero_${r}`)
   return lines([
-    `function ${kind}_${rows}x${groups}(x: usize, xStride: usize, scales: usize, sums: usize, w: usize, groupBytes: usize, blocks: i32, y: usize, yStride: usize, bias: usize, accumulate: bool): void {`,
+    `function ${kind}_${rows}x${groups}(`,
+    '  x: usize, xStride: usize, scales: usize, sums: usize, w: usize, groupBytes: usize, blocks: i32,',
+    ...RESULT_PARAMETERS,
     '  const blockRow = <usize>blocks * 4',
     ...cells.map((cell) => `  let ${name('a', ...cell)} = f32x4.splat(0)`),
     ...range(rows).map((r) => `  let x_${r} = x + ${r} * xStride`),

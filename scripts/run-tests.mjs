@@ -27,6 +27,13 @@ const { values: flags, positionals: filters } = parseArgs({
   },
 })
 
+let commands
+try {
+  commands = (flags.runtime ?? [undefined]).map((runtime) => ({ runtime, command: runtimeCommand(runtime) }))
+} catch (error) {
+  console.error(error.message)
+  process.exit(2)
+}
 const timeoutMs = positive('timeout', flags.timeout) * 1000
 const files = testFiles()
 if (files.length === 0) {
@@ -48,9 +55,8 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 const totals = { passed: 0, failed: 0, skipped: 0 }
 const skipLines = []
 const failedFiles = []
-for (const runtime of flags.runtime ?? [undefined]) {
+for (const { runtime, command } of commands) {
   const where = runtime === undefined ? '' : ` [${runtime}]`
-  const command = runtimeCommand(runtime)
   const queue = [...files]
   const worker = async () => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {

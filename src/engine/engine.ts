@@ -5,7 +5,7 @@
 import { CoppiceError } from '../errors.ts'
 import { Decoder } from '../generate/decode.ts'
 import { GeneratedText } from '../generate/generated-text.ts'
-import { type GenerationDefaults, generationDefaults, Sampler } from '../generate/sampler.ts'
+import { type GenerationDefaults, generationDefaults, Sampler, type SamplingOptions } from '../generate/sampler.ts'
 import { emptyStats } from '../generate/statistics.ts'
 import { treeLogits } from '../model/tree-logits.ts'
 import { TreeDrafter } from '../speculate/drafters/tree.ts'
@@ -172,32 +172,23 @@ function checkPrompt(prompt: unknown): asserts prompt is Prompt {
   throw new CoppiceError('INVALID_INPUT', 'a prompt is a text, a list of messages {role, content}, or {tokens: [...]}')
 }
 
-function samplingOptions(options: CallOptions): Partial<ConstructorParameters<typeof Sampler>[0]> {
-  const {
-    temperature,
-    topK,
-    topP,
-    minP,
-    repeatPenalty,
-    repeatWindow,
-    presencePenalty,
-    frequencyPenalty,
-    logitBias,
-    seed,
-  } = options
-  const given = {
-    temperature,
-    topK,
-    topP,
-    minP,
-    repeatPenalty,
-    repeatWindow,
-    presencePenalty,
-    frequencyPenalty,
-    logitBias,
-    seed,
-  }
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+const SAMPLING_NAMES = [
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repeatPenalty',
+  'repeatWindow',
+  'presencePenalty',
+  'frequencyPenalty',
+  'logitBias',
+  'seed',
+] as const satisfies (keyof SamplingOptions)[]
+
+function samplingOptions(options: CallOptions): Partial<SamplingOptions> {
+  return Object.fromEntries(
+    SAMPLING_NAMES.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),
+  )
 }
 
 function stopStrings(stop: CallOptions['stop']): readonly string[] {
