@@ -8,7 +8,19 @@ import type { Compute } from './compute.ts'
 import type { Kernels } from './kernels.ts'
 import { BLOCK, type Kind, paddedInner, paddedOutputs } from './layout.ts'
 import { log } from './math.ts'
-import { KIND_CODE, Operation, RECORD_BYTES } from './operations.ts'
+import {
+  AttentionWord,
+  GatherWord,
+  GemmWord,
+  KIND_CODE,
+  Operation,
+  QuantiseWord,
+  RECORD_BYTES,
+  RmsNormWord,
+  RopeWord,
+  SiluGateWord,
+  StoreKvWord,
+} from './operations.ts'
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */
 export interface Matrix {
@@ -134,14 +146,14 @@ export class Operators {
     if (kind === 'f32') return { rows, quantised: undefined }
     const w = this.#words
     w[0] = Operation.quantise
-    w[1] = count
-    w[2] = rows.columns
-    w[3] = paddedInner(rows.columns)
-    w[4] = rows.pointer
-    w[5] = rows.stride
-    w[6] = quantised.values
-    w[7] = quantised.scales
-    w[8] = quantised.sums
+    w[QuantiseWord.rows] = count
+    w[QuantiseWord.columns] = rows.columns
+    w[QuantiseWord.paddedColumns] = paddedInner(rows.columns)
+    w[QuantiseWord.source] = rows.pointer
+    w[QuantiseWord.sourceStride] = rows.stride
+    w[QuantiseWord.values] = quantised.values
+    w[QuantiseWord.scales] = quantised.scales
+    w[QuantiseWord.sums] = quantised.sums
     this.#run(count > 1, count * rows.columns)
     return { rows, quantised }
   }
@@ -170,14 +182,14 @@ export class Operators {
   rope(x: Rows, count: number, heads: number, headSize: number, cosines: number, sines: number): void {
     const w = this.#words
     w[0] = Operation.rope
-    w[1] = count
-    w[2] = heads
-    w[3] = headSize
-    w[4] = headSize / 2
-    w[5] = x.pointer
-    w[6] = x.stride
-    w[7] = cosines
-    w[8] = sines
+    w[RopeWord.rows] = count
+    w[RopeWord.heads] = heads
+    w[RopeWord.headSize] = headSize
+    w[RopeWord.half] = headSize / 2
+    w[RopeWord.x] = x.pointer
+    w[RopeWord.stride] = x.stride
+    w[RopeWord.cosines] = cosines
+    w[RopeWord.sines] = sines
     this.#run(count > 1, count * heads * headSize)
   }
 
@@ -195,16 +207,16 @@ export class Operators {
   ): void {
     const w = this.#words
     w[0] = Operation.storeKeysAndValues
-    w[1] = count
-    w[2] = kvHeads
-    w[3] = headSize
-    w[4] = k.pointer
-    w[5] = v.pointer
-    w[6] = k.stride
-    w[7] = keys
-    w[8] = values
-    w[9] = headStride
-    w[10] = slots.byteOffset
+    w[StoreKvWord.rows] = count
+    w[StoreKvWord.kvHeads] = kvHeads
+    w[StoreKvWord.headSize] = headSize
+    w[StoreKvWord.k] = k.pointer
+    w[StoreKvWord.v] = v.pointer
+    w[StoreKvWord.sourceStride] = k.stride
+    w[StoreKvWord.keys] = keys
+    w[StoreKvWord.values] = values
+    w[StoreKvWord.headStride] = headStride
+    w[StoreKvWord.slots] = slots.byteOffset
     this.#run(false, 0)
   }
 
@@ -212,25 +224,25 @@ export class Operators {
   attention(job: AttentionJob): void {
     const w = this.#words
     w[0] = Operation.attention
-    w[1] = job.rows
-    w[2] = job.heads
-    w[3] = job.kvHeads
-    w[4] = job.headSize
-    w[5] = job.queries.pointer
-    w[6] = job.queries.stride
-    w[7] = job.keys
-    w[8] = job.values
-    w[9] = job.headStride
-    w[10] = job.output.pointer
-    w[11] = job.output.stride
-    w[12] = job.batch.prefixes.byteOffset
-    w[13] = job.batch.ancestorOffsets.byteOffset
-    w[14] = job.batch.ancestorSlots.byteOffset
-    w[15] = job.window
-    this.#floats[16] = 1 / Math.sqrt(job.headSize)
-    this.#floats[17] = 0
-    w[18] = job.scratch
-    w[19] = job.scratchBytes
+    w[AttentionWord.rows] = job.rows
+    w[AttentionWord.heads] = job.heads
+    w[AttentionWord.kvHeads] = job.kvHeads
+    w[AttentionWord.headSize] = job.headSize
+    w[AttentionWord.queries] = job.queries.pointer
+    w[AttentionWord.queryStride] = job.queries.stride
+    w[AttentionWord.keys] = job.keys
+    w[AttentionWord.values] = job.values
+    w[AttentionWord.headStride] = job.headStride
+    w[AttentionWord.output] = job.output.pointer
+    w[AttentionWord.outputStride] = job.output.stride
+    w[AttentionWord.prefixes] = job.batch.prefixes.byteOffset
+    w[AttentionWord.ancestorOffsets] = job.batch.ancestorOffsets.byteOffset
+    w[AttentionWord.ancestorSlots] = job.batch.ancestorSlots.byteOffset
+    w[AttentionWord.window] = job.window
+    this.#floats[AttentionWord.scale] = 1 / Math.sqrt(job.headSize)
+    this.#floats[AttentionWord.softcap] = 0
+    w[AttentionWord.scratch] = job.scratch
+    w[AttentionWord.scratchBytes] = job.scratchBytes
     this.#run(true, job.rows * job.heads * job.headSize * 64)
   }
 
@@ -238,14 +250,14 @@ export class Operators {
   siluGate(source: Rows, count: number, columns: number, upColumn: number, target: Rows): void {
     const w = this.#words
     w[0] = Operation.siluGate
-    w[1] = count
-    w[2] = columns
-    w[3] = source.pointer
-    w[4] = source.stride
-    w[5] = upColumn * 4
-    w[6] = target.pointer
-    w[7] = target.stride
-    w[8] = paddedInner(columns)
+    w[SiluGateWord.rows] = count
+    w[SiluGateWord.columns] = columns
+    w[SiluGateWord.source] = source.pointer
+    w[SiluGateWord.sourceStride] = source.stride
+    w[SiluGateWord.upOffset] = upColumn * 4
+    w[SiluGateWord.target] = target.pointer
+    w[SiluGateWord.targetStride] = target.stride
+    w[SiluGateWord.paddedTo] = paddedInner(columns)
     this.#run(count > 1, count * columns * 8)
   }
 
@@ -253,14 +265,14 @@ export class Operators {
   gather(ids: Int32Array, count: number, matrix: Matrix, target: Rows): void {
     const w = this.#words
     w[0] = Operation.gather
-    w[1] = count
-    w[2] = KIND_CODE[matrix.kind]
-    w[3] = matrix.columns
-    w[4] = paddedInner(matrix.columns)
-    w[5] = ids.byteOffset
-    w[6] = matrix.pointer
-    w[7] = target.pointer
-    w[8] = target.stride
+    w[GatherWord.rows] = count
+    w[GatherWord.kind] = KIND_CODE[matrix.kind]
+    w[GatherWord.columns] = matrix.columns
+    w[GatherWord.paddedColumns] = paddedInner(matrix.columns)
+    w[GatherWord.ids] = ids.byteOffset
+    w[GatherWord.weights] = matrix.pointer
+    w[GatherWord.target] = target.pointer
+    w[GatherWord.targetStride] = target.stride
     this.#run(count > 1, count * matrix.columns)
   }
 
@@ -279,19 +291,19 @@ export class Operators {
   #gemm(x: Prepared, count: number, matrix: Matrix, target: Rows, bias: number, accumulate: number): void {
     const w = this.#words
     w[0] = Operation.gemm
-    w[1] = KIND_CODE[matrix.kind]
-    w[2] = count
-    w[3] = paddedOutputs(matrix.rows)
-    w[4] = paddedInner(matrix.columns)
-    w[5] = x.quantised?.values ?? x.rows.pointer
-    w[6] = x.rows.stride
-    w[7] = x.quantised?.scales ?? 0
-    w[8] = x.quantised?.sums ?? 0
-    w[9] = matrix.pointer
-    w[10] = target.pointer
-    w[11] = target.stride
-    w[12] = bias
-    w[13] = accumulate
+    w[GemmWord.kind] = KIND_CODE[matrix.kind]
+    w[GemmWord.rows] = count
+    w[GemmWord.outputs] = paddedOutputs(matrix.rows)
+    w[GemmWord.columns] = paddedInner(matrix.columns)
+    w[GemmWord.x] = x.quantised?.values ?? x.rows.pointer
+    w[GemmWord.xStride] = x.rows.stride
+    w[GemmWord.xScales] = x.quantised?.scales ?? 0
+    w[GemmWord.xSums] = x.quantised?.sums ?? 0
+    w[GemmWord.weights] = matrix.pointer
+    w[GemmWord.y] = target.pointer
+    w[GemmWord.yStride] = target.stride
+    w[GemmWord.bias] = bias
+    w[GemmWord.accumulate] = accumulate
     this.#run(true, count * matrix.rows * matrix.columns)
   }
 
@@ -307,16 +319,16 @@ export class Operators {
   ): void {
     const w = this.#words
     w[0] = Operation.rmsNorm
-    w[1] = count
-    w[2] = segments
-    w[3] = columns
-    w[4] = source.pointer
-    w[5] = source.stride
-    w[6] = weight
-    w[7] = target.pointer
-    w[8] = target.stride
-    w[9] = paddedTo
-    this.#floats[10] = epsilon
+    w[RmsNormWord.rows] = count
+    w[RmsNormWord.segments] = segments
+    w[RmsNormWord.segmentLength] = columns
+    w[RmsNormWord.source] = source.pointer
+    w[RmsNormWord.sourceStride] = source.stride
+    w[RmsNormWord.weight] = weight
+    w[RmsNormWord.target] = target.pointer
+    w[RmsNormWord.targetStride] = target.stride
+    w[RmsNormWord.paddedTo] = paddedTo
+    this.#floats[RmsNormWord.epsilon] = epsilon
     this.#run(count > 1, count * segments * columns)
   }
 

@@ -104,6 +104,40 @@ test('with any budget from the smallest on, the plan fits and every unit has its
   )
 })
 
+test('a plan at the smallest budget uses all of it, and one for everything no more than it says', () => {
+  fc.assert(
+    fc.property(requests, (request) => {
+      const smallest = smallestOf(request)
+      assert.is(planMemory({ ...request, budget: smallest }).plan.totalBytes, smallest)
+      const { residentBudgetBytes } = planMemory({ ...request, budget: smallest }).plan
+      const { plan } = planMemory({ ...request, budget: residentBudgetBytes })
+      assert.is(plan.streamedBytesPerPass, 0)
+      assert.is(plan.totalBytes, residentBudgetBytes)
+    }),
+    { numRuns: 200 },
+  )
+})
+
+test('a budget that is no whole number of pages is not exceeded either', () => {
+  const layers = Array.from({ length: 10 }, (_, i) => unit(`layer ${i}`, 4096, 20_000))
+  const head = unit('head', 0, 9000)
+  const request = {
+    available: 0,
+    fixed: [{ name: 'fixed', bytes: 5000 }],
+    layers,
+    head,
+    splitHead: (limit: number) => split(head, limit),
+    embedding: undefined,
+    streamedHeadBytes: 5000,
+    process: { runtime: 0, threads: 0, tokenizer: 0 },
+  }
+  const smallest = smallestOf(request)
+  for (let extra = 0; extra < 250_000; extra += 500) {
+    const budget = smallest + extra
+    assert.ok(planMemory({ ...request, budget }).plan.totalBytes <= budget, `${budget}`)
+  }
+})
+
 test('more budget never pins less, nor reads more', () => {
   fc.assert(
     fc.property(requests, fc.array(fc.integer({ min: 0, max: 3_000_000 }), { maxLength: 20 }), (request, more) => {
