@@ -13,7 +13,7 @@ try {
   const { memory } = (await receiveOnce(data.line)) as MemoryMessage
   const kernels = instantiateKernels(memory, data.kernels)
   post({ type: 'ready' })
-  serveJobs(kernels, new Control(data.control), data.part, data.threads)
+  serveJobs(kernels, new Control(data.control), data.threads)
 } catch (error) {
   post({ type: 'failed', error: reportError(error) })
 }

@@ -85,9 +85,9 @@ export class Crew {
     const kernels = this.#kernels
     const lines: MessagePort[] = []
     this.#waitingFor = threads - 1 + loaders
-    for (let part = 1; part < threads; part++) {
+    for (let i = 1; i < threads; i++) {
       const [engineEnd, line] = createLine()
-      const data: ComputeWorkerData = { line, control, part, threads, kernels }
+      const data: ComputeWorkerData = { line, control, threads, kernels }
       lines.push(engineEnd)
       this.#hireHelper('compute', new URL('./compute-worker.js', import.meta.url), data, line)
     }

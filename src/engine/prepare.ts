@@ -10,6 +10,7 @@ import { availableMemoryBytes, cores } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import type { Region } from '../tensor/arena.ts'
+import { MAXIMUM_THREADS } from '../tensor/compute.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type { PackOptions } from '../weights/pack.ts'
@@ -24,7 +25,6 @@ const PASS_ROWS = 64
 const DEFAULT_CONTEXT = 4096
 const DEFAULT_NODES = 16
 const MAXIMUM_NODES = 1023
-const MAXIMUM_THREADS = 64
 /** Rows of logits computed at once when the output head is resident. */
 const LOGITS_ROWS = 32
 

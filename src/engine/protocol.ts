@@ -48,7 +48,6 @@ export interface MemoryMessage {
 export interface ComputeWorkerData {
   readonly line: MessagePort
   readonly control: SharedArrayBuffer
-  readonly part: number
   readonly threads: number
   readonly kernels: WebAssembly.Module | undefined
 }

@@ -1,5 +1,6 @@
 /** The working buffers of one transformer: named, sized once, overwritten by every layer. */
 import type { Arena, Region } from '../tensor/arena.ts'
+import { jobShares } from '../tensor/compute.ts'
 import { paddedInner, paddedOutputs } from '../tensor/layout.ts'
 import { attentionScratchBytes } from '../tensor/operations.ts'
 import { QuantisedRows, Rows } from '../tensor/operators.ts'
@@ -16,8 +17,8 @@ export interface TransformerShape extends KvShape {
   readonly threads: number
 }
 
-/** More scratch per thread than the least lets attention take several rows per block of keys. */
-const ATTENTION_SCRATCH_BYTES = 256 * 1024
+/** More scratch per share than the least lets attention take several rows per block of keys. */
+const ATTENTION_SCRATCH_BYTES = 64 * 1024
 
 const stride = (columns: number): number => paddedInner(columns) * 4
 
@@ -34,7 +35,7 @@ function widths(config: ModelConfig) {
   }
 }
 
-const scratchPerThread = (config: ModelConfig, shape: TransformerShape): number =>
+const scratchPerShare = (config: ModelConfig, shape: TransformerShape): number =>
   Math.max(ATTENTION_SCRATCH_BYTES, attentionScratchBytes(config.heads / config.kvHeads, shape.context + shape.scratch))
 
 const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
@@ -47,7 +48,7 @@ export function transformerRegions(name: string, config: ModelConfig, shape: Tra
     { name: `${name} KV cache`, bytes: kvCacheBytes(config, shape) },
     rowBatchRegion(`${name} rows`, shape.rows),
     { name: `${name} activations`, bytes: activationBytes(config, shape) + QuantisedRows.bytes(shape.rows, widest) },
-    { name: `${name} attention scratch`, bytes: shape.threads * scratchPerThread(config, shape) },
+    { name: `${name} attention scratch`, bytes: jobShares(shape.threads) * scratchPerShare(config, shape) },
     { name: `${name} logits`, bytes: logitsBytes(config, shape.logitsRows) },
   ]
 }
@@ -105,7 +106,7 @@ export class Activations {
     const widest = Math.max(w.hidden, w.attended, w.gated)
     this.quantised = new QuantisedRows(take(QuantisedRows.bytes(shape.rows, widest)), shape.rows, widest)
     this.attentionScratch = arena.allocate(scratch.name, scratch.bytes)
-    this.attentionScratchBytes = scratchPerThread(config, shape)
+    this.attentionScratchBytes = scratchPerShare(config, shape)
     this.logits = new Rows(
       arena.allocate(logits.name, logits.bytes),
       paddedOutputs(config.vocabulary) * 4,

@@ -13,11 +13,11 @@ export const Word = {
   abort: 1,
   /** Non-zero: helper threads leave their loops. */
   stop: 2,
-  /** Sequence number of the current job; compute threads wait on it. */
-  jobEpoch: 16,
+  /** Number of the current job and its next unclaimed share (tensor/compute.ts); compute threads wait on it. */
+  jobTicket: 16,
   /** Byte address of the current job's record. */
   jobRecord: 17,
-  /** Compute threads that have finished the current job; the engine waits on it. */
+  /** Shares of the current job that are done; the engine waits on it. */
   jobDone: 32,
   /** Read pieces handed out to loaders so far; loaders wait on it. */
   piecesPublished: 48,
@@ -91,7 +91,7 @@ export class Control {
   }
 
   #wakeAll(): void {
-    for (const word of [Word.jobEpoch, Word.jobDone, Word.piecesPublished, Word.piecesDone]) {
+    for (const word of [Word.jobTicket, Word.jobDone, Word.piecesPublished, Word.piecesDone]) {
       Atomics.notify(this.words, word)
     }
   }

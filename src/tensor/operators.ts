@@ -101,7 +101,7 @@ export interface AttentionJob {
   /** Keys that a row sees, itself included; 0: all. */
   readonly window: number
   readonly scratch: number
-  /** Per thread. */
+  /** Per share of the job. */
   readonly scratchBytes: number
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { prepare } from '../../src/engine/prepare.ts'
 import { openInline, scratch } from '../engine/harness.ts'
 import { selfCommand } from '../runtime/self-command.ts'
 import { DRAFT, TARGET } from './models.ts'
@@ -52,15 +53,14 @@ test(`opening and closing a model ${ROUNDS} times leaves memory flat`, () => {
 })
 
 test('a streaming process stays within its budget, 120 MB and the tokenizer', () => {
-  const { smallestBudgetBytes } = openInline(TARGET, { weights: 'f32', draft: DRAFT, nodes: 32, context: 512 }).plan
-  // The harness plans for one thread; a second one needs its own scratch.
-  const budget = smallestBudgetBytes + 2 * 65536 * 16
+  const options = { weights: 'f32', draft: DRAFT, nodes: 32, context: 512, threads: 2 } as const
+  const budget = prepare(TARGET, options, { onProgress: () => {}, isAborted: () => false }).plan.smallestBudgetBytes
   const { most, plan } = run<{
     most: number
     plan: { process: { tokenizer: number }; streamedBytesPerPass: number; totalBytes: number }
   }>('streamed', String(budget))
   assert.ok(plan.streamedBytesPerPass > 0, 'the target streams')
-  assert.ok(plan.totalBytes <= budget)
+  assert.is(plan.totalBytes, budget)
   const allowed = budget + BESIDES_ALLOWED + plan.process.tokenizer
   console.log(
     `resident ${(most / MEGABYTE).toFixed(0)} MB: budget ${(budget / MEGABYTE).toFixed(0)}, tokenizer ${(plan.process.tokenizer / MEGABYTE).toFixed(0)}, besides ${((most - budget - plan.process.tokenizer) / MEGABYTE).toFixed(0)}`,

@@ -28,7 +28,7 @@ function setUp(kind: Kind, name: string) {
   const packed = new Uint8Array(GROUPS * group)
   const values = randomFloats(VOCABULARY * COLUMNS, 5)
   for (let g = 0; g < GROUPS; g++) {
-    packGroup(kind, values, g * TILE * COLUMNS, Math.min(TILE, VOCABULARY - g * TILE), COLUMNS, packed, g * group)
+    packGroup(kind, COLUMNS, values, g * TILE * COLUMNS, Math.min(TILE, VOCABULARY - g * TILE), packed, g * group)
   }
   const path = join(directory, `${name}-${kind}`)
   const file = new Uint8Array(START + packed.length)
@@ -60,12 +60,15 @@ function setUp(kind: Kind, name: string) {
 }
 
 const test = suite('embedding')
-const tokens = Int32Array.of(0, 60, 7, 8, 7, 33, 59)
+const TOKENS = [0, 60, 7, 8, 7, 33, 59]
 
 for (const kind of ['f32', 'q8', 'q4'] as const) {
   test(`${kind}: rows from disk are the rows from memory, bit for bit`, () => {
     const { unit, arena, matrix, operators, rows, read, values } = setUp(kind, 'same')
-    const [near, far] = [rows(tokens.length), rows(tokens.length)]
+    const [near, far] = [rows(TOKENS.length), rows(TOKENS.length)]
+    // The kernels read the tokens from their own memory.
+    const tokens = arena.i32(arena.allocate('tokens', TOKENS.length * 4), TOKENS.length)
+    tokens.set(TOKENS)
     new ResidentEmbedding(operators, matrix).gather(tokens, tokens.length, near)
     const onDisk = new EmbeddingOnDisk(unit, matrix, arena)
     for (let again = 0; again < 2; again++) {

@@ -36,7 +36,10 @@ function setUp() {
   }
   const holds = (slot: number, mark: number): boolean => {
     for (const [base, layer, head, kind] of everywhere()) {
-      const expected = Array.from({ length: headSize }, (_, i) => mark * 10_000 + layer * 1000 + head * 100 + kind * 50 + i)
+      const expected = Array.from(
+        { length: headSize },
+        (_, i) => mark * 10_000 + layer * 1000 + head * 100 + kind * 50 + i,
+      )
       if (slotAt(base, head, slot).some((value, i) => value !== expected[i])) return false
     }
     return true

@@ -15,7 +15,10 @@ const withRope = (headSize: number, theta: number, scaling: RopeScaling): ModelC
 })
 
 const near = (actual: number, expected: number, what: string): void =>
-  assert.ok(Math.abs(actual - expected) <= 1e-12 * Math.max(1, Math.abs(expected)), `${what}: ${actual}, not ${expected}`)
+  assert.ok(
+    Math.abs(actual - expected) <= 1e-12 * Math.max(1, Math.abs(expected)),
+    `${what}: ${actual}, not ${expected}`,
+  )
 
 const test = suite('rotary positions')
 

@@ -1,0 +1,275 @@
+/** The main loop's bookkeeping: what it counts, what it asks of a drafter, and where it stops. */
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { assemble } from '../../src/engine/assemble.ts'
+import { prepare } from '../../src/engine/prepare.ts'
+import { CoppiceError } from '../../src/errors.ts'
+import { type DecodedToken, type DecodeRequest, Decoder } from '../../src/generate/decode.ts'
+import { DEFAULT_SAMPLING, Sampler } from '../../src/generate/sampler.ts'
+import { emptyStats } from '../../src/generate/statistics.ts'
+import { boardRequests } from '../../src/memory/layer-store.ts'
+import { LoadBoard } from '../../src/memory/load-board.ts'
+import type { Context } from '../../src/speculate/context.ts'
+import type { Budget, Drafter } from '../../src/speculate/drafter.ts'
+import type { TokenTree } from '../../src/speculate/token-tree.ts'
+import type { Verification } from '../../src/speculate/verify.ts'
+import { createMemory } from '../../src/tensor/arena.ts'
+import { Control } from '../../src/tensor/control.ts'
+import '../engine/harness.ts'
+import { fixtures } from '../paths.ts'
+
+const NODES = 6
+const CONTEXT = 80
+const control = new Control()
+const prepared = prepare(
+  join(fixtures, 'llama'),
+  { weights: 'f32', context: CONTEXT, threads: 1 },
+  { onProgress: () => {}, isAborted: () => false },
+)
+const { target, store } = assemble({
+  preparation: { ...prepared, loaders: 0 },
+  memory: createMemory(prepared.plan.totalBytes),
+  control,
+  board: new LoadBoard({ units: prepared.units, requests: boardRequests(prepared.plan.slots) }, control),
+  kernels: undefined,
+  onProgress: () => {},
+})
+const { vocabulary } = target.config
+const PROMPT = [3, 1, 4, 1, 5]
+
+/** A drafter that knows the text, tells part of it, and adds guesses that are wrong. */
+class Oracle implements Drafter {
+  readonly name = 'tree'
+  readonly calls: string[] = []
+  readonly budgets: Budget[] = []
+  readonly #text: readonly number[]
+  readonly #right: number
+
+  /** @param right tokens of the text to guess right in each pass */
+  constructor(text: readonly number[], right: number) {
+    this.#text = text
+    this.#right = right
+  }
+
+  propose(context: Context, tree: TokenTree, budget: Budget): void {
+    this.calls.push('propose')
+    this.budgets.push(budget)
+    const at = context.length - PROMPT.length
+    let node = 0
+    for (let i = 0; i < Math.min(this.#right, budget.nodes) && at + i < this.#text.length; i++) {
+      const wrong = (this.#text[at + i] + 1) % vocabulary
+      if (tree.size < budget.nodes - this.#right) tree.add(node, wrong, -9, 1)
+      node = tree.add(node, this.#text[at + i], -i, 1)
+    }
+  }
+
+  observe({ tokens }: Verification): void {
+    this.calls.push(`observe ${tokens.length}`)
+  }
+
+  reset(): void {
+    this.calls.push('reset')
+  }
+}
+
+interface Run {
+  readonly tokens: DecodedToken[]
+  readonly passes: number[]
+  readonly end: string
+  readonly stats: ReturnType<typeof emptyStats>
+}
+
+function run(drafter: Drafter | undefined, request: Partial<DecodeRequest> = {}): Run {
+  const decoder = new Decoder({
+    target,
+    drafter,
+    nodes: drafter === undefined ? 0 : NODES,
+    depth: 24,
+    disk: store,
+    expectHead: (follows) => {
+      store.headFollows = follows
+    },
+  })
+  const tokens: DecodedToken[] = []
+  const passes: number[] = []
+  const stats = emptyStats(0)
+  const end = decoder.run(
+    {
+      prompt: PROMPT,
+      sampler: new Sampler(DEFAULT_SAMPLING, vocabulary),
+      maxTokens: 30,
+      isEnd: () => false,
+      emit: (token) => {
+        tokens.push(token)
+        return true
+      },
+      afterPass: () => void passes.push(tokens.length),
+      logprobs: false,
+      onPrefill: () => {},
+      ...request,
+    },
+    stats,
+  )
+  return { tokens, passes, end, stats }
+}
+
+const ids = ({ tokens }: Run): number[] => tokens.map(({ token }) => token)
+const plain = run(undefined)
+const text = ids(plain)
+
+const test = suite('decoding')
+
+test('plain decoding takes one pass per token and drafts nothing', () => {
+  assert.is(plain.stats.passes, 30)
+  assert.is(plain.stats.tokensPerPass, 1)
+  assert.equal(plain.stats.acceptedHistogram, [30])
+  assert.equal(plain.stats.perDrafter, {})
+  assert.ok(plain.tokens.every(({ drafted }) => !drafted))
+  assert.equal(
+    plain.passes,
+    Array.from({ length: 30 }, (_, i) => i + 1),
+  )
+})
+
+for (const right of [1, 2, 3, 6]) {
+  test(`a drafter that is right ${right} times saves that many passes, and changes no token`, () => {
+    const drafted = run(new Oracle(text, right))
+    assert.equal(ids(drafted), text)
+    const { stats } = drafted
+    assert.is(stats.passes, Math.ceil(30 / (right + 1)))
+    assert.is(stats.tokens, 30)
+    assert.is(
+      stats.acceptedHistogram.reduce((a, b) => a + b, 0),
+      stats.passes,
+    )
+    const accepted = stats.acceptedHistogram.reduce((sum, count, k) => sum + count * k, 0)
+    assert.is(stats.perDrafter.tree.accepted, accepted)
+    assert.is(drafted.tokens.filter((token) => token.drafted).length, accepted)
+    assert.ok(stats.perDrafter.tree.proposed >= accepted)
+  })
+}
+
+test('a drafter that is always wrong costs nothing but its guesses', () => {
+  const wrong = text.map((token) => (token + 7) % vocabulary)
+  const drafted = run(new Oracle(wrong, 3))
+  assert.equal(ids(drafted), text)
+  assert.is(drafted.stats.perDrafter.tree.accepted, 0)
+  assert.is(drafted.stats.passes, 30)
+})
+
+test('a drafter may abstain', () => {
+  const drafted = run(new Oracle([], 3))
+  assert.equal(ids(drafted), text)
+  assert.equal(drafted.stats.perDrafter, {})
+})
+
+test('the drafter is reset before a text, asked in every pass, and told what became of it', () => {
+  const drafter = new Oracle(text, 2)
+  run(drafter, { maxTokens: 9 })
+  assert.equal(drafter.calls, ['reset', 'propose', 'observe 3', 'propose', 'observe 3', 'propose'])
+})
+
+test('when one token is missing the drafter gets no budget: the target says it in any case', () => {
+  const drafter = new Oracle(text, 2)
+  run(drafter, { maxTokens: 7 })
+  assert.equal(
+    drafter.budgets.map(({ nodes }) => nodes),
+    [NODES, NODES, 0],
+  )
+})
+
+test('tokens are handed out in order, pass by pass, each once', () => {
+  const { passes, tokens } = run(new Oracle(text, 3), { maxTokens: 10 })
+  assert.equal(passes, [4, 8, 10])
+  assert.equal(
+    tokens.map(({ drafted }) => drafted),
+    [true, true, true, false, true, true, true, false, true, true],
+  )
+})
+
+test('a text ends where the emitter says so, inside an accepted path too', () => {
+  for (let length = 1; length <= 12; length++) {
+    const seen: number[] = []
+    const { end, stats } = run(new Oracle(text, 3), {
+      emit: ({ token }) => seen.push(token) < length,
+    })
+    assert.is(end, 'stop')
+    assert.equal(seen, text.slice(0, length))
+    assert.is(stats.tokens, length)
+  }
+})
+
+test('an end token ends the text, is emitted as such, and nothing after it is', () => {
+  const end = text[5]
+  const first = text.indexOf(end)
+  const drafted = run(new Oracle(text, 4), { isEnd: (token) => token === end })
+  assert.is(drafted.end, 'stop')
+  assert.equal(ids(drafted), text.slice(0, first + 1))
+  assert.ok(drafted.tokens.at(-1)!.isEnd)
+})
+
+test('without a limit the text fills the context exactly', () => {
+  for (const drafter of [undefined, new Oracle(text, 3)]) {
+    const { end, tokens } = run(drafter, { maxTokens: undefined })
+    assert.is(end, 'context')
+    assert.is(tokens.length, CONTEXT - PROMPT.length)
+  }
+})
+
+test('a long prompt is read in passes, and progress tells how far', () => {
+  const seen: [number, number][] = []
+  const prompt = Array.from({ length: 75 }, (_, i) => i % vocabulary)
+  run(undefined, { prompt, maxTokens: 1, onPrefill: (done, total) => void seen.push([done, total]) })
+  assert.ok(seen.length > 1)
+  assert.equal(seen.at(-1), [74, 74])
+})
+
+test('prompts that cannot be are refused before any pass', () => {
+  const codeOf = (request: Partial<DecodeRequest>): string => {
+    try {
+      run(undefined, request)
+    } catch (error) {
+      if (error instanceof CoppiceError) return error.code
+      throw error
+    }
+    return 'nothing was thrown'
+  }
+  assert.is(codeOf({ prompt: [] }), 'INVALID_INPUT')
+  assert.is(codeOf({ prompt: [vocabulary] }), 'INVALID_INPUT')
+  assert.is(codeOf({ prompt: Array(CONTEXT).fill(1), maxTokens: undefined }), 'CONTEXT_OVERFLOW')
+  assert.is(codeOf({ maxTokens: CONTEXT }), 'CONTEXT_OVERFLOW')
+})
+
+test('an abort in the middle leaves true statistics and a decoder that can go on', () => {
+  let emitted = 0
+  const stats: Run['stats'][] = []
+  assert.throws(() => {
+    const decoder = new Decoder({ target, drafter: undefined, nodes: 0, depth: 24, disk: store, expectHead: () => {} })
+    stats.push(emptyStats(0))
+    decoder.run(
+      {
+        prompt: PROMPT,
+        sampler: new Sampler(DEFAULT_SAMPLING, vocabulary),
+        maxTokens: 30,
+        isEnd: () => false,
+        emit: () => {
+          if (++emitted === 5) control.requestAbort()
+          return true
+        },
+        afterPass: () => {},
+        logprobs: false,
+        onPrefill: () => {},
+      },
+      stats[0],
+    )
+  }, /aborted/)
+  control.clearAbort()
+  store.releaseAll()
+  assert.is(stats[0].tokens, 5)
+  assert.is(stats[0].passes, 5)
+  assert.ok(stats[0].seconds.total > 0)
+  assert.equal(ids(run(undefined)), text)
+})
+
+test.run()
