@@ -3,7 +3,7 @@ import { CoppiceError } from '../errors.ts'
 import type { Progress } from '../index.ts'
 import type { Flags, ParsedArguments } from '../runtime/arguments.ts'
 import { formatBytes } from '../runtime/sizes.ts'
-import { ProgressLine } from '../runtime/terminal.ts'
+import { ProgressLine, stderr } from '../runtime/terminal.ts'
 
 export interface Command<F extends Flags = Flags> {
   readonly name: string
@@ -36,7 +36,9 @@ export interface ShownProgress {
   readonly total: number
 }
 
-const BAR_CELLS = 20
+/** The bar takes what the numbers leave: nothing on a narrow terminal. */
+const WIDEST_BAR = 20
+const COLUMNS_FOR_TEXT = 56
 
 /** One line of progress on stderr. */
 export class ProgressView {
@@ -45,10 +47,11 @@ export class ProgressView {
   readonly show = (progress: Progress | ShownProgress): void => {
     const { phase, file, done, total } = progress
     const share = total > 0 ? done / total : 1
-    const cells = Math.round(share * BAR_CELLS)
-    const bar = `${'█'.repeat(cells)}${'░'.repeat(BAR_CELLS - cells)}`
+    const width = Math.max(0, Math.min(WIDEST_BAR, stderr.columns - COLUMNS_FOR_TEXT))
+    const cells = Math.round(share * width)
+    const bar = width < 4 ? '' : ` ${'█'.repeat(cells)}${'░'.repeat(width - cells)}`
     const amount = phase === 'prefill' ? `${done}/${total} tokens` : `${formatBytes(done)} of ${formatBytes(total)}`
-    this.#line.update(`${LABELS[phase]} ${bar} ${Math.floor(share * 100)} % ${amount} ${file}`)
+    this.#line.update(`${LABELS[phase]}${bar} ${Math.floor(share * 100)} % ${amount} ${file}`)
     if (done >= total) this.#line.clear()
   }
 

@@ -14,7 +14,7 @@ export const published = (path: string): string | undefined => read(join(root, '
 export function testPublished(test: Test, name: string, path: string, body: (content: string) => void): void {
   const content = published(path)
   if (content === undefined) {
-    console.warn(`skipped: "${name}" needs ../shared/${path}`)
+    console.warn(`SKIP "${name}" needs ../shared/${path}`)
     test.skip(name, () => {})
   } else {
     test(name, () => body(content))
