@@ -1,5 +1,6 @@
 /** Builds target and draft in a planned memory and brings their resident parts in. */
 import { CoppiceError } from '../errors.ts'
+import type { DiskMeter } from '../generate/decode.ts'
 import { LayerStore } from '../memory/layer-store.ts'
 import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
 import { Loader } from '../memory/loader.ts'
@@ -31,6 +32,8 @@ export interface Assembly {
   readonly target: Transformer
   readonly draft: Transformer | undefined
   readonly store: LayerStore
+  /** What the target costs the disk: layers, head and embedding rows. */
+  readonly disk: DiskMeter
   /** Regions as they were allocated. */
   readonly regions: Arena['regions']
   close(): void
@@ -46,12 +49,20 @@ export function assemble(parts: AssemblyParts): Assembly {
   // Without streaming there are no loader threads: what is resident is read once, here.
   const inlineLoader = preparation.loaders === 0 ? new Loader(board, kernels, memory, preparation.mode) : undefined
   const builder = new Builder(parts, arena, operators, inlineLoader)
-  const { target, store } = builder.target()
+  const { target, store, embedding } = builder.target()
   const draft = builder.draft()
   return {
     target,
     draft,
     store,
+    disk: {
+      get bytesRead() {
+        return store.bytesRead + embedding.bytesRead
+      },
+      get waitMs() {
+        return store.waitMs
+      },
+    },
     regions: arena.regions,
     close: () => {
       inlineLoader?.close()
@@ -78,7 +89,7 @@ class Builder {
     for (const embedding of this.#embeddings) embedding.close()
   }
 
-  target(): { target: Transformer; store: LayerStore } {
+  target(): { target: Transformer; store: LayerStore; embedding: Embedding } {
     const { preparation, onProgress } = this.#parts
     const { layout, headPieces, target } = preparation
     const { plan, headUnits, embeddingUnit } = layout
@@ -96,7 +107,7 @@ class Builder {
       resident === undefined ? this.#embeddingOnDisk(target.packed) : this.#resident(target.packed, pinned, resident)
     const transformer = this.#transformer('target', target, store, layers, head, embedding)
     store.loadPinned((done, total) => onProgress({ phase: 'load', file: 'target', done, total }))
-    return { target: transformer, store }
+    return { target: transformer, store, embedding }
   }
 
   draft(): Transformer | undefined {

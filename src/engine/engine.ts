@@ -52,7 +52,7 @@ export class Engine {
     this.#parts = parts
     this.#assembly = assemble(parts)
     this.#tokenizer = preparation.tokenizer
-    const { target, draft, store } = this.#assembly
+    const { target, draft, store, disk } = this.#assembly
     if (draft !== undefined) {
       this.#drafter = new TreeDrafter(draft, { nodes: preparation.nodes, sharpening: SHARPENING.greedy })
     }
@@ -62,7 +62,7 @@ export class Engine {
       drafter: this.#drafter,
       nodes: preparation.nodes,
       depth: PATH_DEPTH,
-      disk: store,
+      disk,
       expectHead: (follows) => {
         store.headFollows = follows
       },

@@ -8,6 +8,8 @@ import { groupBytes, TILE, unpackRow } from '../tensor/layout.ts'
 import type { Matrix, Operators, Rows } from '../tensor/operators.ts'
 
 export interface Embedding {
+  /** Bytes that came from disk so far. */
+  readonly bytesRead: number
   /** Writes the embeddings of `count` tokens to the first rows of `target`: [count][hidden] f32. */
   gather(tokens: Int32Array, count: number, target: Rows): void
   close(): void
@@ -15,6 +17,7 @@ export interface Embedding {
 
 /** The matrix [vocabulary x hidden] lies in memory. */
 export class ResidentEmbedding implements Embedding {
+  readonly bytesRead = 0
   readonly #operators: Operators
   readonly #matrix: Matrix
 
@@ -35,7 +38,6 @@ export class ResidentEmbedding implements Embedding {
  * a chunk reads and checks all of it.
  */
 export class EmbeddingOnDisk implements Embedding {
-  /** Bytes read so far. */
   bytesRead = 0
   readonly #file: ReadableFile
   readonly #unit: Unit
