@@ -19,9 +19,13 @@ import type { Completion, FinishReason, Logits, LogitsInput, Piece, Progress, Pr
 
 /**
  * Exponent on the draft's probabilities. At temperature 0 the target takes its top token, however
- * flat the draft is, so probabilities as they are underrate the likeliest branch.
+ * flat the draft is, so probabilities as they are underrate the likeliest branch; 3 was the best of
+ * 2, 3 and 4. Above, the target samples from its distribution to the power of 1/temperature, and so
+ * the draft's is taken to the same power.
  */
-const SHARPENING = { greedy: 3, sampled: 1.25 }
+const GREEDY_SHARPENING = 3
+const defaultSharpening = (temperature: number): number =>
+  Math.min(GREEDY_SHARPENING, temperature === 0 ? GREEDY_SHARPENING : 1 / temperature)
 
 export interface EngineParts extends AssemblyParts {
   /** Overrides the drafter's sharpening at every temperature. */
@@ -54,7 +58,7 @@ export class Engine {
     this.#tokenizer = preparation.tokenizer
     const { target, draft, store, disk } = this.#assembly
     if (draft !== undefined) {
-      this.#drafter = new TreeDrafter(draft, { nodes: preparation.nodes, sharpening: SHARPENING.greedy })
+      this.#drafter = new TreeDrafter(draft, { nodes: preparation.nodes, sharpening: GREEDY_SHARPENING })
     }
     this.#defaults = generationDefaults(readGenerationConfig(preparation.target.packed.directory))
     this.#decoder = new Decoder({
@@ -86,7 +90,7 @@ export class Engine {
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
     const stats = emptyStats(this.#parts.memory.buffer.byteLength)
     if (this.#drafter !== undefined) {
-      this.#drafter.sharpening = this.#parts.sharpening ?? (sampler.isGreedy ? SHARPENING.greedy : SHARPENING.sampled)
+      this.#drafter.sharpening = this.#parts.sharpening ?? defaultSharpening(sampler.options.temperature)
     }
     const complete = (finishReason: FinishReason): Completion => ({
       text: text.text,

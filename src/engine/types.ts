@@ -26,7 +26,7 @@ export interface LoadOptions {
   nodes?: number
   /**
    * Exponent on the draft's probabilities when the best nodes are chosen. It changes which guesses are
-   * checked, never the text. Default 3 at temperature 0, 1.25 above.
+   * checked, never the text. Default 1/temperature, at most 3.
    */
   sharpening?: number
   /** Bytes of WASM memory at the most, as a number or as text such as '2GB' or '512MiB'. Default: what the machine can spare. */
