@@ -2,7 +2,6 @@
 // (l0 + l1) + (l2 + l3), then times the scale; tiles only do several of them side by side.
 import { sum4 } from './lanes'
 
-// @ts-ignore: decorator
 @inline
 export function dot1(query: usize, key: usize, bytes: usize, scale: f32): f32 {
   let a = f32x4.splat(0)
@@ -11,7 +10,6 @@ export function dot1(query: usize, key: usize, bytes: usize, scale: f32): f32 {
 }
 
 // Four neighbouring keys.
-// @ts-ignore: decorator
 @inline
 export function dot4(query: usize, keys: usize, bytes: usize, scale: f32): v128 {
   const key1 = keys + bytes
@@ -32,7 +30,6 @@ export function dot4(query: usize, keys: usize, bytes: usize, scale: f32): v128 
 }
 
 // Four neighbouring keys for two queries: each key is loaded once.
-// @ts-ignore: decorator
 @inline
 export function dot4x2(
   query0: usize,
@@ -76,7 +73,6 @@ export function dot4x2(
 }
 
 // sum4 of four vectors at once, by a transposition.
-// @ts-ignore: decorator
 @inline
 function sumColumns(a: v128, b: v128, c: v128, d: v128): v128 {
   const ab01 = v128.shuffle<f32>(a, b, 0, 4, 1, 5)
@@ -194,7 +190,6 @@ export function addValues2(
   }
 }
 
-// @ts-ignore: decorator
 @inline
 export function addValue(output: usize, weight: f32, value: usize, bytes: usize): void {
   const w = f32x4.splat(weight)
@@ -203,7 +198,6 @@ export function addValue(output: usize, weight: f32, value: usize, bytes: usize)
   }
 }
 
-// @ts-ignore: decorator
 @inline
 export function divide(output: usize, divisor: f32, bytes: usize): void {
   const d = f32x4.splat(divisor)

@@ -55,14 +55,12 @@ export function attention(record: usize, part: i32, parts: i32): void {
   }
 }
 
-// @ts-ignore: decorator
 @inline
 function prefixOf(record: usize, row: i32): i32 {
   return load<i32>(pointer(record, ATTENTION_PREFIXES) + (<usize>row << 2))
 }
 
 // Address of the row's ancestor slots.
-// @ts-ignore: decorator
 @inline
 function ancestorsOf(record: usize, row: i32): usize {
   const first = load<i32>(pointer(record, ATTENTION_ANCESTOR_OFFSETS) + (<usize>row << 2))
@@ -70,7 +68,6 @@ function ancestorsOf(record: usize, row: i32): usize {
 }
 
 // Position behind the row's own.
-// @ts-ignore: decorator
 @inline
 function visibleEnd(record: usize, row: i32): i32 {
   const at = pointer(record, ATTENTION_ANCESTOR_OFFSETS) + (<usize>row << 2)
@@ -78,7 +75,6 @@ function visibleEnd(record: usize, row: i32): i32 {
 }
 
 // First position that the row sees.
-// @ts-ignore: decorator
 @inline
 function visibleBegin(record: usize, row: i32): i32 {
   const window = int(record, ATTENTION_WINDOW)

@@ -64,7 +64,6 @@ import {
 } from './record'
 
 // Zeros in columns [begin, end) of a row of f32.
-// @ts-ignore: decorator
 @inline
 function fillZeros(row: usize, begin: i32, end: i32): void {
   if (end > begin) memory.fill(row + (<usize>begin << 2), 0, <usize>(end - begin) << 2)
@@ -93,13 +92,11 @@ export function quantise(record: usize, part: i32, parts: i32): void {
 }
 
 // amax, or 0 where 127 / amax overflows: such a block counts as all zeros.
-// @ts-ignore: decorator
 @inline
 function significant(amax: f32): f32 {
   return <f32>127 / amax == Infinity ? 0 : amax
 }
 
-// @ts-ignore: decorator
 @inline
 function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void {
   let largest = f32x4.splat(0)
@@ -156,7 +153,6 @@ export function rmsNorm(record: usize, part: i32, parts: i32): void {
   }
 }
 
-// @ts-ignore: decorator
 @inline
 function normalise(source: usize, weight: usize, target: usize, n: i32, epsilon: f32): void {
   const whole = <usize>(n & ~3) << 2
@@ -253,7 +249,6 @@ export function siluGate(record: usize, part: i32, parts: i32): void {
   }
 }
 
-// @ts-ignore: decorator
 @inline
 function silu4(gate: v128, up: v128): v128 {
   const silu = f32x4.div(gate, f32x4.add(f32x4.splat(1), exp4(f32x4.neg(gate))))

@@ -15,7 +15,6 @@ const LEAST: f32 = -87.0
 // operands of pmin and pmax lets NaN through.)
 const MOST: f32 = 88.0
 
-// @ts-ignore: decorator
 @inline
 export function exp4(x: v128): v128 {
   const tiny = f32x4.lt(x, f32x4.splat(LEAST))

@@ -1,7 +1,6 @@
 // f16 scales, widened by integer arithmetic: WASM has no conversion.
 
 // Four f16 at `at` as f32. Scales are finite: an exponent of 31 does not occur.
-// @ts-ignore: decorator
 @inline
 export function halves4(at: usize): v128 {
   const bits = i32x4.extend_low_i16x8_u(v128.load64_zero(at))
@@ -13,7 +12,6 @@ export function halves4(at: usize): v128 {
 }
 
 // One f16.
-// @ts-ignore: decorator
 @inline
 export function half1(at: usize): f32 {
   const bits = <i32>load<u16>(at)

@@ -1,13 +1,11 @@
 // Four lanes into one number: always by the same tree.
 
 // (l0 + l1) + (l2 + l3)
-// @ts-ignore: decorator
 @inline
 export function sum4(v: v128): f32 {
   return f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 1) + (f32x4.extract_lane(v, 2) + f32x4.extract_lane(v, 3))
 }
 
-// @ts-ignore: decorator
 @inline
 export function max4(v: v128): f32 {
   return max(

@@ -106,26 +106,22 @@ export const GATHER_TARGET: i32 = 7
 export const GATHER_TARGET_STRIDE: i32 = 8
 
 // Word `index` of the record as an integer or an address.
-// @ts-ignore: decorator
 @inline
 export function int(record: usize, index: i32): i32 {
   return load<i32>(record + (<usize>index << 2))
 }
 
-// @ts-ignore: decorator
 @inline
 export function pointer(record: usize, index: i32): usize {
   return <usize>load<u32>(record + (<usize>index << 2))
 }
 
-// @ts-ignore: decorator
 @inline
 export function float(record: usize, index: i32): f32 {
   return load<f32>(record + (<usize>index << 2))
 }
 
 // First unit of share `part` of `parts` of `units`; the share ends where the next one begins.
-// @ts-ignore: decorator
 @inline
 export function shareBegin(units: i32, part: i32, parts: i32): i32 {
   return <i32>((<i64>units * <i64>part) / <i64>parts)

@@ -91,7 +91,6 @@ const PRIME_1: i32 = 0x9e3779b1
 const PRIME_2: i32 = 0x85ebca77
 const PRIME_3: i32 = 0xc2b2ae3d
 
-// @ts-ignore: decorator
 @inline
 function round4(lane: v128, words: v128): v128 {
   const sum = i32x4.add(lane, i32x4.mul(words, i32x4.splat(PRIME_2)))
@@ -99,13 +98,11 @@ function round4(lane: v128, words: v128): v128 {
   return i32x4.mul(turned, i32x4.splat(PRIME_1))
 }
 
-// @ts-ignore: decorator
 @inline
 function fold(hash: i32, word: i32): i32 {
   return rotl<i32>(hash + word * PRIME_3, 17) * PRIME_1
 }
 
-// @ts-ignore: decorator
 @inline
 function fold4(hash: i32, lanes: v128): i32 {
   hash = fold(hash, i32x4.extract_lane(lanes, 0))

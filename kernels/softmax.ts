@@ -23,7 +23,6 @@ export function softmax(scores: usize, begin: i32, end: i32, softcap: f32): f32 
 }
 
 // cap * tanh(x / cap), tanh(y) = 1 - 2 / (exp(2y) + 1).
-// @ts-ignore: decorator
 @inline
 function cap4(x: v128, cap: f32): v128 {
   const one = f32x4.splat(1)
