@@ -1,6 +1,7 @@
 /** Plans and statistics in words. */
 import type { Completion, ModelPlan, Stats } from '../index.ts'
 import { formatBytes } from '../runtime/sizes.ts'
+import { MEMORY_LIMIT_BYTES } from '../tensor/arena.ts'
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`
 const seconds = (value: number): string => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`)
@@ -87,6 +88,10 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
       'reading takes',
       `${seconds(time)} per pass at the measured ${formatBytes(readBytesPerSecond)}/s`,
     ])
+  }
+  if (plan.budgetBytes > MEMORY_LIMIT_BYTES) {
+    const limit = formatBytes(MEMORY_LIMIT_BYTES)
+    rows.splice(1, 0, ['limit', `${limit}: one WASM memory holds no more, so the rest of the budget stays unused`])
   }
   const width = Math.max(...rows.map(([name]) => name.length))
   const regions = [...plan.regions]
