@@ -13,12 +13,14 @@ import {
   q4_2x2,
   q4_3x1,
   q4_4x1,
+  q4_5x1,
   q8_1x1,
   q8_1x4,
   q8_2x1,
   q8_2x2,
   q8_3x1,
   q8_4x1,
+  q8_5x1,
 } from './generated/gemm'
 import {
   GEMM_ACCUMULATE,
@@ -91,6 +93,12 @@ function f32Groups(record: usize, group: i32, count: i32): void {
   }
 }
 
+// Rows of the next tile. A tree of n nodes is n + 1 rows, so 9, 17, 33 and 65 are common: their last
+// row joins a tile of 5 instead of passing all weights once more alone.
+function tileRows(left: i32): i32 {
+  return left == 5 ? 5 : min(4, left)
+}
+
 function intGroups(record: usize, group: i32, count: i32): void {
   const rows = int(record, GEMM_ROWS)
   const columns = int(record, GEMM_COLUMNS)
@@ -112,9 +120,10 @@ function intGroups(record: usize, group: i32, count: i32): void {
     let y = pointer(record, GEMM_Y) + (<usize>g << 5)
     const groups = rows == 1 && g + 4 <= end ? 4 : rows == 2 && g + 2 <= end ? 2 : 1
     for (let row = 0; row < rows; ) {
-      const taken = min(4, rows - row)
+      const taken = tileRows(rows - row)
       if (isQ8) {
         if (taken == 4) q8_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 5) q8_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 3) q8_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 2 && groups == 2) q8_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 2) q8_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
@@ -122,6 +131,7 @@ function intGroups(record: usize, group: i32, count: i32): void {
         else q8_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
       } else {
         if (taken == 4) q4_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 5) q4_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 3) q4_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 2 && groups == 2) q4_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 2) q4_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)

@@ -26,6 +26,7 @@ const INT_TILES = [
   [2, 1],
   [3, 1],
   [4, 1],
+  [5, 1],
 ]
 
 const range = (n) => Array.from({ length: n }, (_, i) => i)
