@@ -3,6 +3,7 @@ import { prepare } from '../engine/prepare.ts'
 import { cores, runtimeName, runtimeVersion } from '../runtime/platform.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { stdout } from '../runtime/terminal.ts'
+import { KERNEL_VARIANT } from '../tensor/kernels.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { command, ProgressView, positionals } from './command.ts'
 import { HELP_FLAG, JSON_FLAG, LOAD_FLAGS, loadOptions, modelPath } from './flags.ts'
@@ -26,7 +27,7 @@ export const inspect = command({
     })
     progress.clear()
     const { directory, manifest } = target.packed
-    const runtime = { name: runtimeName(), version: runtimeVersion(), cores: cores(), kernels: 'simd128' }
+    const runtime = { name: runtimeName(), version: runtimeVersion(), cores: cores(), kernels: KERNEL_VARIANT }
     if (values.json) {
       stdout.write(`${JSON.stringify({ directory, manifest, plan, tokenizer: tokenizer !== undefined, runtime })}\n`)
       return 0

@@ -28,7 +28,8 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
   const { onProgress, signal, ...engineOptions } = options
   if (signal?.aborted) throw aborted(signal)
   const control = new Control()
-  const crew = new Crew(control, { model, options: engineOptions, control: control.buffer }, options.kernels)
+  const data = { model, options: engineOptions, control: control.buffer }
+  const crew = sendable(() => new Crew(control, data, options.kernels))
   const onAbort = (): void => control.requestAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
@@ -174,7 +175,7 @@ export class ModelFront implements Model {
     if (signal?.aborted) onAbort()
     let finished = true
     try {
-      this.#send(request)
+      sendable(() => this.crew.send(request))
       finished = false
       this.crew.setBusy(true)
       while (!finished) {
@@ -201,18 +202,6 @@ export class ModelFront implements Model {
       signal?.removeEventListener('abort', onAbort)
       this.#closing.signal.removeEventListener('abort', onClose)
       if (this.#closed === undefined) this.crew.setBusy(false)
-    }
-  }
-
-  #send(request: FrontMessage): void {
-    try {
-      this.crew.send(request)
-    } catch (cause) {
-      throw new CoppiceError(
-        'INVALID_OPTION',
-        `the prompt or the options hold something that cannot go to another thread, such as a function (${String(cause)}); leave it out`,
-        { cause },
-      )
     }
   }
 
@@ -262,6 +251,19 @@ function comesBefore(event: Promise<void>, signals: readonly (AbortSignal | unde
     if (signals.some((signal) => signal?.aborted)) settle(false)
     else void event.then(() => settle(true))
   })
+}
+
+/** @throws CoppiceError INVALID_OPTION when what is sent to another thread cannot be copied */
+function sendable<T>(send: () => T): T {
+  try {
+    return send()
+  } catch (cause) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `the prompt or the options hold something that cannot go to another thread, such as a function (${String(cause)}); leave it out`,
+      { cause },
+    )
+  }
 }
 
 function aborted(signal: AbortSignal | undefined): AbortError {

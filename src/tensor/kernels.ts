@@ -3,6 +3,9 @@ import { CoppiceError } from '../errors.ts'
 import { decodeBase64 } from '../runtime/platform.ts'
 import { kernelsBase64 } from './kernels.generated.ts'
 
+/** The instructions that the embedded kernels are made of; the only variant so far. */
+export const KERNEL_VARIANT = 'simd128'
+
 /** What the kernel module exports; see kernels/README.md. All addresses are bytes, u32. */
 export interface Kernels {
   /** Executes share `part` of `parts` of the job whose record lies at `record`. */

@@ -1,7 +1,7 @@
 /** The asynchronous side: what a call gives, the order of calls, and aborting them. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { AbortError, CoppiceError, type GenerateOptions, load, type Model } from '../../src/index.ts'
+import { AbortError, CoppiceError, type GenerateOptions, type LoadOptions, load, type Model } from '../../src/index.ts'
 import { codeOf, rejection } from './failures.ts'
 import { freshCheckpoint, GREEDY, LONG, open, outcome, PROMPT, withModel } from './open-model.ts'
 
@@ -119,6 +119,11 @@ calls('what cannot be sent to another thread is refused and the next call works'
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
   }),
 )
+
+calls('load options that cannot be sent to another thread are refused', async () => {
+  const options = { onLayer: () => {} } as LoadOptions
+  assert.is(await codeOf(load('nowhere', options)), 'INVALID_OPTION')
+})
 
 calls('logits of a chain, of a tree, and of nonsense', () =>
   withModel(async (model) => {

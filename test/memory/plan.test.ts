@@ -118,19 +118,22 @@ test('a plan at the smallest budget uses all of it, and one for everything no mo
   )
 })
 
+/** A model with a tied head and one fixed region. */
+const tiedRequest = (layers: Unit[], head: Unit, fixedBytes: number, streamedHeadBytes: number) => ({
+  available: 0,
+  fixed: [{ name: 'fixed', bytes: fixedBytes }],
+  layers,
+  head,
+  splitHead: (limit: number) => split(head, limit),
+  embedding: undefined,
+  streamedHeadBytes,
+  process: { runtime: 0, threads: 0, tokenizer: 0 },
+})
+
 test('a budget that is no whole number of pages is not exceeded either', () => {
   const layers = Array.from({ length: 10 }, (_, i) => unit(`layer ${i}`, 4096, 20_000))
   const head = unit('head', 0, 9000)
-  const request = {
-    available: 0,
-    fixed: [{ name: 'fixed', bytes: 5000 }],
-    layers,
-    head,
-    splitHead: (limit: number) => split(head, limit),
-    embedding: undefined,
-    streamedHeadBytes: 5000,
-    process: { runtime: 0, threads: 0, tokenizer: 0 },
-  }
+  const request = tiedRequest(layers, head, 5000, 5000)
   const smallest = smallestOf(request)
   for (let extra = 0; extra < 250_000; extra += 500) {
     const budget = smallest + extra
@@ -189,16 +192,7 @@ test('without a budget the plan takes what the machine can spare, and no less th
 test('pinned layers are spread evenly over the depth', () => {
   const layers = Array.from({ length: 8 }, (_, i) => unit(`layer ${i}`, 4096, 40_960))
   const head = unit('head', 0, 8192)
-  const request = {
-    available: 0,
-    fixed: [{ name: 'fixed', bytes: 4096 }],
-    layers,
-    head,
-    splitHead: (limit: number) => split(head, limit),
-    embedding: undefined,
-    streamedHeadBytes: 0,
-    process: { runtime: 0, threads: 0, tokenizer: 0 },
-  }
+  const request = tiedRequest(layers, head, 4096, 0)
   const smallest = smallestOf(request)
   const seen = new Set<string>()
   for (let extra = 0; extra <= 6 * 40_960; extra += 4096) {

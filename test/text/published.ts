@@ -100,7 +100,7 @@ export function testEachTokenizer(
   for (const { name: which, files } of allFiles) {
     const title = `${name}: ${which}`
     if (files === undefined) {
-      console.warn(`skipped: "${title}" needs ../shared/tokenizers`)
+      console.warn(`SKIP "${title}" needs ../shared/tokenizers`)
       test.skip(title, () => {})
     } else {
       test(title, () => body(new Tokenizer(files), files))

@@ -180,14 +180,23 @@ function forge(manifest: Manifest, change: (manifest: { [key: string]: Json }) =
   return formatManifest(copy)
 }
 
+/** Replaces what lies at a path of keys. @returns false when the path leads nowhere */
+function replaceAt(root: unknown, path: readonly (string | number)[], value: unknown): boolean {
+  let place = root
+  for (const key of path.slice(0, -1)) {
+    if (typeof place !== 'object' || place === null) return false
+    place = (place as Record<string | number, unknown>)[key]
+  }
+  if (typeof place !== 'object' || place === null) return false
+  ;(place as Record<string | number, unknown>)[path[path.length - 1]] = value
+  return true
+}
+
 test('a forged manifest is refused by the entry that is wrong', () => {
   withPacked((_, manifest) => {
     const refused = (path: (string | number)[], value: unknown, ...parts: string[]): void => {
       const text = forge(manifest, (copy) => {
-        // biome-ignore lint/suspicious/noExplicitAny: a path into JSON
-        let place: any = copy
-        for (const key of path.slice(0, -1)) place = place[key]
-        place[path[path.length - 1]] = value
+        assert.ok(replaceAt(copy, path, value), path.join('.'))
       })
       expectFailure(() => parseManifest(text, 'coppice.json'), 'CORRUPT_FILE', 'coppice.json', ...parts)
     }
@@ -248,12 +257,8 @@ test('whatever a forged manifest holds, it is read or refused with a code', () =
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.constantFrom(...paths), value), { minLength: 1, maxLength: 3 }), (changes) => {
         const text = forge(manifest, (copy) => {
-          for (const [path, replacement] of changes) {
-            // biome-ignore lint/suspicious/noExplicitAny: a path into JSON
-            let place: any = copy
-            for (const key of path.slice(0, -1)) place = place?.[key]
-            if (typeof place === 'object' && place !== null) place[path[path.length - 1]] = replacement
-          }
+          // An earlier change may have taken away what a later one is about.
+          for (const [path, replacement] of changes) replaceAt(copy, path, replacement)
         })
         try {
           parseManifest(text, 'coppice.json')
