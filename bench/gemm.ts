@@ -6,7 +6,7 @@
  */
 import { cpus } from 'node:os'
 import { Bench as Timer } from 'tinybench'
-import { BLOCK, groupBytes, KINDS, type Kind, matrixBytes, packGroup, TILE } from '../src/tensor/layout.ts'
+import { BLOCK, groupBytes, isFloat, KINDS, type Kind, matrixBytes, packGroup, TILE } from '../src/tensor/layout.ts'
 import { GemmWord, KIND_CODE, Operation, QuantiseWord } from '../src/tensor/operations.ts'
 import { Bench, randomFloats } from '../test/tensor/harness.ts'
 import { gemmF32, gemmQuantised, quantise } from '../test/tensor/twins/gemm.ts'
@@ -51,7 +51,7 @@ function kernelCase(kind: Kind, rows: number, weights: number): () => void {
     bias: 0,
     accumulate: 0,
   }
-  if (kind !== 'f32') {
+  if (!isFloat(kind)) {
     words.x = memory.bytes(rows * columns).byteOffset
     memory.run(Operation.quantise, QuantiseWord, {
       rows,
@@ -71,7 +71,7 @@ function kernelCase(kind: Kind, rows: number, weights: number): () => void {
 function twinCase(kind: Kind, rows: number): () => void {
   const x = randomFloats(rows * columns, 1)
   const w = randomFloats(TWIN_OUTPUTS * columns, 2)
-  if (kind === 'f32') return () => void gemmF32(x, w, rows, TWIN_OUTPUTS, columns)
+  if (isFloat(kind)) return () => void gemmF32(x, w, rows, TWIN_OUTPUTS, columns)
   const xq = quantise(x, rows, columns, columns)
   const wq = quantise(w, TWIN_OUTPUTS, columns, columns)
   return () => void gemmQuantised(xq, wq, rows, TWIN_OUTPUTS, columns)

@@ -13,8 +13,11 @@ import {
   GATHER_TARGET_STRIDE,
   GATHER_WEIGHTS,
   int,
+  KIND_F16,
   KIND_F32,
+  KIND_Q4,
   KIND_Q8,
+  kindBlockBytes,
   pointer,
   QUANTISE_COLUMNS,
   QUANTISE_PADDED_COLUMNS,
@@ -261,7 +264,7 @@ export function gather(record: usize, part: i32, parts: i32): void {
   const kind = int(record, GATHER_KIND)
   const columns = int(record, GATHER_COLUMNS)
   const padded = int(record, GATHER_PADDED_COLUMNS)
-  const blockBytes: usize = kind == KIND_F32 ? 1024 : kind == KIND_Q8 ? 272 : 144
+  const blockBytes = kindBlockBytes(kind)
   const groupBytes = <usize>(padded >> 5) * blockBytes
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
@@ -276,13 +279,16 @@ export function gather(record: usize, part: i32, parts: i32): void {
       let value: f32
       if (kind == KIND_F32) {
         value = load<f32>(group + (<usize>k << 5) + (output << 2))
+      } else if (kind == KIND_F16) {
+        value = half1(group + (<usize>k << 4) + (output << 1))
       } else if (kind == KIND_Q8) {
         const q = load<i8>(block + run * 32 + output * 4 + inner)
         value = <f32>q * half1(block + 256 + output * 2)
       } else {
         const byte = load<u8>(block + run * 16 + (output & 3) * 4 + inner)
-        const q = <i32>(output < 4 ? byte & 15 : byte >> 4) - 8
-        value = <f32>q * half1(block + 128 + output * 2)
+        const q = <i32>(output < 4 ? byte & 15 : byte >> 4)
+        const scale = half1(block + 128 + output * 2)
+        value = kind == KIND_Q4 ? <f32>(q - 8) * scale : <f32>q * scale + half1(block + 144 + output * 2)
       }
       store<f32>(target + (<usize>k << 2), value)
     }

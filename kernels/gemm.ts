@@ -1,6 +1,12 @@
 // y[M x N] = x[M x K] * W^T (+ bias) (+ y), W in groups of 8 outputs. Every output element is one
 // chain of operations over the inner dimension, the same for every M, so tiles can be cut anyhow.
 import {
+  f16_1x1,
+  f16_1x2,
+  f16_2x1,
+  f16_2x2,
+  f16_3x1,
+  f16_4x1,
   f32_1x1,
   f32_1x2,
   f32_2x1,
@@ -14,6 +20,13 @@ import {
   q4_3x1,
   q4_4x1,
   q4_5x1,
+  q4a_1x1,
+  q4a_1x4,
+  q4a_2x1,
+  q4a_2x2,
+  q4a_3x1,
+  q4a_4x1,
+  q4a_5x1,
   q8_1x1,
   q8_1x4,
   q8_2x1,
@@ -37,8 +50,11 @@ import {
   GEMM_Y,
   GEMM_Y_STRIDE,
   int,
+  KIND_F16,
   KIND_F32,
+  KIND_Q4A,
   KIND_Q8,
+  kindBlockBytes,
   pointer,
   shareBegin,
 } from './record'
@@ -52,20 +68,22 @@ export function gemm(record: usize, part: i32, parts: i32): void {
   const groups = int(record, GEMM_OUTPUTS) >> 3
   const begin = shareBegin(pairs, part, parts) << 1
   const end = min(shareBegin(pairs, part + 1, parts) << 1, groups)
+  const kind = int(record, GEMM_KIND)
   for (let group = begin; group < end; group += GROUPS_AT_ONCE) {
     const count = min(GROUPS_AT_ONCE, end - group)
-    if (int(record, GEMM_KIND) == KIND_F32) f32Groups(record, group, count)
+    if (kind == KIND_F32 || kind == KIND_F16) floatGroups(record, group, count)
     else intGroups(record, group, count)
   }
 }
 
-function f32Groups(record: usize, group: i32, count: i32): void {
+function floatGroups(record: usize, group: i32, count: i32): void {
   const rows = int(record, GEMM_ROWS)
   const columns = int(record, GEMM_COLUMNS)
   const xStride = pointer(record, GEMM_X_STRIDE)
   const yStride = pointer(record, GEMM_Y_STRIDE)
   const accumulate = int(record, GEMM_ACCUMULATE) != 0
-  const bytes = <usize>columns * 32
+  const isF16 = int(record, GEMM_KIND) == KIND_F16
+  const bytes = <usize>columns * (isF16 ? 16 : 32)
   let w = pointer(record, GEMM_WEIGHTS) + <usize>group * bytes
   let x = pointer(record, GEMM_X)
   let y = pointer(record, GEMM_Y) + (<usize>group << 5)
@@ -79,12 +97,21 @@ function f32Groups(record: usize, group: i32, count: i32): void {
       const yg = y + (<usize>g << 5)
       const bg = bias + <usize>g * step
       const groups = taken <= 2 && g + 2 <= count ? 2 : 1
-      if (taken == 4) f32_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-      else if (taken == 3) f32_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-      else if (taken == 2 && groups == 2) f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-      else if (taken == 2) f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-      else if (groups == 2) f32_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-      else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      if (isF16) {
+        if (taken == 4) f16_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 3) f16_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2 && groups == 2) f16_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2) f16_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (groups == 2) f16_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else f16_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      } else {
+        if (taken == 4) f32_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 3) f32_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2 && groups == 2) f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2) f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else if (groups == 2) f32_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+      }
       g += groups
     }
     row += taken
@@ -107,8 +134,8 @@ function intGroups(record: usize, group: i32, count: i32): void {
   const blockRow = <usize>blocks * 4
   const yStride = pointer(record, GEMM_Y_STRIDE)
   const accumulate = int(record, GEMM_ACCUMULATE) != 0
-  const isQ8 = int(record, GEMM_KIND) == KIND_Q8
-  const bytes = <usize>blocks * (isQ8 ? 272 : 144)
+  const kind = int(record, GEMM_KIND)
+  const bytes = <usize>blocks * kindBlockBytes(kind)
   const biasBase = pointer(record, GEMM_BIAS)
   const end = group + count
   for (let g = group; g < end; ) {
@@ -121,7 +148,7 @@ function intGroups(record: usize, group: i32, count: i32): void {
     const groups = rows == 1 && g + 4 <= end ? 4 : rows == 2 && g + 2 <= end ? 2 : 1
     for (let row = 0; row < rows; ) {
       const taken = tileRows(rows - row)
-      if (isQ8) {
+      if (kind == KIND_Q8) {
         if (taken == 4) q8_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 5) q8_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 3) q8_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
@@ -129,6 +156,14 @@ function intGroups(record: usize, group: i32, count: i32): void {
         else if (taken == 2) q8_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (groups == 4) q8_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else q8_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+      } else if (kind == KIND_Q4A) {
+        if (taken == 4) q4a_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 5) q4a_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 3) q4a_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 2 && groups == 2) q4a_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (taken == 2) q4a_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else if (groups == 4) q4a_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        else q4a_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
       } else {
         if (taken == 4) q4_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
         else if (taken == 5) q4_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)

@@ -9,7 +9,7 @@
  */
 
 /** rows, groups of 8 outputs side by side (independent weight streams), inner values per turn. */
-const F32_TILES = [
+const FLOAT_TILES = [
   [1, 2, 2],
   [1, 1, 2],
   [2, 2, 1],
@@ -43,17 +43,32 @@ const epilogue = (r, v, acc, offset) =>
     `  v128.store(y + ${r} * yStride + ${offset}, out_${r}_${v})`,
   ])
 
-function f32Tile([rows, groups, unroll]) {
+/** Bytes of one inner value of 8 outputs. */
+const STEP_BYTES = { f32: 32, f16: 16 }
+
+/** The weights of inner value u of a turn, as f32. */
+function loadWeights(kind, u, groups) {
+  if (kind === 'f32') {
+    return range(2 * groups).map((v) => `    let w_${u}_${v} = v128.load(w_${v >> 1} + ${u * 32 + (v & 1) * 16})`)
+  }
+  return range(groups).flatMap((g) => [
+    `    let h_${u}_${g} = v128.load(w_${g} + ${u * 16})`,
+    `    let w_${u}_${2 * g} = lowHalves(h_${u}_${g})`,
+    `    let w_${u}_${2 * g + 1} = highHalves(h_${u}_${g})`,
+  ])
+}
+
+function floatTile(kind, [rows, groups, unroll]) {
   const cells = range(rows).flatMap((r) => range(2 * groups).map((v) => [r, v]))
   const step = (u) => [
-    ...range(2 * groups).map((v) => `    let w_${u}_${v} = v128.load(w_${v >> 1} + ${u * 32 + (v & 1) * 16})`),
+    ...loadWeights(kind, u, groups),
     ...range(rows).flatMap((r) => [
       `    let x_${u}_${r} = v128.load32_splat(x_${r} + ${u * 4})`,
       ...range(2 * groups).map((v) => `    a_${r}_${v} = f32x4.add(a_${r}_${v}, f32x4.mul(x_${u}_${r}, w_${u}_${v}))`),
     ]),
   ]
   return lines([
-    `function f32_${rows}x${groups}(`,
+    `function ${kind}_${rows}x${groups}(`,
     '  x: usize, xStride: usize, w: usize, groupBytes: usize, columns: i32,',
     ...RESULT_PARAMETERS,
     ...cells.map(([r, v]) => `  let a_${r}_${v} = f32x4.splat(0)`),
@@ -62,17 +77,20 @@ function f32Tile([rows, groups, unroll]) {
     `  for (let k = 0; k < columns; k += ${unroll}) {`,
     ...range(unroll).flatMap(step),
     ...range(rows).map((r) => `    x_${r} += ${unroll * 4}`),
-    ...range(groups).map((g) => `    w_${g} += ${unroll * 32}`),
+    ...range(groups).map((g) => `    w_${g} += ${unroll * STEP_BYTES[kind]}`),
     '  }',
     ...cells.map(([r, v]) => epilogue(r, v, `a_${r}_${v}`, v * 16)),
     '}',
   ])
 }
 
-const BLOCK_BYTES = { q8: 272, q4: 144 }
+const BLOCK_BYTES = { q8: 272, q4a: 160, q4: 144 }
+
+/** Bytes of a block's scales, and of its minimums behind them. */
+const SCALE_BYTES = { q8: 16, q4a: 32, q4: 16 }
 
 /**
- * Bytes (q8) or nibbles (q4) of 8 outputs x 4 inner values as four i16 vectors: inner values 0 and 2
+ * Bytes (q8) or nibbles (q4a, q4) of 8 outputs x 4 inner values as four i16 vectors: inner values 0 and 2
  * (even) and 1 and 3 (odd) of outputs 0-3 and 4-7, so that a dot product leaves one sum per output.
  */
 function widen(kind, g) {
@@ -95,7 +113,7 @@ function widen(kind, g) {
 /**
  * Integers are exact, so the order within a block does not matter; the zero point of q4 is taken out
  * by starting at -8 times the sum of the block's activations. Floats: acc = acc + f32(dot) * (weight
- * scale * activation scale).
+ * scale * activation scale), and for q4a then acc = acc + f32(sum) * (minimum * activation scale).
  */
 function intTile(kind, [rows, groups]) {
   const halves = range(groups).flatMap((g) => [
@@ -104,7 +122,7 @@ function intTile(kind, [rows, groups]) {
   ])
   const cells = range(rows).flatMap((r) => halves.map(([g, h]) => [r, g, h]))
   const name = (prefix, ...indices) => [prefix, ...indices].join('_')
-  const zero = (r) => (kind === 'q8' ? 'i32x4.splat(0)' : `zero_${r}`)
+  const zero = (r) => (kind === 'q4' ? `zero_${r}` : 'i32x4.splat(0)')
   return lines([
     `function ${kind}_${rows}x${groups}(`,
     '  x: usize, xStride: usize, scales: usize, sums: usize, w: usize, groupBytes: usize, blocks: i32,',
@@ -121,7 +139,7 @@ function intTile(kind, [rows, groups]) {
         )
       : []),
     ...cells.map((cell) => `    let ${name('i', ...cell)} = ${zero(cell[0])}`),
-    `    const values = w_0 + ${BLOCK_BYTES[kind] - 16}`,
+    `    const values = w_0 + ${BLOCK_BYTES[kind] - SCALE_BYTES[kind]}`,
     '    do {',
     ...range(groups).flatMap((g) => widen(kind, g)),
     ...range(rows).flatMap((r) => [
@@ -146,21 +164,36 @@ function intTile(kind, [rows, groups]) {
       const dot = `f32x4.convert_i32x4_s(${name('i', r, g, h)})`
       return `    ${sum} = f32x4.add(${sum}, f32x4.mul(${dot}, f32x4.mul(scale_${g}_${h}, s_${r})))`
     }),
+    ...(kind === 'q4a' ? addMinimums(rows, halves, name) : []),
     '    scales += 4',
-    kind === 'q4' ? '    sums += 4' : '',
-    ...range(groups).map((g) => `    w_${g} += 16`),
+    kind === 'q8' ? '' : '    sums += 4',
+    ...range(groups).map((g) => `    w_${g} += ${SCALE_BYTES[kind]}`),
     '  }',
     ...cells.map(([r, g, h]) => epilogue(r, 2 * g + h, name('a', r, g, h), 32 * g + 16 * h)),
     '}',
   ])
 }
 
+/** What the minimums of a q4a block add: each inner value's activation times the minimum. */
+function addMinimums(rows, halves, name) {
+  return [
+    ...halves.map(([g, h]) => `    const minimum_${g}_${h} = halves4(w_${g} + ${16 + 8 * h})`),
+    ...range(rows).flatMap((r) => [
+      `    const sum_${r} = f32x4.convert_i32x4_s(v128.load32_splat(sums + ${r} * blockRow))`,
+      ...halves.map(([g, h]) => {
+        const sum = name('a', r, g, h)
+        return `    ${sum} = f32x4.add(${sum}, f32x4.mul(sum_${r}, f32x4.mul(minimum_${g}_${h}, s_${r})))`
+      }),
+    ]),
+  ]
+}
+
 /** The text of kernels/generated/gemm.ts. */
 export function generateGemm() {
   return `${[
     '// Printed by kernels/generate.mjs; change that instead.',
-    "import { halves4 } from '../half'",
-    ...F32_TILES.map((tile) => `export ${f32Tile(tile)}`),
-    ...['q8', 'q4'].flatMap((kind) => INT_TILES.map((tile) => `export ${intTile(kind, tile)}`)),
+    "import { halves4, highHalves, lowHalves } from '../half'",
+    ...['f32', 'f16'].flatMap((kind) => FLOAT_TILES.map((tile) => `export ${floatTile(kind, tile)}`)),
+    ...['q8', 'q4a', 'q4'].flatMap((kind) => INT_TILES.map((tile) => `export ${intTile(kind, tile)}`)),
   ].join('\n\n')}\n`
 }

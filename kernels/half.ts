@@ -1,6 +1,7 @@
-// f16 scales, widened by integer arithmetic: WASM has no conversion.
+// f16 widened by integer arithmetic: WASM has no conversion. Weights, scales and minimums are finite:
+// an exponent of 31 does not occur.
 
-// Four f16 at `at` as f32. Scales are finite: an exponent of 31 does not occur.
+// Four f16 at `at` as f32.
 @inline
 export function halves4(at: usize): v128 {
   const bits = i32x4.extend_low_i16x8_u(v128.load64_zero(at))
@@ -9,6 +10,24 @@ export function halves4(at: usize): v128 {
   // Exponents are rebased by a multiplication, which also makes subnormals right.
   const value = f32x4.mul(magnitude, f32x4.splat(reinterpret<f32>(0x77800000)))
   return v128.or(value, sign)
+}
+
+// Eight f16 of one vector as f32: the first four and the last four.
+@inline
+export function lowHalves(bits: v128): v128 {
+  return extendedHalves(i32x4.extend_low_i16x8_s(bits))
+}
+
+@inline
+export function highHalves(bits: v128): v128 {
+  return extendedHalves(i32x4.extend_high_i16x8_s(bits))
+}
+
+// Four f16 extended with their signs: the sign is in place after the shift, its copies before the exponent go.
+@inline
+function extendedHalves(bits: v128): v128 {
+  const rebased = v128.and(i32x4.shl(bits, 13), i32x4.splat(0x8fffffff))
+  return f32x4.mul(rebased, f32x4.splat(reinterpret<f32>(0x77800000)))
 }
 
 // One f16.

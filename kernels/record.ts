@@ -12,6 +12,8 @@ export const OP_GATHER: i32 = 8
 export const KIND_F32: i32 = 0
 export const KIND_Q8: i32 = 1
 export const KIND_Q4: i32 = 2
+export const KIND_F16: i32 = 3
+export const KIND_Q4A: i32 = 4
 
 export const GEMM_KIND: i32 = 1
 export const GEMM_ROWS: i32 = 2
@@ -119,6 +121,14 @@ export function pointer(record: usize, index: i32): usize {
 @inline
 export function float(record: usize, index: i32): f32 {
   return load<f32>(record + (<usize>index << 2))
+}
+
+// Bytes of 8 outputs over 32 inner values.
+export function kindBlockBytes(kind: i32): usize {
+  if (kind == KIND_F32) return 1024
+  if (kind == KIND_F16) return 512
+  if (kind == KIND_Q8) return 272
+  return kind == KIND_Q4A ? 160 : 144
 }
 
 // First unit of share `part` of `parts` of `units`; the share ends where the next one begins.

@@ -18,7 +18,11 @@ export const LOAD_FLAGS = {
   draft: { type: 'string', value: 'MODEL', help: "draft model that grows the tree of guesses, or 'none'" },
   nodes: { type: 'integer', help: 'guesses checked per pass of the target; 0 is plain decoding' },
   memory: { type: 'bytes', help: 'memory for weights, caches and buffers, such as 22MB or 1.5GiB' },
-  weights: { type: 'string', value: 'KIND', help: 'f32, q8, q4 or auto: kind of weights when the model is packed' },
+  weights: {
+    type: 'string',
+    value: 'KIND',
+    help: 'f32, f16, q8, q4a, q4 or auto: kind of weights when the model is packed',
+  },
   threads: { type: 'integer', help: 'threads that compute' },
   ctxSize: { type: 'integer', short: 'c', help: 'tokens of prompt and output together' },
   io: { type: 'string', value: 'MODE', help: 'auto, direct (past the page cache) or buffered' },

@@ -15,7 +15,7 @@ export const pack = command({
   summary:
     'Turns a Hugging Face directory into a packed directory, whose layers can be streamed. Work that was interrupted goes on where it ended when the command is given again.',
   flags: {
-    quant: { type: 'string', value: 'KIND', default: 'auto', help: 'f32, q8, q4, or auto by size' },
+    quant: { type: 'string', value: 'KIND', default: 'auto', help: 'f32, f16, q8, q4a, q4, or auto by size' },
     ...JSON_FLAG,
     ...HELP_FLAG,
   },

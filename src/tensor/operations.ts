@@ -20,9 +20,9 @@ export const Operation = {
 } as const
 
 /** The `kind` word of gemm and gather records. */
-export const KIND_CODE = { f32: 0, q8: 1, q4: 2 } as const
+export const KIND_CODE = { f32: 0, q8: 1, q4: 2, f16: 3, q4a: 4 } as const
 
-/** outputs and columns are padded; xStride counts for f32 only (quantised rows are contiguous); bias 0: none. */
+/** outputs and columns are padded; xStride counts for f32 and f16 only (quantised rows are contiguous); bias 0: none. */
 export const GemmWord = {
   kind: 1,
   rows: 2,

@@ -6,7 +6,7 @@
 import type { Arena } from './arena.ts'
 import type { Compute } from './compute.ts'
 import type { Kernels } from './kernels.ts'
-import { BLOCK, type Kind, paddedInner, paddedOutputs } from './layout.ts'
+import { BLOCK, isFloat, type Kind, paddedInner, paddedOutputs } from './layout.ts'
 import { log } from './math.ts'
 import {
   AttentionWord,
@@ -143,7 +143,7 @@ export class Operators {
 
   /** Quantises the first `count` rows when weights of `kind` want integers. */
   prepare(rows: Rows, count: number, kind: Kind, quantised: QuantisedRows): Prepared {
-    if (kind === 'f32') return { rows, quantised: undefined }
+    if (isFloat(kind)) return { rows, quantised: undefined }
     const w = this.#words
     w[0] = Operation.quantise
     w[QuantiseWord.rows] = count

@@ -2,7 +2,7 @@
  * Where everything lies in the files of a packed model. It follows from the config and the kinds of
  * weights alone, so that a manifest can be checked against it.
  */
-import { ALIGNMENT, groupBytes, type Kind, matrixBytes, paddedOutputs } from '../tensor/layout.ts'
+import { ALIGNMENT, groupBytes, isFloat, type Kind, matrixBytes, paddedOutputs } from '../tensor/layout.ts'
 import type { PackedTensor, Quantisation, Segment } from './manifest.ts'
 import type { ModelConfig } from './model-config.ts'
 import type { TensorLayout } from './safetensors-header.ts'
@@ -104,5 +104,5 @@ export function chooseKind(weights: 'auto' | Kind, config: ModelConfig): Kind {
   return parameters < SMALL_MODEL ? 'f32' : parameters < LARGE_MODEL ? 'q8' : 'q4'
 }
 
-/** The edges keep 8 bits under q4: embedding and output head suffer most from fewer. */
-export const quantisationOf = (kind: Kind): Quantisation => ({ layers: kind, edges: kind === 'f32' ? 'f32' : 'q8' })
+/** The edges keep 8 bits under q4 and q4a: embedding and output head suffer most from fewer. */
+export const quantisationOf = (kind: Kind): Quantisation => ({ layers: kind, edges: isFloat(kind) ? kind : 'q8' })

@@ -12,8 +12,20 @@ import type { TensorPart, TensorRecipe } from './tensor-names.ts'
 /** Source values that are read and packed at a time: 1 MiB of f32. */
 const BLOCK_VALUES = 1 << 18
 
-/** Quantised weights have f16 scales, which end at 65504; for q4 a scale stands for 1/8 of the largest weight. */
-const LARGEST_QUANTISED = 2 ** 18
+/** Magnitudes from here on become infinite in f16, whose largest number is 65504. */
+const F16_OVERFLOW = 65520
+
+/**
+ * Weights must be smaller than this. q8 and q4 have f16 scales; for q4 a scale stands for 1/8 of the
+ * largest weight. The minimum of q4a is a weight in f16.
+ */
+const LIMITS: Readonly<Record<Kind, number>> = {
+  f32: Number.POSITIVE_INFINITY,
+  f16: F16_OVERFLOW,
+  q8: 2 ** 18,
+  q4a: F16_OVERFLOW,
+  q4: 2 ** 18,
+}
 
 export interface WrittenFile {
   readonly file: PackedFile
@@ -25,7 +37,7 @@ export interface WrittenFile {
  * @param path of the file to write
  * @param recipes the tensors of `layout`, in its order
  * @param onWritten called with the bytes added, after every block; may throw to give up
- * @throws CoppiceError CORRUPT_FILE for weights that are not finite or cannot be quantised, FILE_SYSTEM,
+ * @throws CoppiceError CORRUPT_FILE for weights that are not finite or too large for their kind, FILE_SYSTEM,
  *   and what `onWritten` throws. Nothing is left behind.
  */
 export function writePackedFile(
@@ -93,7 +105,7 @@ function packVector(
     // One part is stored as it is; several are padded like the rows of the matrix they belong to.
     const values = new Float32Array(parts.length === 1 ? rows : paddedOutputs(rows))
     const read = checkpoint.readRows(source, 0, rows, values)
-    check(read, source, 0, Number.POSITIVE_INFINITY)
+    check(read, source, 0, 'f32')
     hash.update(bytesOf(read))
     write(bytesOf(values))
   }
@@ -111,12 +123,11 @@ function packMatrix(
   const group = groupBytes(kind, columns)
   const packed = new Uint8Array(groupsPerBlock * group)
   const values = new Float32Array(rowsPerBlock * columns)
-  const limit = kind === 'f32' ? Number.POSITIVE_INFINITY : LARGEST_QUANTISED
   for (const { source, rows } of parts) {
     for (let first = 0; first < rows; first += rowsPerBlock) {
       const count = Math.min(rowsPerBlock, rows - first)
       const read = checkpoint.readRows(source, first, count, values)
-      check(read, source, first * columns, limit)
+      check(read, source, first * columns, kind)
       hash.update(bytesOf(read))
       let bytes = 0
       for (let row = 0; row < count; row += TILE) {
@@ -132,12 +143,13 @@ const bytesOf = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 
 /** @param first index of `values[0]` in the tensor, for the message */
-function check(values: Float32Array, source: string, first: number, limit: number): void {
+function check(values: Float32Array, source: string, first: number, kind: Kind): void {
+  const limit = LIMITS[kind]
   for (let i = 0; i < values.length; i++) {
     // Written so that NaN fails it too.
     if (Math.abs(values[i]) < limit) continue
     const hint = Number.isFinite(values[i])
-      ? `which is too large to be quantised (${limit}); pack with weights f32`
+      ? `which is too large for weights ${kind} (below ${limit}); pack with weights f32`
       : 'which no sound model has; download the checkpoint again'
     throw new CoppiceError('CORRUPT_FILE', `tensor ${source}: element ${first + i} is ${values[i]}, ${hint}`)
   }

@@ -3,13 +3,14 @@ import { readFileSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { load } from '../../src/index.ts'
+import { KINDS } from '../../src/tensor/layout.ts'
 import { GOLDEN_FILE, type GoldenText, writeGoldenTexts } from './golden-cases.ts'
 import { DRAFT, TARGET } from './models.ts'
 
 const golden = JSON.parse(readFileSync(GOLDEN_FILE, 'utf8')) as GoldenText[]
 const test = suite('the same text on every runtime')
 
-for (const weights of ['f32', 'q8', 'q4'] as const) {
+for (const weights of KINDS) {
   test(`${weights} weights`, () => {
     const expected = golden.filter((text) => text.weights === weights)
     assert.is(expected.length, 9)

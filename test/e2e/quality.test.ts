@@ -32,6 +32,7 @@ const reference = ((): Predict => {
 
 let plain: Quality
 let q8: Quality
+let q4a: Quality
 
 test('f32 predicts the text far better than chance', async () => {
   plain = await measureQuality(reference, reference, windows)
@@ -50,10 +51,25 @@ test('q8 stays within 0.5 % of the perplexity of f32', async () => {
   assert.ok(q8.agreement > 0.97, `${q8.agreement} of the tokens`)
 })
 
-test('q4 stays within 3 % of the perplexity of f32, and is further from it than q8', async () => {
+test('f16 says what f32 says', async () => {
+  const f16 = await measureQuality(predictWith('f16'), reference, windows)
+  assert.ok(Math.abs(f16.perplexity / plain.perplexity - 1) < 1e-4, `perplexity ${f16.perplexity}`)
+  assert.ok(f16.divergence < q8.divergence / 10, `${f16.divergence} and ${q8.divergence} nats per token`)
+  assert.ok(f16.agreement > 0.99, `${f16.agreement} of the tokens`)
+})
+
+test('q4a stays within 3 % of the perplexity of f32', async () => {
+  q4a = await measureQuality(predictWith('q4a'), reference, windows)
+  const ratio = q4a.perplexity / plain.perplexity
+  assert.ok(Math.abs(ratio - 1) < 0.03, `perplexity ${plain.perplexity} became ${q4a.perplexity}`)
+  assert.ok(q4a.agreement > 0.85, `${q4a.agreement} of the tokens`)
+})
+
+test('q4 stays within 3 % of the perplexity of f32, and is further from it than q4a and q8', async () => {
   const q4 = await measureQuality(predictWith('q4'), reference, windows)
   const ratio = q4.perplexity / plain.perplexity
   assert.ok(Math.abs(ratio - 1) < 0.03, `perplexity ${plain.perplexity} became ${q4.perplexity}`)
+  assert.ok(q4.divergence > q4a.divergence, `${q4.divergence} and ${q4a.divergence} nats per token`)
   assert.ok(q4.divergence > 10 * q8.divergence, `${q4.divergence} and ${q8.divergence} nats per token`)
   assert.ok(q4.divergence < 0.03, `${q4.divergence} nats per token`)
   assert.ok(q4.agreement > 0.85, `${q4.agreement} of the tokens`)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type LoadOptions, type Logits, type LogitsInput, load } from '../../src/index.ts'
+import { KINDS } from '../../src/tensor/layout.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { fixtures } from '../paths.ts'
 import './harness.ts'
@@ -64,7 +65,7 @@ const inputs: LogitsInput[] = [
   { prefix: Array.from({ length: 100 }, (_, i) => 300 + i), tokens: [5], parents: [-1] },
 ]
 
-for (const weights of ['f32', 'q8', 'q4'] as const) {
+for (const weights of KINDS) {
   pair(`${weights}: every number of threads and every budget gives the same bits`, async () => {
     const common: LoadOptions = { weights, context: 256 }
     const resident = await logitsOf(TARGET, { ...common, threads: 1 }, inputs)

@@ -4,7 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { CallOptions } from '../../src/engine/protocol.ts'
 import type { Completion } from '../../src/engine/types.ts'
-import type { Kind } from '../../src/tensor/layout.ts'
+import { KINDS, type Kind } from '../../src/tensor/layout.ts'
 import { packModel } from '../../src/weights/pack.ts'
 import { announceSkip, DRAFT, TARGET, TINYSTORIES } from '../e2e/models.ts'
 import { type InlineModel, openInline, scratch } from '../engine/harness.ts'
@@ -13,7 +13,6 @@ type Call = Partial<CallOptions>
 type Written = ReturnType<InlineModel['generate']>
 
 const NODES = [1, 4, 16, 63]
-const KINDS: Kind[] = ['f32', 'q8', 'q4']
 const CONTEXT = 96
 const PROMPT = 'The old house stood at the end of the lane, and'
 

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
 import { alignDown, alignUp, pieceCount, type Unit, unitFootprint, unitLead } from '../../src/memory/load-board.ts'
 import { layerUnit, segmentUnit, splitMatrix } from '../../src/memory/units.ts'
-import { groupBytes, type Kind, TILE } from '../../src/tensor/layout.ts'
+import { groupBytes, KINDS, TILE } from '../../src/tensor/layout.ts'
 import type { PackedFile, PackedTensor } from '../../src/weights/manifest.ts'
 
 const test = suite('units of loading')
@@ -53,10 +53,9 @@ test('a footprint is the aligned blocks that cover a unit', () => {
 })
 
 test('the pieces of a matrix cover its rows once, in order, and are no larger than asked', () => {
-  const kinds: Kind[] = ['f32', 'q8', 'q4']
   fc.assert(
     fc.property(
-      fc.constantFrom(...kinds),
+      fc.constantFrom(...KINDS),
       fc.integer({ min: 1, max: 300 }),
       fc.integer({ min: 1, max: 100 }),
       fc.integer({ min: 1, max: 6 }),

@@ -10,7 +10,7 @@ import { checksum } from '../../src/tensor/checksum.ts'
 import { Compute } from '../../src/tensor/compute.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { instantiateKernels } from '../../src/tensor/kernels.ts'
-import { groupBytes, type Kind, packGroup, paddedInner, TILE } from '../../src/tensor/layout.ts'
+import { groupBytes, KINDS, type Kind, packGroup, paddedInner, TILE } from '../../src/tensor/layout.ts'
 import { Operators, Rows } from '../../src/tensor/operators.ts'
 import { scratch } from '../engine/harness.ts'
 import { randomFloats } from '../tensor/harness.ts'
@@ -62,7 +62,7 @@ function setUp(kind: Kind, name: string) {
 const test = suite('embedding')
 const TOKENS = [0, 60, 7, 8, 7, 33, 59]
 
-for (const kind of ['f32', 'q8', 'q4'] as const) {
+for (const kind of KINDS) {
   test(`${kind}: rows from disk are the rows from memory, bit for bit`, () => {
     const { unit, arena, matrix, operators, rows, read, values } = setUp(kind, 'same')
     const [near, far] = [rows(TOKENS.length), rows(TOKENS.length)]

@@ -4,6 +4,8 @@ import * as assert from 'uvu/assert'
 import {
   BLOCK,
   groupBytes,
+  isFloat,
+  KINDS,
   type Kind,
   matrixBytes,
   packGroup,
@@ -14,7 +16,7 @@ import {
 } from '../../src/tensor/layout.ts'
 import { GatherWord, GemmWord, KIND_CODE, Operation, QuantiseWord } from '../../src/tensor/operations.ts'
 import { Bench, firstDifference, randomFloats } from './harness.ts'
-import { type Epilogue, gemmF32, gemmQuantised, type Quantised, quantise } from './twins/gemm.ts'
+import { type Epilogue, gemmF32, gemmQuantised, type QuantisedWeights, quantise } from './twins/gemm.ts'
 
 const test = suite('gemm')
 const bench = new Bench()
@@ -72,29 +74,52 @@ function placeWeights(kind: Kind, source: Float32Array, outputs: number, columns
   return packed
 }
 
-/** The integers and scales of a packed matrix, read back through the unpacker: [paddedOutputs x paddedInner]. */
-function integersOf(kind: Kind, packed: Uint8Array, outputs: number, columns: number): Quantised {
+/** Bytes of values in a block, before its scales and minimums. */
+const VALUE_BYTES = { q8: 256, q4a: 128, q4: 128 } as const
+
+/**
+ * The integers, scales and minimums of a packed matrix: [paddedOutputs x paddedInner]. The integers
+ * are what the unpacker makes of it when every scale is 1 and every minimum 0.
+ */
+function integersOf(
+  kind: keyof typeof VALUE_BYTES,
+  packed: Uint8Array,
+  outputs: number,
+  columns: number,
+): QuantisedWeights {
   const padded = paddedInner(columns)
   const blocks = padded / BLOCK
   const count = paddedOutputs(outputs)
   const values = new Int8Array(count * padded)
   const scales = new Float32Array(count * blocks)
+  const minimums = new Float32Array(count * blocks)
   const scratch = new Float32Array(TILE * padded)
   const bytes = groupBytes(kind, columns)
   const ones = packed.slice()
   for (let n = 0; n < count; n += TILE) {
     for (let block = 0; block < blocks; block++) {
-      const scaleAt = (n / TILE) * bytes + (block + 1) * (bytes / blocks) - 2 * TILE
+      const scaleAt = (n / TILE) * bytes + block * (bytes / blocks) + VALUE_BYTES[kind]
       for (let r = 0; r < TILE; r++) {
         scales[(n + r) * blocks + block] = halfAt(packed, scaleAt + 2 * r)
-        ones[scaleAt + 2 * r] = 0x00
-        ones[scaleAt + 2 * r + 1] = 0x3c
+        setHalf(ones, scaleAt + 2 * r, ONE)
+        if (kind !== 'q4a') continue
+        const minimumAt = scaleAt + 2 * TILE + 2 * r
+        minimums[(n + r) * blocks + block] = halfAt(packed, minimumAt)
+        setHalf(ones, minimumAt, 0)
       }
     }
     unpackGroup(kind, padded, ones, (n / TILE) * bytes, scratch)
     values.set(scratch, n * padded)
   }
-  return { values, scales, sums: new Int32Array(0) }
+  return { values, scales, minimums: kind === 'q4a' ? minimums : undefined }
+}
+
+/** 1 in f16. */
+const ONE = 0x3c00
+
+function setHalf(bytes: Uint8Array, at: number, half: number): void {
+  bytes[at] = half & 255
+  bytes[at + 1] = half >> 8
 }
 
 function halfAt(bytes: Uint8Array, at: number): number {
@@ -102,6 +127,13 @@ function halfAt(bytes: Uint8Array, at: number): number {
   const magnitude =
     ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
   return bits & 0x8000 ? -magnitude : magnitude
+}
+
+/** The nearest f16, ties to even: added to a number whose last bit has the weight of f16's, the rest falls off. */
+function toHalf(value: number): number {
+  const exponent = Math.max(-14, Math.floor(Math.log2(Math.abs(value) || 1)))
+  const magic = 1.5 * 2 ** (exponent - 10 + 52)
+  return value + magic - magic
 }
 
 interface Product {
@@ -125,13 +157,13 @@ function multiply(kind: Kind, shape: Shape): Product {
   const stride = width + TILE
   const y = bench.floats(rows * stride).fill(7)
   for (let m = 0; m < rows; m++) y.set(previous.subarray(m * width, (m + 1) * width), m * stride)
-  if (kind !== 'f32') runQuantise(activations, rows, columns, parts)
+  if (!isFloat(kind)) runQuantise(activations, rows, columns, parts)
   const words = {
     kind: KIND_CODE[kind],
     rows,
     outputs: width,
     columns: paddedInner(columns),
-    x: kind === 'f32' ? activations.x.byteOffset : activations.quantised.values.byteOffset,
+    x: isFloat(kind) ? activations.x.byteOffset : activations.quantised.values.byteOffset,
     xStride: activations.stride,
     xScales: activations.quantised.scales.byteOffset,
     xSums: activations.quantised.sums.byteOffset,
@@ -158,9 +190,9 @@ function twin(
   epilogue: Epilogue,
 ): Float32Array {
   const width = paddedOutputs(outputs)
-  if (kind === 'f32') {
+  if (isFloat(kind)) {
     const padded = new Float32Array(width * columns)
-    padded.set(weights)
+    padded.set(kind === 'f16' ? weights.map(toHalf) : weights)
     return gemmF32(source, padded, rows, width, columns, epilogue)
   }
   const inner = paddedInner(columns)
@@ -168,7 +200,7 @@ function twin(
   return gemmQuantised(x, integersOf(kind, packed, outputs, columns), rows, width, inner, epilogue)
 }
 
-for (const kind of ['f32', 'q8', 'q4'] as const) {
+for (const kind of KINDS) {
   test(`${kind} products equal the scalar twin bit for bit, for any shape and any number of shares`, () => {
     fc.assert(
       fc.property(shapes, (shape) => {
@@ -194,6 +226,8 @@ test('integer products are exact at the extremes: all values at their largest ma
     ['q8', 1],
     ['q4', -1],
     ['q4', 1],
+    ['q4a', -1],
+    ['q4a', 1],
   ] as const) {
     bench.reset()
     const rows = 9
@@ -225,6 +259,93 @@ test('integer products are exact at the extremes: all values at their largest ma
   }
 })
 
+test('every finite f16 weight is taken for exactly the number that it stands for, in every tile', () => {
+  // Weights are in one row of the identity's place: y[n] = 1 * w[n][k], one inner value per product.
+  const outputs = 64
+  const columns = 32
+  for (let first = 0; first < 0x10000; first += outputs * columns) {
+    bench.reset()
+    const bits = Uint16Array.from({ length: outputs * columns }, (_, i) => {
+      const half = first + i
+      return (half & 0x7c00) === 0x7c00 ? 0 : half
+    })
+    const packed = bench.bytes(matrixBytes('f16', outputs, columns))
+    for (let n = 0; n < outputs; n++) {
+      for (let k = 0; k < columns; k++) {
+        const at = Math.floor(n / TILE) * groupBytes('f16', columns) + (k * TILE + (n % TILE)) * 2
+        setHalf(packed, at, bits[n * columns + k])
+      }
+    }
+    const eye = new Float32Array(columns * columns)
+    for (let k = 0; k < columns; k++) eye[k * columns + k] = 1
+    const x = bench.floats(eye)
+    const y = bench.floats(columns * outputs)
+    // Rows in runs of 4, 3, 2 and 1.
+    for (let row = 0, taken = 4; row < columns; row += taken, taken = Math.min(columns - row, (taken + 2) % 4 || 4)) {
+      const words = {
+        kind: KIND_CODE.f16,
+        rows: taken,
+        outputs,
+        columns,
+        x: x.byteOffset + row * columns * 4,
+        xStride: columns * 4,
+        xScales: 0,
+        xSums: 0,
+        weights: packed.byteOffset,
+        y: y.byteOffset + row * outputs * 4,
+        yStride: outputs * 4,
+        bias: 0,
+        accumulate: 0,
+      }
+      bench.run(Operation.gemm, GemmWord, words)
+    }
+    for (let n = 0; n < outputs; n++) {
+      for (let k = 0; k < columns; k++) {
+        const expected = halfAt(Uint8Array.of(bits[n * columns + k] & 255, bits[n * columns + k] >> 8), 0)
+        // The sum begins at +0, so that -0 becomes 0.
+        assert.is(y[k * outputs + n], expected + 0, bits[n * columns + k].toString(16))
+      }
+    }
+  }
+})
+
+test('a q4a weight is scale times nibble plus minimum', () => {
+  bench.reset()
+  const columns = 32
+  const packed = bench.bytes(matrixBytes('q4a', TILE, columns)).fill(0)
+  // Output 5, inner value 6: nibble 9, scale 0.5, minimum -3; its other nibbles are 0.
+  packed[1 * 16 + 1 * 4 + 2] = 9 << 4
+  setHalf(packed, 128 + 5 * 2, 0x3800)
+  setHalf(packed, 144 + 5 * 2, 0xc200)
+  const rows = 2
+  const source = new Float32Array(rows * columns)
+  source[6] = 127
+  source.fill(127, columns)
+  const activations = placeActivations(source, rows, columns)
+  runQuantise(activations, rows, columns, 1)
+  const y = bench.floats(rows * TILE)
+  const words = {
+    kind: KIND_CODE.q4a,
+    rows,
+    outputs: TILE,
+    columns,
+    x: activations.quantised.values.byteOffset,
+    xStride: 0,
+    xScales: activations.quantised.scales.byteOffset,
+    xSums: activations.quantised.sums.byteOffset,
+    weights: packed.byteOffset,
+    y: y.byteOffset,
+    yStride: TILE * 4,
+    bias: 0,
+    accumulate: 0,
+  }
+  bench.run(Operation.gemm, GemmWord, words)
+  const expected = new Float32Array(rows * TILE)
+  expected[5] = 127 * (0.5 * 9 - 3)
+  expected[TILE + 5] = 127 * 0.5 * 9 + 127 * 32 * -3
+  assert.equal([...y], [...expected])
+})
+
 test('quantised activations equal the twin, and zeros fill the padding', () => {
   fc.assert(
     fc.property(shapes, ({ rows, columns, parts, seed }) => {
@@ -244,7 +365,7 @@ test('quantised activations equal the twin, and zeros fill the padding', () => {
 })
 
 test('NaN and infinity neither trap nor disappear', () => {
-  for (const kind of ['f32', 'q8', 'q4'] as const) {
+  for (const kind of KINDS) {
     for (const odd of [Number.NaN, Number.POSITIVE_INFINITY]) {
       for (const columns of [64, 70]) {
         bench.reset()
@@ -259,7 +380,7 @@ test('NaN and infinity neither trap nor disappear', () => {
           rows: 1,
           outputs: 8,
           columns: paddedInner(columns),
-          x: kind === 'f32' ? activations.x.byteOffset : activations.quantised.values.byteOffset,
+          x: isFloat(kind) ? activations.x.byteOffset : activations.quantised.values.byteOffset,
           xStride: activations.stride,
           xScales: activations.quantised.scales.byteOffset,
           xSums: activations.quantised.sums.byteOffset,
@@ -278,7 +399,7 @@ test('NaN and infinity neither trap nor disappear', () => {
 
 test('gathered rows equal the unpacked matrix, zeros behind', () => {
   fc.assert(
-    fc.property(shapes, fc.constantFrom('f32', 'q8', 'q4'), ({ rows, outputs, columns, parts, seed }, kind) => {
+    fc.property(shapes, fc.constantFrom(...KINDS), ({ rows, outputs, columns, parts, seed }, kind) => {
       bench.reset()
       const packed = placeWeights(kind, randomFloats(outputs * columns, seed), outputs, columns)
       const padded = paddedInner(columns)

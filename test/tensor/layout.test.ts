@@ -50,6 +50,8 @@ test('sizes: whole blocks and whole groups', () => {
   assert.is(groupBytes('f32', 33), 64 * 32)
   assert.is(groupBytes('q8', 33), 2 * 272)
   assert.is(groupBytes('q4', 33), 2 * 144)
+  assert.is(groupBytes('q4a', 33), 2 * 160)
+  assert.is(groupBytes('f16', 33), 64 * 16)
   assert.is(matrixBytes('q4', 9, 64), 2 * 2 * 144)
 })
 
@@ -60,6 +62,24 @@ test('f32 comes back unchanged', () => {
       const expected = new Float32Array(TILE * columns)
       expected.set(source)
       assert.is(firstDifference(roundTrip('f32', source, rows, columns), expected), -1)
+    }),
+  )
+})
+
+test('f16 takes the nearest binary16 value, and keeps those that are one', () => {
+  fc.assert(
+    fc.property(group, ({ rows, columns, seed }) => {
+      const source = randomFloats(rows * columns, seed)
+      const expected = new Float32Array(TILE * columns)
+      source.forEach((value, i) => {
+        expected[i] = halfToFloat(floatToHalf(value))
+      })
+      const result = roundTrip('f16', source, rows, columns)
+      assert.is(firstDifference(result, expected), -1)
+      source.forEach((value, i) => {
+        assert.ok(Math.abs(result[i] - value) <= Math.max(Math.abs(value) * 2 ** -11, 2 ** -25))
+      })
+      assert.is(firstDifference(roundTrip('f16', result, TILE, columns), expected), -1)
     }),
   )
 })
@@ -127,6 +147,79 @@ test('q4 keeps what it can represent: multiples of a scale from -8 to 7', () => 
   assert.is(firstDifference(roundTrip('q4', source, 1, 64).subarray(0, 64), source), -1)
 })
 
+/** The squared error of a block whose scale and minimum map its range to 0..15. */
+function plainAffineError(block: Float32Array): number {
+  const low = block.reduce((a, b) => Math.min(a, b))
+  const high = block.reduce((a, b) => Math.max(a, b))
+  const scale = halfToFloat(floatToHalf((high - low) / 15))
+  const minimum = halfToFloat(floatToHalf(low))
+  return block.reduce((sum, w) => {
+    const q = scale === 0 ? 0 : Math.max(0, Math.min(15, Math.round((w - minimum) / scale)))
+    return sum + (w - (q * scale + minimum)) ** 2
+  }, 0)
+}
+
+test('q4a loses hardly ever more than the plain rule of minimum and range, and never much more', () => {
+  let worse = 0
+  let blocks = 0
+  fc.assert(
+    fc.property(group, fc.constantFrom(0, 1, -40), ({ rows, columns, seed }, offset) => {
+      const source = randomFloats(rows * columns, seed).map((w) => w + offset)
+      const result = roundTrip('q4a', source, rows, columns)
+      forBlocks(rows, columns, (from, to) => {
+        const plain = plainAffineError(source.subarray(from, to))
+        const actual = source.subarray(from, to).reduce((sum, w, i) => sum + (w - result[from + i]) ** 2, 0)
+        // A minimum is rounded to binary16, which may favour the plain one by up to half a unit per weight.
+        const unit = 2 ** -11 * (Math.abs(offset) + 3)
+        assert.ok(actual <= plain * 1.02 + (to - from) * unit ** 2, `${actual} ${plain}`)
+        // Far from zero, chance decides: rounding the minimum costs more than all else.
+        if (offset === -40) return
+        blocks++
+        if (actual > plain) worse++
+      })
+      assert.ok(result.subarray(rows * columns).every((value) => value === 0))
+    }),
+  )
+  assert.ok(worse < blocks / 20, `${worse} of ${blocks}`)
+})
+
+test('q4a chooses scales and minimums well: random blocks lose far less than by the plain rule, and than in q4', () => {
+  const source = randomFloats(8 * 4096, 5).map((w) => (Math.abs(w) > 1.5 ? w / 20 : w))
+  let plain = 0
+  const errors = { q4a: 0, q4: 0 }
+  forBlocks(8, 4096, (from, to) => {
+    plain += plainAffineError(source.subarray(from, to))
+  })
+  for (const kind of ['q4a', 'q4'] as const) {
+    const result = roundTrip(kind, source, 8, 4096)
+    source.forEach((w, i) => {
+      errors[kind] += (w - result[i]) ** 2
+    })
+  }
+  assert.ok(errors.q4a < 0.9 * plain, `${errors.q4a} and ${plain}`)
+  assert.ok(errors.q4a < 0.9 * errors.q4, `${errors.q4a} and ${errors.q4}`)
+})
+
+test('q4a keeps what it can represent: 16 equal steps from any minimum, and blocks of one value', () => {
+  for (const minimum of [0, -2, 1000]) {
+    const source = Float32Array.from({ length: 64 }, (_, i) => minimum + (i % 16) * 0.25)
+    assert.is(firstDifference(roundTrip('q4a', source, 1, 64).subarray(0, 64), source), -1)
+  }
+  const constant = new Float32Array(40).fill(-0.375)
+  assert.is(firstDifference(roundTrip('q4a', constant, 1, 40).subarray(0, 40), constant), -1)
+})
+
+test('q4a copes with the largest and the smallest weights', () => {
+  for (const size of [65504, 2 ** -14, 2 ** -24, 1e-30]) {
+    const source = randomFloats(64, 3).map((w) => Math.max(-1, Math.min(1, w)) * size)
+    const result = roundTrip('q4a', source, 1, 64)
+    const step = Math.max((2 * size) / 15, 2 ** -24)
+    source.forEach((w, i) => {
+      assert.ok(Math.abs(result[i] - w) <= step, `${result[i]} for ${w}`)
+    })
+  }
+})
+
 test('padding of every kind stands for zero, so that products may run over it', () => {
   for (const kind of KINDS) {
     const columns = 33
@@ -135,7 +228,9 @@ test('padding of every kind stands for zero, so that products may run over it', 
     const wide = new Float32Array(TILE * 64)
     unpackGroup(kind, 64, packed, 0, wide)
     for (let r = 0; r < TILE; r++) {
-      for (let k = r < 3 ? columns : 0; k < 64; k++) assert.is(wide[r * 64 + k] + 0, 0, `${kind} ${r} ${k}`)
+      // An absent column of q4a stands for its block's minimum: there, activations are zero.
+      const present = kind === 'q4a' ? 64 : columns
+      for (let k = r < 3 ? present : 0; k < 64; k++) assert.is(wide[r * 64 + k] + 0, 0, `${kind} ${r} ${k}`)
     }
   }
 })
@@ -157,6 +252,11 @@ test('the bytes are where the layout says: inner runs of 4, outputs side by side
   assert.is(at('q4', 0, 0), 0)
   assert.is(at('q4', 6, 7), 16 + 2 * 4 + 3)
   assert.is(at('q4', 1, 34), 144 + 4 + 2)
+  // Values other than the minimum have nibbles; the first byte that differs is the value's.
+  assert.is(at('q4a', 0, 0), 0)
+  assert.is(at('q4a', 6, 7), 16 + 2 * 4 + 3)
+  assert.is(at('q4a', 1, 34), 160 + 4 + 2)
+  assert.is(at('f16', 3, 5) >> 1, 5 * 8 + 3)
   assert.is(at('f32', 3, 5) >> 2, 5 * 8 + 3)
 })
 

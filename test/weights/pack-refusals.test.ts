@@ -134,6 +134,12 @@ test('weights that are not finite, or too large to be quantised, are refused by 
     expectFailure(pack(make(Number.NaN, 'model.norm.weight'), 'q4'), 'CORRUPT_FILE', 'model.norm.weight', 'element 60')
     expectFailure(pack(make(1e6), 'q8'), 'CORRUPT_FILE', name, '1000000', 'f32')
     pack(make(1e6), 'f32')()
+    // 65504 is the largest f16; what is nearer to it than to the next power of two is rounded to it.
+    for (const kind of ['f16', 'q4a'] as const) {
+      pack(make(65519), kind)()
+      pack(make(-65519), kind)()
+      for (const value of [65520, -65520]) expectFailure(pack(make(value), kind), 'CORRUPT_FILE', name, kind, '65520')
+    }
   })
 })
 

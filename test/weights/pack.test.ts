@@ -76,7 +76,7 @@ function unpackPart({ kind, columns, parts }: PackedTensor, data: Uint8Array, pa
 }
 
 /** Largest error that one weight may have, relative to the largest of its row. */
-const TOLERANCE: Readonly<Record<Kind, number>> = { f32: 0, q8: 1 / 200, q4: 1 / 6 }
+const TOLERANCE: Readonly<Record<Kind, number>> = { f32: 0, f16: 2 ** -11, q8: 1 / 200, q4a: 1 / 6, q4: 1 / 6 }
 
 for (const family of FAMILIES) {
   test(`${family}: every tensor of the checkpoint is in the packed files, in every kind`, () => {
@@ -86,7 +86,7 @@ for (const family of FAMILIES) {
         const output = join(directory, kind)
         const { manifest } = packModel(fixture(family), output, { weights: kind })
         assert.equal(openPacked(output).manifest, manifest)
-        assert.equal(manifest.quantisation, { layers: kind, edges: kind === 'f32' ? 'f32' : 'q8' })
+        assert.equal(manifest.quantisation, { layers: kind, edges: kind === 'f32' || kind === 'f16' ? kind : 'q8' })
         const unpacked = unpack(output, manifest)
         assert.equal([...unpacked.keys()].sort(), [...tensors.keys()].sort())
         let parameters = 0
@@ -318,7 +318,7 @@ test("'auto' keeps small models in f32, and an unknown kind is refused", () => {
   withDirectory((directory) => {
     assert.is(packModel(fixture('llama'), join(directory, 'a')).manifest.quantisation.layers, 'f32')
     const pack = () => packModel(fixture('llama'), join(directory, 'b'), { weights: 'q5' as Kind })
-    expectFailure(pack, 'INVALID_OPTION', 'q5', 'f32, q8, q4')
+    expectFailure(pack, 'INVALID_OPTION', 'q5', 'f32, f16, q8, q4a, q4')
     assert.not(existsSync(join(directory, 'b')))
   })
 })

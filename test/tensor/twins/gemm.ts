@@ -43,10 +43,16 @@ export interface Quantised {
   readonly sums: Int32Array
 }
 
+/** Weights as integers; of q4a these are 0..15, and each block adds a minimum. */
+export interface QuantisedWeights extends Pick<Quantised, 'values' | 'scales'> {
+  /** [rows x columns/32] */
+  readonly minimums?: Float32Array
+}
+
 /** @returns y [M x N] of quantised x and w */
 export function gemmQuantised(
   x: Quantised,
-  w: Pick<Quantised, 'values' | 'scales'>,
+  w: QuantisedWeights,
   rows: number,
   outputs: number,
   columns: number,
@@ -62,7 +68,10 @@ export function gemmQuantised(
         const xAt = m * columns + block * BLOCK
         const wAt = n * columns + block * BLOCK
         for (let i = 0; i < BLOCK; i++) dot += x.values[xAt + i] * w.values[wAt + i]
-        sum = f(sum + f(dot * f(w.scales[n * blocks + block] * x.scales[m * blocks + block])))
+        const activationScale = x.scales[m * blocks + block]
+        sum = f(sum + f(dot * f(w.scales[n * blocks + block] * activationScale)))
+        if (w.minimums === undefined) continue
+        sum = f(sum + f(x.sums[m * blocks + block] * f(w.minimums[n * blocks + block] * activationScale)))
       }
       y[m * outputs + n] = finish(sum, m, n, outputs, epilogue)
     }
