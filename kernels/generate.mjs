@@ -92,6 +92,49 @@ function widen(kind, g) {
   ]
 }
 
+function widenedStep(kind, rows, groups) {
+  return [
+    ...range(groups).flatMap((g) => widen(kind, g)),
+    ...range(rows).flatMap((r) => [
+      `      let b_x_${r} = v128.load32_splat(x_${r})`,
+      `      let x_even_${r} = i16x8.shr_s(i16x8.shl(b_x_${r}, 8), 8)`,
+      `      let x_odd_${r} = i16x8.shr_s(b_x_${r}, 8)`,
+      ...range(groups).flatMap((g) =>
+        range(2).flatMap((h) => [
+          `      i_${r}_${g}_${h} = i32x4.add(i_${r}_${g}_${h}, i32x4.dot_i16x8_s(even_${g}_${h}, x_even_${r}))`,
+          `      i_${r}_${g}_${h} = i32x4.add(i_${r}_${g}_${h}, i32x4.dot_i16x8_s(odd_${g}_${h}, x_odd_${r}))`,
+        ]),
+      ),
+    ]),
+  ]
+}
+
+const relaxed = (instruction, type) => `${type}.relaxed_dot_i8x16_i7x16_${instruction}`
+
+/**
+ * Relaxed dot products take int8 activations and unsigned nibbles as they lie in memory: four inner values
+ * of one output are one 32-bit lane. i16 lanes hold the sums of a whole block: 16 * 127 * 15 < 2^15.
+ */
+function relaxedStep(rows, groups, dot) {
+  return [
+    ...range(groups).flatMap((g) => [
+      `      let b_${g} = v128.load(w_${g})`,
+      `      let n_${g}_0 = v128.and(b_${g}, i8x16.splat(15))`,
+      `      let n_${g}_1 = v128.and(i16x8.shr_u(b_${g}, 4), i8x16.splat(15))`,
+    ]),
+    ...range(rows).flatMap((r) => [
+      `      let b_x_${r} = v128.load32_splat(x_${r})`,
+      ...range(groups).flatMap((g) => range(2).map((h) => dot(`${r}_${g}_${h}`, `b_x_${r}, n_${g}_${h}`))),
+    ]),
+  ]
+}
+
+const relaxedI16Step = (rows, groups) =>
+  relaxedStep(rows, groups, (c, xw) => `      h_${c} = i16x8.add(h_${c}, ${relaxed('s', 'i16x8')}(${xw}))`)
+
+const relaxedI32Step = (rows, groups) =>
+  relaxedStep(rows, groups, (c, xw) => `      i_${c} = ${relaxed('add_s', 'i32x4')}(${xw}, i_${c})`)
+
 /**
  * Integers are exact, so the order within a block does not matter; the zero point of q4 is taken out
  * by starting at -8 times the sum of the block's activations. Floats: acc = acc + f32(dot) * (weight
@@ -121,24 +164,33 @@ function intTile(kind, [rows, groups]) {
         )
       : []),
     ...cells.map((cell) => `    let ${name('i', ...cell)} = ${zero(cell[0])}`),
+    ...(kind === 'q4' ? cells.map((cell) => `    let ${name('h', ...cell)} = i16x8.splat(0)`) : []),
     `    const values = w_0 + ${BLOCK_BYTES[kind] - 16}`,
     '    do {',
-    ...range(groups).flatMap((g) => widen(kind, g)),
-    ...range(rows).flatMap((r) => [
-      `      let b_x_${r} = v128.load32_splat(x_${r})`,
-      `      let x_even_${r} = i16x8.shr_s(i16x8.shl(b_x_${r}, 8), 8)`,
-      `      let x_odd_${r} = i16x8.shr_s(b_x_${r}, 8)`,
-      ...halves.flatMap(([g, h]) => {
-        const sum = name('i', r, g, h)
-        return [
-          `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(even_${g}_${h}, x_even_${r}))`,
-          `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(odd_${g}_${h}, x_odd_${r}))`,
-        ]
-      }),
-      `      x_${r} += 4`,
-    ]),
+    ...(kind === 'q8'
+      ? widenedStep(kind, rows, groups)
+      : [
+          '    if (VARIANT == SIMD128) {',
+          ...widenedStep(kind, rows, groups),
+          '    } else if (VARIANT == RELAXED_I16) {',
+          ...relaxedI16Step(rows, groups),
+          '    } else {',
+          ...relaxedI32Step(rows, groups),
+          '    }',
+        ]),
+    ...range(rows).map((r) => `      x_${r} += 4`),
     ...range(groups).map((g) => `      w_${g} += ${kind === 'q8' ? 32 : 16}`),
     '    } while (w_0 < values)',
+    ...(kind === 'q4'
+      ? [
+          '    if (VARIANT == RELAXED_I16) {',
+          ...cells.map((cell) => {
+            const sum = name('i', ...cell)
+            return `      ${sum} = i32x4.add(${sum}, i32x4.extadd_pairwise_i16x8_s(${name('h', ...cell)}))`
+          }),
+          '    }',
+        ]
+      : []),
     ...halves.map(([g, h]) => `    const scale_${g}_${h} = halves4(w_${g} + ${8 * h})`),
     ...range(rows).map((r) => `    const s_${r} = v128.load32_splat(scales + ${r} * blockRow)`),
     ...cells.map(([r, g, h]) => {
@@ -160,6 +212,7 @@ export function generateGemm() {
   return `${[
     '// Printed by kernels/generate.mjs; change that instead.',
     "import { halves4 } from '../half'",
+    "import { RELAXED_I16, SIMD128, VARIANT } from '../variant'",
     ...F32_TILES.map((tile) => `export ${f32Tile(tile)}`),
     ...['q8', 'q4'].flatMap((kind) => INT_TILES.map((tile) => `export ${intTile(kind, tile)}`)),
   ].join('\n\n')}\n`
