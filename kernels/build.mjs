@@ -1,7 +1,7 @@
 /**
- * Compiles the kernels: generated sources, then one WASM module, written as
- * src/tensor/kernels.generated.ts (base64, for everybody) and .build-kernels/kernels.wasm (a file).
- * Does nothing when no source has changed.
+ * Compiles the kernels: generated sources, then one WASM module per variant out of the same sources,
+ * written as src/tensor/kernels.generated.ts (base64, for everybody) and .build-kernels/kernels.<variant>.wasm
+ * (files). Does nothing when no source has changed.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -10,36 +10,64 @@ import { fileURLToPath } from 'node:url'
 import asc from 'assemblyscript/asc'
 import { generateGemm } from './generate.mjs'
 
+/** The number is what kernels/variant.ts calls VARIANT. */
+const VARIANTS = [
+  { name: 'simd128', number: 0, features: [] },
+  { name: 'relaxed-i16', number: 1, features: ['relaxed-simd'] },
+  { name: 'relaxed-i32', number: 2, features: ['relaxed-simd'] },
+]
+
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
-const output = join(root, '.build-kernels', 'kernels.wasm')
+const output = (variant) => join(root, '.build-kernels', `kernels.${variant.name}.wasm`)
 const embedded = join(root, 'src', 'tensor', 'kernels.generated.ts')
 
 const sources = readdirSync(here).filter((name) => /\.(ts|mjs)$/.test(name))
 const hash = createHash('sha256')
 const inputs = [join(root, 'asconfig.json'), join(root, 'node_modules', 'assemblyscript', 'package.json')]
 for (const file of [...sources.map((name) => join(here, name)), ...inputs]) hash.update(readFileSync(file))
-const stamp = `// sources ${hash.digest('hex').slice(0, 32)}`
+const build = hash.digest('hex').slice(0, 32)
+const stamp = `// sources ${build}`
 
-if (existsSync(output) && existsSync(embedded) && readFileSync(embedded, 'utf8').startsWith(stamp)) {
-  process.exit(0)
-}
+const written = [embedded, ...VARIANTS.map(output)].every((path) => existsSync(path))
+if (written && readFileSync(embedded, 'utf8').startsWith(stamp)) process.exit(0)
 
 mkdirSync(join(here, 'generated'), { recursive: true })
-mkdirSync(dirname(output), { recursive: true })
+mkdirSync(dirname(output(VARIANTS[0])), { recursive: true })
 writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm())
-const unfinished = `${output}.${process.pid}`
-const { error, stderr } = await asc.main(['--config', 'asconfig.json', '--baseDir', root, '--outFile', unfinished])
-if (error) {
-  console.error(stderr.toString())
-  console.error(`the kernels do not compile: ${error.message}`)
-  process.exit(1)
+const modules = []
+for (const variant of VARIANTS) modules.push({ variant, wasm: await compile(variant) })
+
+const strings = modules.map(
+  ({ variant, wasm }) => `  /** ${wasm.length} bytes. */\n  '${variant.name}':\n    '${wasm.toString('base64')}',\n`,
+)
+writeWhole(
+  embedded,
+  [
+    stamp,
+    '/** Changes whenever a source of the kernels does. */',
+    `export const KERNEL_BUILD = '${build}'`,
+    '/** kernels.<variant>.wasm in base64. */',
+    `export const kernelsBase64 = {\n${strings.join('')}} as const\n`,
+  ].join('\n'),
+)
+console.log(`kernels: ${modules.map(({ variant, wasm }) => `${variant.name} ${wasm.length} bytes`).join(', ')}`)
+
+async function compile(variant) {
+  const unfinished = `${output(variant)}.${process.pid}`
+  const { error, stderr } = await asc.main([
+    ...['--config', 'asconfig.json', '--baseDir', root, '--outFile', unfinished],
+    ...['--use', `COPPICE_VARIANT=${variant.number}`],
+    ...variant.features.flatMap((feature) => ['--enable', feature]),
+  ])
+  if (error) {
+    console.error(stderr.toString())
+    console.error(`the kernels do not compile as ${variant.name}: ${error.message}`)
+    process.exit(1)
+  }
+  renameSync(unfinished, output(variant))
+  return readFileSync(output(variant))
 }
-renameSync(unfinished, output)
-const wasm = readFileSync(output)
-const comment = `/** kernels.wasm, ${wasm.length} bytes. */`
-writeWhole(embedded, `${stamp}\n${comment}\nexport const kernelsBase64 =\n  '${wasm.toString('base64')}'\n`)
-console.log(`kernels: ${wasm.length} bytes`)
 
 /** Readers never see half a file, even when two builds run at once. */
 function writeWhole(path, text) {

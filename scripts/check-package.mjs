@@ -12,8 +12,12 @@ import { root } from './runtimes.mjs'
 
 const ENGINE_LIMIT = 2_000_000
 const EXPECTED =
-  /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|models\/.+\.(json|jinja|safetensors|md)|dist\/kernels\.wasm|dist\/.+\.(js|d\.ts))$/
-const REQUIRED = ['README.md', 'LICENSE', 'CHANGELOG.md', 'dist/kernels.wasm', 'dist/index.js', 'dist/index.d.ts']
+  /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|models\/.+\.(json|jinja|safetensors|md)|dist\/kernels\.[\w-]+\.wasm|dist\/.+\.(js|d\.ts))$/
+const KERNELS = ['simd128', 'relaxed-i16', 'relaxed-i32'].map((variant) => `kernels.${variant}.wasm`)
+const REQUIRED = [
+  ...['README.md', 'LICENSE', 'CHANGELOG.md', 'dist/index.js', 'dist/index.d.ts'],
+  ...KERNELS.map((name) => `dist/${name}`),
+]
 /** Scripts that a package manager would run on the machines of users. */
 const INSTALL_SCRIPTS = ['preinstall', 'install', 'postinstall', 'prepare', 'preprepare', 'postprepare']
 

@@ -11,7 +11,9 @@ for (const entry of readdirSync(dist, { recursive: true, encoding: 'utf8' })) {
   if (source !== entry && !existsSync(join(root, 'src', source))) rmSync(join(dist, entry))
 }
 
-copyFileSync(join(root, '.build-kernels', 'kernels.wasm'), join(dist, 'kernels.wasm'))
+for (const name of readdirSync(join(root, '.build-kernels')).filter((file) => /^kernels\.[\w-]+\.wasm$/.test(file))) {
+  copyFileSync(join(root, '.build-kernels', name), join(dist, name))
+}
 
 const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 for (const path of Object.values(bin)) chmodSync(join(root, path), 0o755)

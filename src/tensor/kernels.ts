@@ -21,7 +21,7 @@ export interface Kernels {
 
 /** Compiles the embedded kernels. Blocks for some milliseconds, once per process. */
 export function compileKernels(): WebAssembly.Module {
-  compiled ??= new WebAssembly.Module(decodeBase64(kernelsBase64))
+  compiled ??= new WebAssembly.Module(decodeBase64(kernelsBase64.simd128))
   return compiled
 }
 
