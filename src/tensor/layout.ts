@@ -10,6 +10,9 @@ export type Kind = 'f32' | 'q8' | 'q4'
 
 export const KINDS: readonly Kind[] = ['f32', 'q8', 'q4']
 
+/** Kinds whose products take activations as they are; the others take them as integers. */
+export const isFloat = (kind: Kind): kind is 'f32' => kind === 'f32'
+
 /** Inner values that share a scale. */
 export const BLOCK = 32
 
