@@ -56,7 +56,6 @@ function kernelCase(kind: Kind, rows: number, weights: number): () => void {
     memory.run(Operation.quantise, QuantiseWord, {
       rows,
       columns,
-      paddedColumns: columns,
       source: x.byteOffset,
       sourceStride: columns * 4,
       values: words.x,

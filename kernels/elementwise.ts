@@ -1,7 +1,8 @@
-// Everything of a layer that is neither a matrix product nor attention. Shares are runs of rows.
+// Everything of a layer that is neither a matrix product nor attention.
 import { exp4 } from './exp'
 import { half1 } from './half'
-import { max4, sum4 } from './lanes'
+import { firstLanes, partial, sum4 } from './lanes'
+import { quantiseBlock, quantiseFrom } from './quantise'
 import {
   float,
   GATHER_COLUMNS,
@@ -19,51 +20,47 @@ import {
   KIND_Q8,
   kindBlockBytes,
   pointer,
-  QUANTISE_COLUMNS,
-  QUANTISE_PADDED_COLUMNS,
-  QUANTISE_ROWS,
-  QUANTISE_SCALES,
-  QUANTISE_SOURCE,
-  QUANTISE_SOURCE_STRIDE,
-  QUANTISE_SUMS,
-  QUANTISE_VALUES,
+  RMS_NORM_COLUMNS,
   RMS_NORM_EPSILON,
-  RMS_NORM_PADDED_TO,
   RMS_NORM_ROWS,
-  RMS_NORM_SEGMENT_LENGTH,
-  RMS_NORM_SEGMENTS,
+  RMS_NORM_SCALES,
   RMS_NORM_SOURCE,
+  RMS_NORM_SOURCE_ROWS,
   RMS_NORM_SOURCE_STRIDE,
+  RMS_NORM_SUMS,
   RMS_NORM_TARGET,
   RMS_NORM_TARGET_STRIDE,
+  RMS_NORM_VALUES,
   RMS_NORM_WEIGHT,
-  ROPE_COSINES,
-  ROPE_HALF,
-  ROPE_HEAD_SIZE,
-  ROPE_HEADS,
-  ROPE_ROWS,
-  ROPE_SINES,
-  ROPE_STRIDE,
-  ROPE_X,
+  ROTATE_AND_STORE_COSINES,
+  ROTATE_AND_STORE_EPSILON,
+  ROTATE_AND_STORE_HALF,
+  ROTATE_AND_STORE_HEAD_SIZE,
+  ROTATE_AND_STORE_HEAD_STRIDE,
+  ROTATE_AND_STORE_HEADS,
+  ROTATE_AND_STORE_K,
+  ROTATE_AND_STORE_K_NORM,
+  ROTATE_AND_STORE_KEYS,
+  ROTATE_AND_STORE_KV_HEADS,
+  ROTATE_AND_STORE_Q,
+  ROTATE_AND_STORE_Q_NORM,
+  ROTATE_AND_STORE_ROWS,
+  ROTATE_AND_STORE_SINES,
+  ROTATE_AND_STORE_SLOTS,
+  ROTATE_AND_STORE_STRIDE,
+  ROTATE_AND_STORE_V,
+  ROTATE_AND_STORE_VALUES,
   shareBegin,
   SILU_GATE_COLUMNS,
-  SILU_GATE_PADDED_TO,
   SILU_GATE_ROWS,
+  SILU_GATE_SCALES,
   SILU_GATE_SOURCE,
   SILU_GATE_SOURCE_STRIDE,
+  SILU_GATE_SUMS,
   SILU_GATE_TARGET,
   SILU_GATE_TARGET_STRIDE,
   SILU_GATE_UP_OFFSET,
-  STORE_KV_HEAD_SIZE,
-  STORE_KV_HEAD_STRIDE,
-  STORE_KV_K,
-  STORE_KV_KEYS,
-  STORE_KV_KV_HEADS,
-  STORE_KV_ROWS,
-  STORE_KV_SLOTS,
-  STORE_KV_SOURCE_STRIDE,
-  STORE_KV_V,
-  STORE_KV_VALUES,
+  SILU_GATE_VALUES,
 } from './record'
 
 // Zeros in columns [begin, end) of a row of f32.
@@ -72,183 +69,201 @@ function fillZeros(row: usize, begin: i32, end: i32): void {
   if (end > begin) memory.fill(row + (<usize>begin << 2), 0, <usize>(end - begin) << 2)
 }
 
-// q = nearest(x * 127/amax) per block of 32, scale = amax/127, and the sum of the block's integers.
-export function quantise(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, QUANTISE_ROWS)
-  const columns = int(record, QUANTISE_COLUMNS)
-  const padded = int(record, QUANTISE_PADDED_COLUMNS)
-  const blocks = padded >> 5
-  const end = shareBegin(rows, part + 1, parts)
-  for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const source = pointer(record, QUANTISE_SOURCE) + <usize>row * pointer(record, QUANTISE_SOURCE_STRIDE)
-    const q = pointer(record, QUANTISE_VALUES) + <usize>row * <usize>padded
-    const scales = pointer(record, QUANTISE_SCALES) + (<usize>(row * blocks) << 2)
-    const sums = pointer(record, QUANTISE_SUMS) + (<usize>(row * blocks) << 2)
-    for (let block = 0; block < blocks; block++) {
-      const at = <usize>block << 2
-      const from = source + (<usize>block << 7)
-      const to = q + (<usize>block << 5)
-      if ((block + 1) << 5 <= columns) quantiseBlock(from, to, scales + at, sums + at)
-      else quantiseTail(from, max(0, columns - (block << 5)), to, scales + at, sums + at)
-    }
-  }
-}
-
-// amax, or 0 where 127 / amax overflows: such a block counts as all zeros.
+// 1 / sqrt(mean(x^2) + epsilon). Squares are summed in four lanes, then (l0 + l1) + (l2 + l3), then the rest.
 @inline
-function significant(amax: f32): f32 {
-  return <f32>127 / amax == Infinity ? 0 : amax
-}
-
-@inline
-function quantiseBlock(source: usize, q: usize, scale: usize, sum: usize): void {
-  let largest = f32x4.splat(0)
-  for (let i: usize = 0; i < 128; i += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(source + i)))
-  const amax = significant(max4(largest))
-  const inverse = f32x4.splat(amax == 0 ? 0 : 127 / amax)
-  let total = i32x4.splat(0)
-  for (let i: usize = 0; i < 128; i += 16) {
-    const n = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(source + i), inverse)))
-    total = i32x4.add(total, n)
-    const words = i16x8.narrow_i32x4_s(n, n)
-    v128.store32_lane(q + (i >> 2), i8x16.narrow_i16x8_s(words, words), 0)
-  }
-  store<f32>(scale, amax / 127)
-  store<i32>(
-    sum,
-    i32x4.extract_lane(total, 0) +
-      i32x4.extract_lane(total, 1) +
-      i32x4.extract_lane(total, 2) +
-      i32x4.extract_lane(total, 3),
-  )
-}
-
-function quantiseTail(source: usize, count: i32, q: usize, scale: usize, sum: usize): void {
-  let amax: f32 = 0
-  for (let i = 0; i < count; i++) amax = max(amax, abs(load<f32>(source + (<usize>i << 2))))
-  amax = significant(amax)
-  const inverse: f32 = amax == 0 ? 0 : 127 / amax
-  let total = 0
-  for (let i = 0; i < 32; i++) {
-    const n = i < count ? <i32>nearest(load<f32>(source + (<usize>i << 2)) * inverse) : 0
-    store<i8>(q + <usize>i, <i8>n)
-    total += n
-  }
-  store<f32>(scale, amax / 127)
-  store<i32>(sum, total)
-}
-
-// y = x * (1 / sqrt(mean(x^2) + epsilon)) * w. Squares are summed in four lanes, then (l0+l1)+(l2+l3).
-export function rmsNorm(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, RMS_NORM_ROWS)
-  const segments = int(record, RMS_NORM_SEGMENTS)
-  const n = int(record, RMS_NORM_SEGMENT_LENGTH)
-  const bytes = <usize>n << 2
-  const end = shareBegin(rows, part + 1, parts)
-  for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const source = pointer(record, RMS_NORM_SOURCE) + <usize>row * pointer(record, RMS_NORM_SOURCE_STRIDE)
-    const target = pointer(record, RMS_NORM_TARGET) + <usize>row * pointer(record, RMS_NORM_TARGET_STRIDE)
-    for (let s = 0; s < segments; s++) {
-      const at = <usize>s * bytes
-      normalise(source + at, pointer(record, RMS_NORM_WEIGHT), target + at, n, float(record, RMS_NORM_EPSILON))
-    }
-    fillZeros(target, segments * n, int(record, RMS_NORM_PADDED_TO))
-  }
-}
-
-@inline
-function normalise(source: usize, weight: usize, target: usize, n: i32, epsilon: f32): void {
+function rmsFactor(x: usize, n: i32, epsilon: f32): f32 {
   const whole = <usize>(n & ~3) << 2
   let squares = f32x4.splat(0)
   for (let i: usize = 0; i < whole; i += 16) {
-    const x = v128.load(source + i)
-    squares = f32x4.add(squares, f32x4.mul(x, x))
+    const lanes = v128.load(x + i)
+    squares = f32x4.add(squares, f32x4.mul(lanes, lanes))
   }
   let sum = sum4(squares)
-  const all = <usize>n << 2
-  for (let i = whole; i < all; i += 4) {
-    const x = load<f32>(source + i)
-    sum += x * x
-  }
-  const factor: f32 = 1 / sqrt<f32>(sum / <f32>n + epsilon)
+  for (let i = whole; i < <usize>n << 2; i += 4) sum += load<f32>(x + i) * load<f32>(x + i)
+  return 1 / sqrt<f32>(sum / <f32>n + epsilon)
+}
+
+@inline
+function normed4(x: usize, weight: usize, factor: v128): v128 {
+  return f32x4.mul(f32x4.mul(v128.load(x), factor), v128.load(weight))
+}
+
+@inline
+function normed1(x: usize, weight: usize, factor: f32): f32 {
+  return load<f32>(x) * factor * load<f32>(weight)
+}
+
+function normedPart(x: usize, weight: usize, factor: v128, left: i32): v128 {
+  return v128.and(f32x4.mul(f32x4.mul(partial(x, left), factor), partial(weight, left)), firstLanes(left))
+}
+
+// x * factor * weight as f32.
+@inline
+function normalise(x: usize, weight: usize, target: usize, n: i32, factor: f32): void {
+  const whole = <usize>(n & ~3) << 2
   const factors = f32x4.splat(factor)
-  for (let i: usize = 0; i < whole; i += 16) {
-    v128.store(target + i, f32x4.mul(f32x4.mul(v128.load(source + i), factors), v128.load(weight + i)))
-  }
-  for (let i = whole; i < all; i += 4) store<f32>(target + i, load<f32>(source + i) * factor * load<f32>(weight + i))
+  for (let i: usize = 0; i < whole; i += 16) v128.store(target + i, normed4(x + i, weight + i, factors))
+  for (let i = whole; i < <usize>n << 2; i += 4) store<f32>(target + i, normed1(x + i, weight + i, factor))
 }
 
-// (a, b) -> (a cos - b sin, b cos + a sin) for pairs (i, i + half) of each head, in place.
-export function rope(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, ROPE_ROWS)
-  const heads = int(record, ROPE_HEADS)
-  const headBytes = <usize>int(record, ROPE_HEAD_SIZE) << 2
-  const half = int(record, ROPE_HALF)
-  const halfBytes = <usize>half << 2
+// Whole rows, to f32 or, where there is no target for that, to integers. Shares are runs of rows.
+export function rmsNorm(record: usize, part: i32, parts: i32): void {
+  const rows = int(record, RMS_NORM_ROWS)
+  const n = int(record, RMS_NORM_COLUMNS)
+  const blocks = (n + 31) >> 5
+  const weight = pointer(record, RMS_NORM_WEIGHT)
+  const sourceRows = pointer(record, RMS_NORM_SOURCE_ROWS)
+  const targets = pointer(record, RMS_NORM_TARGET)
+  const end = shareBegin(rows, part + 1, parts)
+  for (let row = shareBegin(rows, part, parts); row < end; row++) {
+    const sourceRow = sourceRows == 0 ? row : load<i32>(sourceRows + (<usize>row << 2))
+    const x = pointer(record, RMS_NORM_SOURCE) + <usize>sourceRow * pointer(record, RMS_NORM_SOURCE_STRIDE)
+    const factor = rmsFactor(x, n, float(record, RMS_NORM_EPSILON))
+    if (targets == 0) {
+      normaliseToIntegers(record, x, weight, n, factor, row * blocks)
+    } else {
+      const target = targets + <usize>row * pointer(record, RMS_NORM_TARGET_STRIDE)
+      normalise(x, weight, target, n, factor)
+      fillZeros(target, n, blocks << 5)
+    }
+  }
+}
+
+// Columns [0, n) as blocks from `block` on.
+@inline
+function normaliseToIntegers(record: usize, x: usize, weight: usize, n: i32, factor: f32, block: i32): void {
+  const values = pointer(record, RMS_NORM_VALUES)
+  const scales = pointer(record, RMS_NORM_SCALES)
+  const sums = pointer(record, RMS_NORM_SUMS)
+  const factors = f32x4.splat(factor)
+  let left = n
+  for (; left >= 32; left -= 32) {
+    quantiseBlock(
+      values,
+      scales,
+      sums,
+      block,
+      normed4(x, weight, factors),
+      normed4(x + 16, weight + 16, factors),
+      normed4(x + 32, weight + 32, factors),
+      normed4(x + 48, weight + 48, factors),
+      normed4(x + 64, weight + 64, factors),
+      normed4(x + 80, weight + 80, factors),
+      normed4(x + 96, weight + 96, factors),
+      normed4(x + 112, weight + 112, factors),
+    )
+    block++
+    x += 128
+    weight += 128
+  }
+  if (left > 0) {
+    quantiseBlock(
+      values,
+      scales,
+      sums,
+      block,
+      normedPart(x, weight, factors, left),
+      normedPart(x + 16, weight + 16, factors, left - 4),
+      normedPart(x + 32, weight + 32, factors, left - 8),
+      normedPart(x + 48, weight + 48, factors, left - 12),
+      normedPart(x + 64, weight + 64, factors, left - 16),
+      normedPart(x + 80, weight + 80, factors, left - 20),
+      normedPart(x + 96, weight + 96, factors, left - 24),
+      normedPart(x + 112, weight + 112, factors, left - 28),
+    )
+  }
+}
+
+// Heads of q and k: norm where the model has one, and rotation, in place; k and v then go to the cache.
+// Shares are runs of (row, head of q) and (row, head of k and v).
+export function rotateAndStore(record: usize, part: i32, parts: i32): void {
+  const heads = int(record, ROTATE_AND_STORE_HEADS)
+  const perRow = heads + int(record, ROTATE_AND_STORE_KV_HEADS)
+  const headSize = int(record, ROTATE_AND_STORE_HEAD_SIZE)
+  const bytes = <usize>headSize << 2
+  const epsilon = float(record, ROTATE_AND_STORE_EPSILON)
+  const half = int(record, ROTATE_AND_STORE_HALF)
+  const units = int(record, ROTATE_AND_STORE_ROWS) * perRow
+  const end = shareBegin(units, part + 1, parts)
+  for (let unit = shareBegin(units, part, parts); unit < end; unit++) {
+    const row = unit / perRow
+    const head = unit - row * perRow
+    const from = <usize>row * pointer(record, ROTATE_AND_STORE_STRIDE)
+    const table = <usize>(row * half) << 2
+    const isQ = head < heads
+    const at = from + <usize>(isQ ? head : head - heads) * bytes
+    const x = pointer(record, isQ ? ROTATE_AND_STORE_Q : ROTATE_AND_STORE_K) + at
+    const weight = pointer(record, isQ ? ROTATE_AND_STORE_Q_NORM : ROTATE_AND_STORE_K_NORM)
+    if (weight != 0) normalise(x, weight, x, headSize, rmsFactor(x, headSize, epsilon))
+    const cosines = pointer(record, ROTATE_AND_STORE_COSINES) + table
+    rotate(x, half, cosines, pointer(record, ROTATE_AND_STORE_SINES) + table)
+    if (isQ) continue
+    const slot = <usize>load<i32>(pointer(record, ROTATE_AND_STORE_SLOTS) + (<usize>row << 2))
+    const to = <usize>(head - heads) * pointer(record, ROTATE_AND_STORE_HEAD_STRIDE) + slot * bytes
+    memory.copy(pointer(record, ROTATE_AND_STORE_KEYS) + to, x, bytes)
+    memory.copy(pointer(record, ROTATE_AND_STORE_VALUES) + to, pointer(record, ROTATE_AND_STORE_V) + at, bytes)
+  }
+}
+
+// (a, b) -> (a cos - b sin, b cos + a sin) for pairs (i, i + half), in place.
+@inline
+function rotate(x: usize, half: i32, cosines: usize, sines: usize): void {
+  const bytes = <usize>half << 2
   const whole = <usize>(half & ~3) << 2
-  const end = shareBegin(rows, part + 1, parts)
-  for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const cosines = pointer(record, ROPE_COSINES) + <usize>row * halfBytes
-    const sines = pointer(record, ROPE_SINES) + <usize>row * halfBytes
-    for (let head = 0; head < heads; head++) {
-      const x = pointer(record, ROPE_X) + <usize>row * pointer(record, ROPE_STRIDE) + <usize>head * headBytes
-      const y = x + halfBytes
-      for (let i: usize = 0; i < whole; i += 16) {
-        const a = v128.load(x + i)
-        const b = v128.load(y + i)
-        const c = v128.load(cosines + i)
-        const s = v128.load(sines + i)
-        v128.store(x + i, f32x4.sub(f32x4.mul(a, c), f32x4.mul(b, s)))
-        v128.store(y + i, f32x4.add(f32x4.mul(b, c), f32x4.mul(a, s)))
-      }
-      for (let i = whole; i < halfBytes; i += 4) {
-        const a = load<f32>(x + i)
-        const b = load<f32>(y + i)
-        const c = load<f32>(cosines + i)
-        const s = load<f32>(sines + i)
-        store<f32>(x + i, a * c - b * s)
-        store<f32>(y + i, b * c + a * s)
-      }
-    }
+  const y = x + bytes
+  for (let i: usize = 0; i < whole; i += 16) {
+    const a = v128.load(x + i)
+    const b = v128.load(y + i)
+    const c = v128.load(cosines + i)
+    const s = v128.load(sines + i)
+    v128.store(x + i, f32x4.sub(f32x4.mul(a, c), f32x4.mul(b, s)))
+    v128.store(y + i, f32x4.add(f32x4.mul(b, c), f32x4.mul(a, s)))
+  }
+  for (let i = whole; i < bytes; i += 4) {
+    const a = load<f32>(x + i)
+    const b = load<f32>(y + i)
+    const c = load<f32>(cosines + i)
+    const s = load<f32>(sines + i)
+    store<f32>(x + i, a * c - b * s)
+    store<f32>(y + i, b * c + a * s)
   }
 }
 
-export function storeKeysAndValues(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, STORE_KV_ROWS)
-  const heads = int(record, STORE_KV_KV_HEADS)
-  const bytes = <usize>int(record, STORE_KV_HEAD_SIZE) << 2
-  const end = shareBegin(rows, part + 1, parts)
-  for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const from = <usize>row * pointer(record, STORE_KV_SOURCE_STRIDE)
-    const to = <usize>load<i32>(pointer(record, STORE_KV_SLOTS) + (<usize>row << 2)) * bytes
-    for (let head = 0; head < heads; head++) {
-      const source = from + <usize>head * bytes
-      const target = to + <usize>head * pointer(record, STORE_KV_HEAD_STRIDE)
-      memory.copy(pointer(record, STORE_KV_KEYS) + target, pointer(record, STORE_KV_K) + source, bytes)
-      memory.copy(pointer(record, STORE_KV_VALUES) + target, pointer(record, STORE_KV_V) + source, bytes)
-    }
-  }
-}
-
-// gate / (1 + exp(-gate)) * up.
+// gate / (1 + exp(-gate)) * up, to f32 or, where there is no target for that, to integers, by way of
+// the gate's own place. Shares are runs of blocks of 32 columns, counted over all rows.
 export function siluGate(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, SILU_GATE_ROWS)
-  const n = int(record, SILU_GATE_COLUMNS)
-  const end = shareBegin(rows, part + 1, parts)
-  for (let row = shareBegin(rows, part, parts); row < end; row++) {
-    const gate = pointer(record, SILU_GATE_SOURCE) + <usize>row * pointer(record, SILU_GATE_SOURCE_STRIDE)
-    const up = gate + pointer(record, SILU_GATE_UP_OFFSET)
-    const target = pointer(record, SILU_GATE_TARGET) + <usize>row * pointer(record, SILU_GATE_TARGET_STRIDE)
-    const all = <usize>n << 2
-    const whole = all & ~15
-    for (let i: usize = 0; i < whole; i += 16) {
-      v128.store(target + i, silu4(v128.load(gate + i), v128.load(up + i)))
+  const columns = int(record, SILU_GATE_COLUMNS)
+  const blocks = (columns + 31) >> 5
+  const upOffset = pointer(record, SILU_GATE_UP_OFFSET)
+  const targets = pointer(record, SILU_GATE_TARGET)
+  const values = pointer(record, SILU_GATE_VALUES)
+  const scales = pointer(record, SILU_GATE_SCALES)
+  const sums = pointer(record, SILU_GATE_SUMS)
+  const units = int(record, SILU_GATE_ROWS) * blocks
+  const end = shareBegin(units, part + 1, parts)
+  for (let unit = shareBegin(units, part, parts); unit < end; unit++) {
+    const row = unit / blocks
+    const column = (unit - row * blocks) << 5
+    const at = <usize>column << 2
+    const gate = pointer(record, SILU_GATE_SOURCE) + <usize>row * pointer(record, SILU_GATE_SOURCE_STRIDE) + at
+    const left = min(32, columns - column)
+    if (targets == 0) {
+      gated(gate, gate + upOffset, gate, left)
+      quantiseFrom(values, scales, sums, unit, gate, left)
+    } else {
+      const target = targets + <usize>row * pointer(record, SILU_GATE_TARGET_STRIDE) + at
+      gated(gate, gate + upOffset, target, left)
+      fillZeros(target, left, 32)
     }
-    for (let i = whole; i < all; i += 4) {
-      const value = silu4(v128.load32_zero(gate + i), v128.load32_zero(up + i))
-      store<f32>(target + i, f32x4.extract_lane(value, 0))
-    }
-    fillZeros(target, n, int(record, SILU_GATE_PADDED_TO))
+  }
+}
+
+@inline
+function gated(gate: usize, up: usize, target: usize, count: i32): void {
+  const whole = <usize>(count & ~3) << 2
+  for (let i: usize = 0; i < whole; i += 16) v128.store(target + i, silu4(v128.load(gate + i), v128.load(up + i)))
+  for (let i = whole; i < <usize>count << 2; i += 4) {
+    store<f32>(target + i, f32x4.extract_lane(silu4(v128.load32_zero(gate + i), v128.load32_zero(up + i)), 0))
   }
 }
 

@@ -1,7 +1,8 @@
 // What the module exports: one entry for jobs, and the few functions that are called directly.
 import { attention } from './attention'
-import { gather, quantise, rmsNorm, rope, siluGate, storeKeysAndValues } from './elementwise'
+import { gather, rmsNorm, rotateAndStore, siluGate } from './elementwise'
 import { gemm } from './gemm'
+import { quantise } from './quantise'
 import {
   int,
   OP_ATTENTION,
@@ -9,9 +10,8 @@ import {
   OP_GEMM,
   OP_QUANTISE,
   OP_RMS_NORM,
-  OP_ROPE,
+  OP_ROTATE_AND_STORE,
   OP_SILU_GATE,
-  OP_STORE_KV,
 } from './record'
 
 export { argmax, checksum, maximum, sumExp, topK } from './reduce'
@@ -25,10 +25,8 @@ export function run(record: usize, part: i32, parts: i32): void {
       return quantise(record, part, parts)
     case OP_RMS_NORM:
       return rmsNorm(record, part, parts)
-    case OP_ROPE:
-      return rope(record, part, parts)
-    case OP_STORE_KV:
-      return storeKeysAndValues(record, part, parts)
+    case OP_ROTATE_AND_STORE:
+      return rotateAndStore(record, part, parts)
     case OP_ATTENTION:
       return attention(record, part, parts)
     case OP_SILU_GATE:

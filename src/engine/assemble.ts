@@ -9,6 +9,7 @@ import { type Embedding, EmbeddingOnDisk, ResidentEmbedding } from '../model/emb
 import { type HeadPart, Transformer } from '../model/transformer.ts'
 import { findTensor, matrixAt } from '../model/weights-view.ts'
 import { ReadableFile } from '../runtime/files.ts'
+import { cores } from '../runtime/platform.ts'
 import { Arena } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { Compute } from '../tensor/compute.ts'
@@ -44,7 +45,7 @@ export function assemble(parts: AssemblyParts): Assembly {
   const { preparation, memory, control, board } = parts
   const arena = new Arena(memory)
   const kernels = instantiateKernels(memory, parts.kernels)
-  const compute = new Compute(kernels, control, preparation.threads)
+  const compute = new Compute({ kernels, control, threads: preparation.threads, cores: cores() })
   const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
   // Without streaming there are no loader threads: what is resident is read once, here.
   const inlineLoader = preparation.loaders === 0 ? new Loader(board, kernels, memory, preparation.mode) : undefined

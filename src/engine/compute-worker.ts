@@ -1,4 +1,5 @@
 /** Entry of a compute thread: its share of every job, until the model is closed. */
+import { cores } from '../runtime/platform.ts'
 import { leaveWorker, postToParent, receiveOnce, workerData } from '../runtime/workers.ts'
 import { serveJobs } from '../tensor/compute.ts'
 import { Control } from '../tensor/control.ts'
@@ -13,7 +14,7 @@ try {
   const { memory } = (await receiveOnce(data.line)) as MemoryMessage
   const kernels = instantiateKernels(memory, data.kernels)
   post({ type: 'ready' })
-  serveJobs(kernels, new Control(data.control), data.threads)
+  serveJobs({ kernels, control: new Control(data.control), threads: data.threads, cores: cores() })
 } catch (error) {
   post({ type: 'failed', error: reportError(error) })
 }

@@ -1,9 +1,9 @@
 /** The working buffers of one transformer: named, sized once, overwritten by every layer. */
 import type { Arena, Region } from '../tensor/arena.ts'
-import { jobShares } from '../tensor/compute.ts'
+import { scratchShares } from '../tensor/compute.ts'
 import { paddedInner, paddedOutputs } from '../tensor/layout.ts'
 import { attentionScratchBytes } from '../tensor/operations.ts'
-import { QuantisedRows, Rows } from '../tensor/operators.ts'
+import { type Operand, QuantisedRows, Rows } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type KvShape, kvCacheBytes } from './kv-cache.ts'
 import { rowBatchRegion } from './row-batch.ts'
@@ -28,6 +28,8 @@ function widths(config: ModelConfig) {
   return {
     hidden: config.hidden,
     attended: config.heads * config.headSize,
+    q,
+    kv,
     qkv: q + 2 * kv,
     gateUp: 2 * paddedOutputs(config.intermediate),
     gated: config.intermediate,
@@ -40,38 +42,50 @@ const scratchPerShare = (config: ModelConfig, shape: TransformerShape): number =
 
 const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
 
-/** Everything that a transformer allocates beside its weights, for the plan. */
-export function transformerRegions(name: string, config: ModelConfig, shape: TransformerShape): Region[] {
+/** Bytes of the rows that go into a product, in whichever form. */
+function operandBytes(config: ModelConfig, shape: TransformerShape): number {
   const w = widths(config)
   const widest = Math.max(w.hidden, w.attended, w.gated)
+  const rows = Math.max(shape.rows, shape.logitsRows)
+  return Math.max(rows * stride(widest), QuantisedRows.bytes(rows, widest))
+}
+
+/** Everything that a transformer allocates beside its weights, for the plan. */
+export function transformerRegions(name: string, config: ModelConfig, shape: TransformerShape): Region[] {
   return [
     { name: `${name} KV cache`, bytes: kvCacheBytes(config, shape) },
     rowBatchRegion(`${name} rows`, shape.rows),
-    { name: `${name} activations`, bytes: activationBytes(config, shape) + QuantisedRows.bytes(shape.rows, widest) },
-    { name: `${name} attention scratch`, bytes: jobShares(shape.threads) * scratchPerShare(config, shape) },
+    { name: `${name} activations`, bytes: activationBytes(config, shape) },
+    { name: `${name} attention scratch`, bytes: scratchShares(shape.threads) * scratchPerShare(config, shape) },
     { name: `${name} logits`, bytes: logitsBytes(config, shape.logitsRows) },
   ]
 }
 
 function activationBytes(config: ModelConfig, shape: TransformerShape): number {
   const w = widths(config)
-  const rows =
-    2 * stride(w.hidden) + stride(w.attended) + stride(w.qkv) + stride(w.gateUp) + stride(w.gated) + 2 * w.half * 4
-  return shape.rows * rows + shape.logitsRows * stride(w.hidden) + 64 * 10
+  const rows = stride(w.hidden) + stride(w.attended) + stride(w.qkv) + stride(w.gateUp) + 2 * w.half * 4
+  return shape.rows * rows + shape.logitsRows * 4 + operandBytes(config, shape) + 64 * 8
 }
 
 export class Activations {
   /** The residual stream: [rows][hidden]. */
   readonly hidden: Rows
-  readonly normed: Rows
+  /** Queries, keys and values side by side, and each of them alone. */
   readonly qkv: Rows
-  readonly attended: Rows
+  readonly q: Rows
+  readonly k: Rows
+  readonly v: Rows
   readonly gateUp: Rows
-  readonly gated: Rows
-  /** Final-normed rows that go through the output head. */
-  readonly headInput: Rows
+  /**
+   * What goes into the next product. As integers, or as f32 except for `attended`, all of them lie in
+   * the same place: each is used up before the next is made.
+   */
+  readonly normed: Operand
+  readonly attended: Operand
+  readonly gated: Operand
   readonly logits: Rows
-  readonly quantised: QuantisedRows
+  /** Rows of the batch that the output head is asked for: [logitsRows]. */
+  readonly headRows: Int32Array
   /** [rows][headSize/2]. */
   readonly cosines: Float32Array
   readonly sines: Float32Array
@@ -89,22 +103,25 @@ export class Activations {
       next += Math.ceil(bytes / 64) * 64
       return pointer
     }
-    const rows = (columns: number, count = shape.rows): Rows => {
-      return new Rows(take(count * stride(columns)), stride(columns), columns)
-    }
+    const rows = (columns: number): Rows => new Rows(take(shape.rows * stride(columns)), stride(columns), columns)
     this.hidden = rows(w.hidden)
-    this.normed = rows(w.hidden)
     this.qkv = rows(w.qkv)
-    this.attended = rows(w.attended)
+    this.q = this.qkv
+    this.k = this.q.columnsFrom(w.q)
+    this.v = this.k.columnsFrom(w.kv)
     this.gateUp = rows(w.gateUp)
-    this.gated = rows(w.gated)
-    this.headInput = rows(w.hidden, shape.logitsRows)
+    const attended = rows(w.attended)
+    const operand = take(operandBytes(config, shape))
+    const widest = Math.max(w.hidden, w.attended, w.gated)
+    const quantised = new QuantisedRows(operand, Math.max(shape.rows, shape.logitsRows), widest)
+    this.normed = { rows: new Rows(operand, stride(w.hidden), w.hidden), quantised }
+    this.attended = { rows: attended, quantised }
+    this.gated = { rows: new Rows(operand, stride(w.gated), w.gated), quantised }
+    this.headRows = arena.i32(take(shape.logitsRows * 4), shape.logitsRows)
     this.cosinesPointer = take(shape.rows * w.half * 4)
     this.sinesPointer = take(shape.rows * w.half * 4)
     this.cosines = arena.f32(this.cosinesPointer, shape.rows * w.half)
     this.sines = arena.f32(this.sinesPointer, shape.rows * w.half)
-    const widest = Math.max(w.hidden, w.attended, w.gated)
-    this.quantised = new QuantisedRows(take(QuantisedRows.bytes(shape.rows, widest)), shape.rows, widest)
     this.attentionScratch = arena.allocate(scratch.name, scratch.bytes)
     this.attentionScratchBytes = scratchPerShare(config, shape)
     this.logits = new Rows(

@@ -28,6 +28,7 @@ export class ResidentEmbedding implements Embedding {
 
   gather(tokens: Int32Array, count: number, target: Rows): void {
     this.#operators.gather(tokens, count, this.#matrix, target)
+    this.#operators.run()
   }
 
   close(): void {}

@@ -84,7 +84,7 @@ export class Transformer {
    * @param idle work to do while a layer is still on its way
    */
   forward(idle?: Idle): void {
-    const { store, layerUnits, embedding, checkpoint } = this.#parts
+    const { store, operators, layerUnits, embedding, checkpoint } = this.#parts
     const { batch } = this
     const a = this.#activations
     embedding.gather(batch.tokens, batch.count, a.hidden)
@@ -95,6 +95,7 @@ export class Transformer {
       const weights = this.#view(layer, base)
       this.#attention(layer, weights)
       this.#mlp(weights)
+      operators.run()
       store.release(layerUnits[layer])
     }
   }
@@ -108,17 +109,19 @@ export class Transformer {
     const { store, operators, finalNorm, config, head, headKind, checkpoint } = this.#parts
     const a = this.#activations
     if (rows.length > this.headRows) throw new Error(`head takes ${this.headRows} rows, not ${rows.length}`)
-    rows.forEach((row, i) => {
-      operators.rmsNorm(a.hidden.rowsFrom(row), 1, finalNorm, a.headInput.rowsFrom(i), config.normEpsilon)
-    })
-    const input = operators.prepare(a.headInput, rows.length, headKind, a.quantised)
-    for (const part of head) {
+    a.headRows.set(rows)
+    head.forEach((part, i) => {
       checkpoint()
       const pointer = store.acquire(part.unit, idle)
+      const { byteOffset } = a.headRows
+      if (i === 0) {
+        operators.rmsNorm(a.hidden, rows.length, finalNorm, config.normEpsilon, headKind, a.normed, byteOffset)
+      }
       const matrix: Matrix = { kind: headKind, rows: part.rows, columns: config.hidden, pointer }
-      operators.matmul(input, rows.length, matrix, a.logits.columnsFrom(part.firstRow))
+      operators.matmul(a.normed, rows.length, matrix, a.logits.columnsFrom(part.firstRow))
+      operators.run()
       store.release(part.unit)
-    }
+    })
     return a.logits.pointer
   }
 
@@ -149,57 +152,57 @@ export class Transformer {
     const { batch, cache } = this
     const a = this.#activations
     const rows = batch.count
-    const { heads, kvHeads, headSize, normEpsilon } = config
-    const q = a.qkv
-    const k = a.qkv.columnsFrom(paddedOutputs(heads * headSize))
-    const v = k.columnsFrom(paddedOutputs(kvHeads * headSize))
+    const { heads, kvHeads, headSize, normEpsilon: epsilon } = config
+    const keys = cache.keys(layer)
+    const values = cache.values(layer)
+    const { headStride } = cache
 
-    operators.rmsNorm(a.hidden, rows, w.attentionNorm, a.normed, normEpsilon)
-    const input = operators.prepare(a.normed, rows, w.qkv.kind, a.quantised)
-    operators.matmul(input, rows, w.qkv, a.qkv, w.qkvBias)
-    if (w.qNorm !== 0) operators.rmsNormHeads(q, rows, heads, headSize, w.qNorm, normEpsilon)
-    if (w.kNorm !== 0) operators.rmsNormHeads(k, rows, kvHeads, headSize, w.kNorm, normEpsilon)
-    operators.rope(q, rows, heads, headSize, a.cosinesPointer, a.sinesPointer)
-    operators.rope(k, rows, kvHeads, headSize, a.cosinesPointer, a.sinesPointer)
-    operators.storeKeysAndValues(
-      k,
-      v,
+    operators.rmsNorm(a.hidden, rows, w.attentionNorm, epsilon, w.qkv.kind, a.normed)
+    operators.matmul(a.normed, rows, w.qkv, a.qkv, w.qkvBias)
+    operators.rotateAndStore({
       rows,
+      heads,
       kvHeads,
       headSize,
-      cache.keys(layer),
-      cache.values(layer),
-      cache.headStride,
-      batch.slots,
-    )
+      q: a.q,
+      k: a.k,
+      v: a.v,
+      qNorm: w.qNorm,
+      kNorm: w.kNorm,
+      epsilon,
+      cosines: a.cosinesPointer,
+      sines: a.sinesPointer,
+      keys,
+      values,
+      headStride,
+      slots: batch.slots,
+    })
     operators.attention({
       rows,
       heads,
       kvHeads,
       headSize,
-      queries: q,
-      keys: cache.keys(layer),
-      values: cache.values(layer),
-      headStride: cache.headStride,
-      output: a.attended,
+      queries: a.q,
+      keys,
+      values,
+      headStride,
+      output: a.attended.rows,
       batch,
       window: config.windows[layer],
       scratch: a.attentionScratch,
       scratchBytes: a.attentionScratchBytes,
     })
-    const attended = operators.prepare(a.attended, rows, w.attentionOutput.kind, a.quantised)
-    operators.matmulAdd(attended, rows, w.attentionOutput, a.hidden, w.attentionOutputBias)
+    operators.quantise(a.attended, rows, w.attentionOutput.kind)
+    operators.matmulAdd(a.attended, rows, w.attentionOutput, a.hidden, w.attentionOutputBias)
   }
 
   #mlp(w: LayerWeights): void {
     const { operators, config } = this.#parts
     const a = this.#activations
     const rows = this.batch.count
-    operators.rmsNorm(a.hidden, rows, w.mlpNorm, a.normed, config.normEpsilon)
-    const input = operators.prepare(a.normed, rows, w.gateUp.kind, a.quantised)
-    operators.matmul(input, rows, w.gateUp, a.gateUp, w.gateUpBias)
-    operators.siluGate(a.gateUp, rows, config.intermediate, paddedOutputs(config.intermediate), a.gated)
-    const gated = operators.prepare(a.gated, rows, w.down.kind, a.quantised)
-    operators.matmulAdd(gated, rows, w.down, a.hidden, w.downBias)
+    operators.rmsNorm(a.hidden, rows, w.mlpNorm, config.normEpsilon, w.gateUp.kind, a.normed)
+    operators.matmul(a.normed, rows, w.gateUp, a.gateUp, w.gateUpBias)
+    operators.siluGate(a.gateUp, rows, paddedOutputs(config.intermediate), w.down.kind, a.gated)
+    operators.matmulAdd(a.gated, rows, w.down, a.hidden, w.downBias)
   }
 }

@@ -13,21 +13,28 @@ export const Word = {
   abort: 1,
   /** Non-zero: helper threads leave their loops. */
   stop: 2,
-  /** Number of the current job and its next unclaimed share (tensor/compute.ts); compute threads wait on it. */
+  /** The step of the current job that is open and its unclaimed shares (tensor/compute.ts); threads wait on it. */
   jobTicket: 16,
-  /** Byte address of the current job's record. */
-  jobRecord: 17,
-  /** Shares of the current job that are done; the engine waits on it. */
-  jobDone: 32,
+  /** Shares of the open step that are not done. */
+  jobUnfinished: 32,
+  /** Who sleeps: compute threads, counted, and the engine. */
+  jobSleepers: 48,
+  /** Counts the calls that wake the engine, which waits on it. */
+  jobEngineCalls: 49,
+  /** Byte address of the current job's first record. From here on written only while no job is under way. */
+  jobRecords: 64,
+  jobSteps: 65,
+  /** Shares of each step, `MAXIMUM_STEPS` words. */
+  jobShares: 66,
   /** Read pieces handed out to loaders so far; loaders wait on it. */
-  piecesPublished: 48,
+  piecesPublished: 96,
   /** Read pieces taken by loaders so far. */
-  piecesTaken: 64,
+  piecesTaken: 112,
   /** Counts every finished read piece; the engine waits on it. */
-  piecesDone: 80,
+  piecesDone: 128,
 } as const
 
-export const CONTROL_BYTES = 4 * 96
+export const CONTROL_BYTES = 4 * 144
 
 /** How long any wait lasts at the most before `fault` and `stop` are read again, in ms. */
 export const WAIT_LIMIT_MS = 50
@@ -91,7 +98,7 @@ export class Control {
   }
 
   #wakeAll(): void {
-    for (const word of [Word.jobTicket, Word.jobDone, Word.piecesPublished, Word.piecesDone]) {
+    for (const word of [Word.jobTicket, Word.jobEngineCalls, Word.piecesPublished, Word.piecesDone]) {
       Atomics.notify(this.words, word)
     }
   }

@@ -12,8 +12,7 @@ export const Operation = {
   gemm: 1,
   quantise: 2,
   rmsNorm: 3,
-  rope: 4,
-  storeKeysAndValues: 5,
+  rotateAndStore: 4,
   attention: 6,
   siluGate: 7,
   gather: 8,
@@ -39,54 +38,56 @@ export const GemmWord = {
   accumulate: 13,
 } as const
 
+/** values, scales and sums: see QuantisedRows. */
 export const QuantiseWord = {
   rows: 1,
   columns: 2,
-  paddedColumns: 3,
-  source: 4,
-  sourceStride: 5,
-  values: 6,
-  scales: 7,
-  sums: 8,
+  source: 3,
+  sourceStride: 4,
+  values: 5,
+  scales: 6,
+  sums: 7,
 } as const
 
-/** Segment s of a row begins at s * segmentLength; paddedTo 0: no zeros behind; epsilon is f32. */
+/** sourceRows: which rows of the source, 0: the first ones; target 0: to values, scales and sums; epsilon is f32. */
 export const RmsNormWord = {
   rows: 1,
-  segments: 2,
-  segmentLength: 3,
-  source: 4,
-  sourceStride: 5,
+  columns: 2,
+  source: 3,
+  sourceStride: 4,
+  sourceRows: 5,
   weight: 6,
-  target: 7,
-  targetStride: 8,
-  paddedTo: 9,
-  epsilon: 10,
+  epsilon: 7,
+  target: 8,
+  targetStride: 9,
+  values: 10,
+  scales: 11,
+  sums: 12,
 } as const
 
-/** Dimensions [0, 2 * half) of each head rotate; cosines and sines are [rows][half]. */
-export const RopeWord = {
+/**
+ * Of each row: q [heads][headSize], k and v [kvHeads][headSize], `stride` bytes from row to row; norms 0: none;
+ * dimensions [0, 2 * half) of each head of q and k rotate, cosines and sines are [rows][half]; epsilon is f32.
+ */
+export const RotateAndStoreWord = {
   rows: 1,
   heads: 2,
-  headSize: 3,
-  half: 4,
-  x: 5,
-  stride: 6,
-  cosines: 7,
-  sines: 8,
-} as const
-
-export const StoreKvWord = {
-  rows: 1,
-  kvHeads: 2,
-  headSize: 3,
-  k: 4,
-  v: 5,
-  sourceStride: 6,
-  keys: 7,
-  values: 8,
-  headStride: 9,
-  slots: 10,
+  kvHeads: 3,
+  headSize: 4,
+  half: 5,
+  q: 6,
+  k: 7,
+  v: 8,
+  stride: 9,
+  qNorm: 10,
+  kNorm: 11,
+  epsilon: 12,
+  cosines: 13,
+  sines: 14,
+  keys: 15,
+  values: 16,
+  headStride: 17,
+  slots: 18,
 } as const
 
 /** window 0: none; softcap 0: none; scale and softcap are f32; scratchBytes is per share. */
@@ -112,7 +113,7 @@ export const AttentionWord = {
   scratchBytes: 19,
 } as const
 
-/** upOffset in bytes from gate to up; paddedTo 0: no zeros behind. */
+/** upOffset in bytes from gate to up; target 0: to values, scales and sums, and the gate is overwritten. */
 export const SiluGateWord = {
   rows: 1,
   columns: 2,
@@ -121,7 +122,9 @@ export const SiluGateWord = {
   upOffset: 5,
   target: 6,
   targetStride: 7,
-  paddedTo: 8,
+  values: 8,
+  scales: 9,
+  sums: 10,
 } as const
 
 export const GatherWord = {

@@ -1,12 +1,12 @@
 /**
- * The kernels as functions of matrices and rows. Each call writes one job record and runs it on all
- * threads, or alone where a hand-out would cost more than the work.
+ * The kernels as functions of matrices and rows. Each call adds a step to the next job; `run` hands the
+ * job out to all threads. A step that is too small to divide has one share.
  */
 
 import type { Arena } from './arena.ts'
-import type { Compute } from './compute.ts'
+import { type Compute, MAXIMUM_STEPS, scratchShares } from './compute.ts'
 import type { Kernels } from './kernels.ts'
-import { BLOCK, isFloat, type Kind, paddedInner, paddedOutputs } from './layout.ts'
+import { BLOCK, isFloat, type Kind, paddedInner, paddedOutputs, TILE } from './layout.ts'
 import { log } from './math.ts'
 import {
   AttentionWord,
@@ -17,9 +17,8 @@ import {
   QuantiseWord,
   RECORD_BYTES,
   RmsNormWord,
-  RopeWord,
+  RotateAndStoreWord,
   SiluGateWord,
-  StoreKvWord,
 } from './operations.ts'
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */
@@ -42,10 +41,6 @@ export class Rows {
     this.pointer = pointer
     this.stride = stride
     this.columns = columns
-  }
-
-  rowsFrom(row: number): Rows {
-    return new Rows(this.pointer + row * this.stride, this.stride, this.columns)
   }
 
   columnsFrom(column: number): Rows {
@@ -73,10 +68,10 @@ export class QuantisedRows {
   }
 }
 
-/** The left side of a matrix product, in the form that the weights' kind asks for. */
-export interface Prepared {
+/** The left side of a matrix product, in the one form or the other: as the weights' kind asks. */
+export interface Operand {
   readonly rows: Rows
-  readonly quantised: QuantisedRows | undefined
+  readonly quantised: QuantisedRows
 }
 
 /** What attention needs to know of a batch of rows. */
@@ -105,6 +100,30 @@ export interface AttentionJob {
   readonly scratchBytes: number
 }
 
+/** Where the queries, keys and values of a layer lie, and what becomes of them before attention. */
+export interface HeadsJob {
+  readonly rows: number
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headSize: number
+  /** Of one stride. */
+  readonly q: Rows
+  readonly k: Rows
+  readonly v: Rows
+  /** Weights of the norm of each head, [headSize] f32; 0: none. */
+  readonly qNorm: number
+  readonly kNorm: number
+  readonly epsilon: number
+  /** Addresses of [rows][headSize/2] f32. */
+  readonly cosines: number
+  readonly sines: number
+  readonly keys: number
+  readonly values: number
+  /** Bytes from one KV head to the next. */
+  readonly headStride: number
+  readonly slots: Int32Array
+}
+
 export interface Candidates {
   readonly ids: Int32Array
   readonly values: Float32Array
@@ -115,116 +134,141 @@ export interface Candidates {
 
 const MAXIMUM_CANDIDATES = 64
 
+/** Where the candidate lists lie behind the records. */
+const IDS = 2048
+const VALUES = 3072
+
 /**
- * Multiplications below which a job runs on the calling thread alone: handing it out and waiting
- * costs about as much as these.
+ * What an element costs, in multiplications of a matrix product, about: `Compute.shares` divides by it.
  */
-const ALONE_BELOW = 16384
+const QUANTISE_COST = 8
+const NORM_COST = 16
+const ROTATE_COST = 8
+const GATE_COST = 48
+const GATHER_COST = 16
+/** Per key or value element that a query head meets. */
+const ATTENTION_COST = 2
 
 export class Operators {
   readonly #kernels: Kernels
   readonly #compute: Compute
-  readonly #record: number
-  readonly #words: Int32Array
-  readonly #floats: Float32Array
+  readonly #records: number
+  /** The words of each step's record. */
+  readonly #words: Int32Array[]
+  readonly #floats: Float32Array[]
+  readonly #shares = new Int32Array(MAXIMUM_STEPS)
   readonly #ids: Int32Array
   readonly #values: Float32Array
+  #steps = 0
 
-  /** @param scratch address of 4096 bytes for the job record and candidate lists */
+  /** @param scratch address of 4096 bytes for job records and candidate lists */
   constructor(kernels: Kernels, compute: Compute, arena: Arena, scratch: number) {
     this.#kernels = kernels
     this.#compute = compute
-    this.#record = scratch
-    this.#words = arena.i32(scratch, RECORD_BYTES / 4)
-    this.#floats = arena.f32(scratch, RECORD_BYTES / 4)
-    this.#ids = arena.i32(scratch + 1024, MAXIMUM_CANDIDATES)
-    this.#values = arena.f32(scratch + 2048, MAXIMUM_CANDIDATES)
+    this.#records = scratch
+    const records = Array.from({ length: MAXIMUM_STEPS }, (_, step) => scratch + step * RECORD_BYTES)
+    this.#words = records.map((record) => arena.i32(record, RECORD_BYTES / 4))
+    this.#floats = records.map((record) => arena.f32(record, RECORD_BYTES / 4))
+    this.#ids = arena.i32(scratch + IDS, MAXIMUM_CANDIDATES)
+    this.#values = arena.f32(scratch + VALUES, MAXIMUM_CANDIDATES)
   }
 
-  /** Quantises the first `count` rows when weights of `kind` want integers. */
-  prepare(rows: Rows, count: number, kind: Kind, quantised: QuantisedRows): Prepared {
-    if (isFloat(kind)) return { rows, quantised: undefined }
-    const w = this.#words
-    w[0] = Operation.quantise
+  /**
+   * Executes the steps that were added since the last call, one after the other. Nothing else may add
+   * steps in between: whoever waits for something calls `run` first.
+   * @throws CoppiceError WORKER_FAILED
+   */
+  run(): void {
+    const steps = this.#steps
+    this.#steps = 0
+    this.#compute.run(this.#records, this.#shares, steps)
+  }
+
+  /** Brings the first `count` rows into the form that weights of `kind` want. */
+  quantise(x: Operand, count: number, kind: Kind): void {
+    if (isFloat(kind)) return
+    const { rows } = x
+    const w = this.#begin(Operation.quantise)
     w[QuantiseWord.rows] = count
     w[QuantiseWord.columns] = rows.columns
-    w[QuantiseWord.paddedColumns] = paddedInner(rows.columns)
     w[QuantiseWord.source] = rows.pointer
     w[QuantiseWord.sourceStride] = rows.stride
-    w[QuantiseWord.values] = quantised.values
-    w[QuantiseWord.scales] = quantised.scales
-    w[QuantiseWord.sums] = quantised.sums
-    this.#run(count > 1, count * rows.columns)
-    return { rows, quantised }
+    w[QuantiseWord.values] = x.quantised.values
+    w[QuantiseWord.scales] = x.quantised.scales
+    w[QuantiseWord.sums] = x.quantised.sums
+    this.#end(count * (paddedInner(rows.columns) / BLOCK), count * rows.columns * QUANTISE_COST)
   }
 
   /** target[count x N] = x W^T (+ bias). @param bias address of N f32, 0 = none */
-  matmul(x: Prepared, count: number, matrix: Matrix, target: Rows, bias = 0): void {
+  matmul(x: Operand, count: number, matrix: Matrix, target: Rows, bias = 0): void {
     this.#gemm(x, count, matrix, target, bias, 0)
   }
 
   /** target += x W^T (+ bias): the residual connection. */
-  matmulAdd(x: Prepared, count: number, matrix: Matrix, target: Rows, bias = 0): void {
+  matmulAdd(x: Operand, count: number, matrix: Matrix, target: Rows, bias = 0): void {
     this.#gemm(x, count, matrix, target, bias, 1)
   }
 
-  /** Root mean square layer normalisation (arXiv 1910.07467) of whole rows; padding becomes zeros. */
-  rmsNorm(source: Rows, count: number, weight: number, target: Rows, epsilon: number): void {
-    this.#rmsNorm(source, count, 1, source.columns, weight, target, paddedInner(source.columns), epsilon)
-  }
-
-  /** The same over each head of each row, in place. */
-  rmsNormHeads(x: Rows, count: number, heads: number, headSize: number, weight: number, epsilon: number): void {
-    this.#rmsNorm(x, count, heads, headSize, weight, x, 0, epsilon)
-  }
-
-  /** Rotates each head in place by the angles of its row: cos and sin are [count][headSize/2]. */
-  rope(x: Rows, count: number, heads: number, headSize: number, cosines: number, sines: number): void {
-    const w = this.#words
-    w[0] = Operation.rope
-    w[RopeWord.rows] = count
-    w[RopeWord.heads] = heads
-    w[RopeWord.headSize] = headSize
-    w[RopeWord.half] = headSize / 2
-    w[RopeWord.x] = x.pointer
-    w[RopeWord.stride] = x.stride
-    w[RopeWord.cosines] = cosines
-    w[RopeWord.sines] = sines
-    this.#run(count > 1, count * heads * headSize)
-  }
-
-  /** Copies k and v of each row to its slot in the cache. */
-  storeKeysAndValues(
-    k: Rows,
-    v: Rows,
+  /**
+   * Root mean square layer normalisation (arXiv 1910.07467) of whole rows, in the form that weights of
+   * `kind` want; padding becomes zeros.
+   * @param sourceRows address of the rows' indices in `source`, i32; 0: the first rows
+   */
+  rmsNorm(
+    source: Rows,
     count: number,
-    kvHeads: number,
-    headSize: number,
-    keys: number,
-    values: number,
-    headStride: number,
-    slots: Int32Array,
+    weight: number,
+    epsilon: number,
+    kind: Kind,
+    target: Operand,
+    sourceRows = 0,
   ): void {
-    const w = this.#words
-    w[0] = Operation.storeKeysAndValues
-    w[StoreKvWord.rows] = count
-    w[StoreKvWord.kvHeads] = kvHeads
-    w[StoreKvWord.headSize] = headSize
-    w[StoreKvWord.k] = k.pointer
-    w[StoreKvWord.v] = v.pointer
-    w[StoreKvWord.sourceStride] = k.stride
-    w[StoreKvWord.keys] = keys
-    w[StoreKvWord.values] = values
-    w[StoreKvWord.headStride] = headStride
-    w[StoreKvWord.slots] = slots.byteOffset
-    this.#run(false, 0)
+    const w = this.#begin(Operation.rmsNorm)
+    w[RmsNormWord.rows] = count
+    w[RmsNormWord.columns] = source.columns
+    w[RmsNormWord.source] = source.pointer
+    w[RmsNormWord.sourceStride] = source.stride
+    w[RmsNormWord.sourceRows] = sourceRows
+    w[RmsNormWord.weight] = weight
+    this.#floats[this.#steps][RmsNormWord.epsilon] = epsilon
+    w[RmsNormWord.target] = isFloat(kind) ? target.rows.pointer : 0
+    w[RmsNormWord.targetStride] = target.rows.stride
+    w[RmsNormWord.values] = target.quantised.values
+    w[RmsNormWord.scales] = target.quantised.scales
+    w[RmsNormWord.sums] = target.quantised.sums
+    this.#end(count, count * source.columns * NORM_COST)
+  }
+
+  /** Norm and rotation of each head of q and k; then k and v of each row go to their slot in the cache. */
+  rotateAndStore(job: HeadsJob): void {
+    const w = this.#begin(Operation.rotateAndStore)
+    w[RotateAndStoreWord.rows] = job.rows
+    w[RotateAndStoreWord.heads] = job.heads
+    w[RotateAndStoreWord.kvHeads] = job.kvHeads
+    w[RotateAndStoreWord.headSize] = job.headSize
+    w[RotateAndStoreWord.half] = job.headSize / 2
+    w[RotateAndStoreWord.q] = job.q.pointer
+    w[RotateAndStoreWord.k] = job.k.pointer
+    w[RotateAndStoreWord.v] = job.v.pointer
+    w[RotateAndStoreWord.stride] = job.q.stride
+    w[RotateAndStoreWord.qNorm] = job.qNorm
+    w[RotateAndStoreWord.kNorm] = job.kNorm
+    this.#floats[this.#steps][RotateAndStoreWord.epsilon] = job.epsilon
+    w[RotateAndStoreWord.cosines] = job.cosines
+    w[RotateAndStoreWord.sines] = job.sines
+    w[RotateAndStoreWord.keys] = job.keys
+    w[RotateAndStoreWord.values] = job.values
+    w[RotateAndStoreWord.headStride] = job.headStride
+    w[RotateAndStoreWord.slots] = job.slots.byteOffset
+    const units = job.rows * (job.heads + job.kvHeads)
+    this.#end(units, units * job.headSize * ROTATE_COST)
   }
 
   /** softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. */
   attention(job: AttentionJob): void {
-    const w = this.#words
-    w[0] = Operation.attention
-    w[AttentionWord.rows] = job.rows
+    const { rows, batch } = job
+    const w = this.#begin(Operation.attention)
+    w[AttentionWord.rows] = rows
     w[AttentionWord.heads] = job.heads
     w[AttentionWord.kvHeads] = job.kvHeads
     w[AttentionWord.headSize] = job.headSize
@@ -235,36 +279,44 @@ export class Operators {
     w[AttentionWord.headStride] = job.headStride
     w[AttentionWord.output] = job.output.pointer
     w[AttentionWord.outputStride] = job.output.stride
-    w[AttentionWord.prefixes] = job.batch.prefixes.byteOffset
-    w[AttentionWord.ancestorOffsets] = job.batch.ancestorOffsets.byteOffset
-    w[AttentionWord.ancestorSlots] = job.batch.ancestorSlots.byteOffset
+    w[AttentionWord.prefixes] = batch.prefixes.byteOffset
+    w[AttentionWord.ancestorOffsets] = batch.ancestorOffsets.byteOffset
+    w[AttentionWord.ancestorSlots] = batch.ancestorSlots.byteOffset
     w[AttentionWord.window] = job.window
-    this.#floats[AttentionWord.scale] = 1 / Math.sqrt(job.headSize)
-    this.#floats[AttentionWord.softcap] = 0
+    const floats = this.#floats[this.#steps]
+    floats[AttentionWord.scale] = 1 / Math.sqrt(job.headSize)
+    floats[AttentionWord.softcap] = 0
     w[AttentionWord.scratch] = job.scratch
     w[AttentionWord.scratchBytes] = job.scratchBytes
-    this.#run(true, job.rows * job.heads * job.headSize * 64)
+    const seen = batch.prefixes[rows - 1] + 1
+    const keys = job.window > 0 ? Math.min(seen, job.window) : seen
+    const units = Math.min(rows * job.heads, scratchShares(this.#compute.threads))
+    this.#end(units, rows * job.heads * keys * job.headSize * ATTENTION_COST)
   }
 
-  /** target = silu(gate) * up, where up begins `upColumn` columns after gate. */
-  siluGate(source: Rows, count: number, columns: number, upColumn: number, target: Rows): void {
-    const w = this.#words
-    w[0] = Operation.siluGate
+  /**
+   * target = silu(gate) * up in the form that weights of `kind` want, where up begins `upColumn` columns
+   * after gate. The gate may be overwritten.
+   */
+  siluGate(source: Rows, count: number, upColumn: number, kind: Kind, target: Operand): void {
+    const { columns } = target.rows
+    const w = this.#begin(Operation.siluGate)
     w[SiluGateWord.rows] = count
     w[SiluGateWord.columns] = columns
     w[SiluGateWord.source] = source.pointer
     w[SiluGateWord.sourceStride] = source.stride
     w[SiluGateWord.upOffset] = upColumn * 4
-    w[SiluGateWord.target] = target.pointer
-    w[SiluGateWord.targetStride] = target.stride
-    w[SiluGateWord.paddedTo] = paddedInner(columns)
-    this.#run(count > 1, count * columns * 8)
+    w[SiluGateWord.target] = isFloat(kind) ? target.rows.pointer : 0
+    w[SiluGateWord.targetStride] = target.rows.stride
+    w[SiluGateWord.values] = target.quantised.values
+    w[SiluGateWord.scales] = target.quantised.scales
+    w[SiluGateWord.sums] = target.quantised.sums
+    this.#end(count * (paddedInner(columns) / BLOCK), count * columns * GATE_COST)
   }
 
   /** Rows of an embedding matrix, dequantised. @param ids token ids in WASM memory */
   gather(ids: Int32Array, count: number, matrix: Matrix, target: Rows): void {
-    const w = this.#words
-    w[0] = Operation.gather
+    const w = this.#begin(Operation.gather)
     w[GatherWord.rows] = count
     w[GatherWord.kind] = KIND_CODE[matrix.kind]
     w[GatherWord.columns] = matrix.columns
@@ -273,7 +325,7 @@ export class Operators {
     w[GatherWord.weights] = matrix.pointer
     w[GatherWord.target] = target.pointer
     w[GatherWord.targetStride] = target.stride
-    this.#run(count > 1, count * matrix.columns)
+    this.#end(count, count * matrix.columns * GATHER_COST)
   }
 
   /**
@@ -288,53 +340,36 @@ export class Operators {
     return { ids, values, count, logSum }
   }
 
-  #gemm(x: Prepared, count: number, matrix: Matrix, target: Rows, bias: number, accumulate: number): void {
-    const w = this.#words
-    w[0] = Operation.gemm
+  #gemm(x: Operand, count: number, matrix: Matrix, target: Rows, bias: number, accumulate: number): void {
+    const { rows, quantised } = x
+    const outputs = paddedOutputs(matrix.rows)
+    const w = this.#begin(Operation.gemm)
     w[GemmWord.kind] = KIND_CODE[matrix.kind]
     w[GemmWord.rows] = count
-    w[GemmWord.outputs] = paddedOutputs(matrix.rows)
+    w[GemmWord.outputs] = outputs
     w[GemmWord.columns] = paddedInner(matrix.columns)
-    w[GemmWord.x] = x.quantised?.values ?? x.rows.pointer
-    w[GemmWord.xStride] = x.rows.stride
-    w[GemmWord.xScales] = x.quantised?.scales ?? 0
-    w[GemmWord.xSums] = x.quantised?.sums ?? 0
+    w[GemmWord.x] = isFloat(matrix.kind) ? rows.pointer : quantised.values
+    w[GemmWord.xStride] = rows.stride
+    w[GemmWord.xScales] = quantised.scales
+    w[GemmWord.xSums] = quantised.sums
     w[GemmWord.weights] = matrix.pointer
     w[GemmWord.y] = target.pointer
     w[GemmWord.yStride] = target.stride
     w[GemmWord.bias] = bias
     w[GemmWord.accumulate] = accumulate
-    this.#run(true, count * matrix.rows * matrix.columns)
+    this.#end(Math.ceil(outputs / (2 * TILE)), count * matrix.rows * matrix.columns)
   }
 
-  #rmsNorm(
-    source: Rows,
-    count: number,
-    segments: number,
-    columns: number,
-    weight: number,
-    target: Rows,
-    paddedTo: number,
-    epsilon: number,
-  ): void {
-    const w = this.#words
-    w[0] = Operation.rmsNorm
-    w[RmsNormWord.rows] = count
-    w[RmsNormWord.segments] = segments
-    w[RmsNormWord.segmentLength] = columns
-    w[RmsNormWord.source] = source.pointer
-    w[RmsNormWord.sourceStride] = source.stride
-    w[RmsNormWord.weight] = weight
-    w[RmsNormWord.target] = target.pointer
-    w[RmsNormWord.targetStride] = target.stride
-    w[RmsNormWord.paddedTo] = paddedTo
-    this.#floats[RmsNormWord.epsilon] = epsilon
-    this.#run(count > 1, count * segments * columns)
+  /** The record of the next step. */
+  #begin(operation: number): Int32Array {
+    if (this.#steps === MAXIMUM_STEPS) throw new Error(`a job has at most ${MAXIMUM_STEPS} steps`)
+    const words = this.#words[this.#steps]
+    words[0] = operation
+    return words
   }
 
-  /** @param divisible whether more than one thread would get a share */
-  #run(divisible: boolean, work: number): void {
-    if (divisible && work >= ALONE_BELOW) this.#compute.run(this.#record)
-    else this.#compute.runAlone(this.#record)
+  /** @param units into which the kernel can cut the step @param work in multiplications of a product */
+  #end(units: number, work: number): void {
+    this.#shares[this.#steps++] = this.#compute.shares(units, work)
   }
 }

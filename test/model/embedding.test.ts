@@ -49,7 +49,12 @@ function setUp(kind: Kind, name: string) {
   const memory = createMemory(1 << 20)
   const arena = new Arena(memory)
   const kernels = instantiateKernels(memory)
-  const operators = new Operators(kernels, new Compute(kernels, new Control(), 1), arena, arena.allocate('jobs', 4096))
+  const operators = new Operators(
+    kernels,
+    new Compute({ kernels, control: new Control(), threads: 1, cores: 1 }),
+    arena,
+    arena.allocate('jobs', 4096),
+  )
   const pointer = arena.allocate('weights', packed.length, 4096)
   arena.u8(pointer, packed.length).set(packed)
   const matrix = { kind, rows: GROUPS * TILE, columns: COLUMNS, pointer }

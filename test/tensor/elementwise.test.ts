@@ -3,30 +3,69 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { BLOCK, paddedInner } from '../../src/tensor/layout.ts'
 import * as operations from '../../src/tensor/operations.ts'
-import { Operation, RmsNormWord, RopeWord, SiluGateWord, StoreKvWord } from '../../src/tensor/operations.ts'
+import { Operation, RmsNormWord, RotateAndStoreWord, SiluGateWord } from '../../src/tensor/operations.ts'
 import { root } from '../paths.ts'
 import { Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
 import { rmsNorm, rope, siluGate, sumExp } from './twins/elementwise.ts'
+import { quantise } from './twins/gemm.ts'
 
 const test = suite('elementwise')
 const bench = new Bench()
 
 const shape = fc.record({
   rows: fc.integer({ min: 1, max: 7 }),
-  n: fc.integer({ min: 1, max: 70 }),
-  segments: fc.integer({ min: 1, max: 4 }),
+  n: fc.integer({ min: 1, max: 150 }),
   parts: fc.integer({ min: 1, max: 4 }),
   extra: fc.integer({ min: 0, max: 40 }),
-  inPlace: fc.boolean(),
   seed: fc.integer(),
 })
+
+/** Where rows of n go: f32 with a stride of the padded width and `extra` more, or integers. */
+function placeTarget(rows: number, n: number, extra: number) {
+  const width = paddedInner(n) + extra
+  const blocks = (rows * paddedInner(n)) / BLOCK
+  const bytes = bench.bytes(blocks * BLOCK)
+  return {
+    width,
+    floats: bench.floats(rows * width).fill(7),
+    values: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length),
+    scales: bench.floats(blocks),
+    sums: bench.integers(blocks),
+  }
+}
+type Target = ReturnType<typeof placeTarget>
+
+const addresses = ({ width, values, scales, sums }: Target) => ({
+  targetStride: width * 4,
+  values: values.byteOffset,
+  scales: scales.byteOffset,
+  sums: sums.byteOffset,
+})
+
+/** Rows [rows x n] without gaps, as f32 rows: zeros up to the padded width, and nothing touched behind it. */
+function assertFloats({ width, floats }: Target, rows: number, n: number, expected: Float32Array): void {
+  const all = new Float32Array(floats.length).fill(7)
+  for (let row = 0; row < rows; row++) {
+    all.fill(0, row * width, row * width + paddedInner(n))
+    all.set(expected.subarray(row * n, (row + 1) * n), row * width)
+  }
+  assert.is(firstDifference(floats, all), -1)
+}
+
+/** Rows [rows x n] without gaps, as the integers that quantising them afterwards would have given. */
+function assertIntegers({ values, scales, sums }: Target, rows: number, n: number, expected: Float32Array): void {
+  const all = quantise(expected, rows, n, paddedInner(n))
+  assert.equal(values, all.values)
+  assert.is(firstDifference(scales, all.scales), -1)
+  assert.equal(sums, all.sums)
+}
 
 test('the kernels name the words of a record as TypeScript does', () => {
   const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
   const expected = new Map<string, number>()
-  const ops = { storeKeysAndValues: 'STORE_KV' } as Record<string, string>
-  for (const [name, code] of Object.entries(Operation)) expected.set(`OP_${ops[name] ?? snake(name)}`, code)
+  for (const [name, code] of Object.entries(Operation)) expected.set(`OP_${snake(name)}`, code)
   for (const [name, code] of Object.entries(operations.KIND_CODE)) expected.set(`KIND_${name.toUpperCase()}`, code)
   for (const [table, words] of Object.entries(operations)) {
     if (!table.endsWith('Word')) continue
@@ -39,114 +78,110 @@ test('the kernels name the words of a record as TypeScript does', () => {
   assert.equal([...actual].sort(), [...expected].map(([name, value]) => [name, value]).sort())
 })
 
-test('RMS norm equals its twin for every segment of every row, and fills the padding', () => {
+test('RMS norm of chosen rows equals its twin, as f32 and as integers', () => {
   fc.assert(
-    fc.property(shape, ({ rows, n, segments, parts, extra, inPlace, seed }) => {
+    fc.property(shape, fc.boolean(), ({ rows, n, parts, extra, seed }, chosen) => {
       bench.reset()
-      const width = segments * n + extra
-      const source = bench.floats(randomFloats(rows * width, seed))
-      const original = source.slice()
+      const width = n + extra
+      const source = bench.floats(randomFloats(8 * width, seed))
       const weight = bench.floats(randomFloats(n, seed + 1))
-      const target = inPlace ? source : bench.floats(rows * width).fill(7)
-      const paddedTo = extra > 3 ? width - 2 : 0
+      const next = randomNumbers(seed)
+      const sourceRows = bench.integers(Array.from({ length: rows }, (_, i) => (chosen ? Math.floor(next() * 8) : i)))
+      const target = placeTarget(rows, n, extra)
       const words = {
         rows,
-        segments,
-        segmentLength: n,
+        columns: n,
         source: source.byteOffset,
         sourceStride: width * 4,
+        sourceRows: chosen ? sourceRows.byteOffset : 0,
         weight: weight.byteOffset,
-        target: target.byteOffset,
-        targetStride: width * 4,
-        paddedTo,
         epsilon: 1e-5,
+        target: target.floats.byteOffset,
+        ...addresses(target),
       }
+      const expected = new Float32Array(rows * n)
+      sourceRows.forEach((at, row) => {
+        expected.set(rmsNorm(source.subarray(at * width, at * width + n), weight, 1e-5), row * n)
+      })
       bench.run(Operation.rmsNorm, RmsNormWord, words, parts, ['epsilon'])
-      const expected = inPlace ? original.slice() : new Float32Array(rows * width).fill(7)
-      for (let row = 0; row < rows; row++) {
-        for (let s = 0; s < segments; s++) {
-          const at = row * width + s * n
-          expected.set(rmsNorm(original.subarray(at, at + n), weight, 1e-5), at)
-        }
-        if (paddedTo > 0) expected.fill(0, row * width + segments * n, row * width + paddedTo)
-      }
-      assert.is(firstDifference(target, expected), -1)
+      assertFloats(target, rows, n, expected)
+      bench.run(Operation.rmsNorm, RmsNormWord, { ...words, target: 0 }, parts, ['epsilon'])
+      assertIntegers(target, rows, n, expected)
     }),
   )
 })
 
-test('RoPE rotates the first 2 * half dimensions of each head and leaves the others', () => {
-  const heads = fc.record({ heads: fc.integer({ min: 1, max: 5 }), half: fc.integer({ min: 1, max: 33 }) })
-  fc.assert(
-    fc.property(shape, heads, ({ rows, parts, extra, seed }, { heads, half }) => {
-      bench.reset()
-      const headSize = 2 * half + (extra % 5)
-      const width = heads * headSize + extra
-      const x = bench.floats(randomFloats(rows * width, seed))
-      const expected = x.slice()
-      const angles = randomFloats(rows * half, seed + 1)
-      const cosines = bench.floats(angles.map(Math.cos))
-      const sines = bench.floats(angles.map(Math.sin))
-      const words = {
-        rows,
-        heads,
-        headSize,
-        half,
-        x: x.byteOffset,
-        stride: width * 4,
-        cosines: cosines.byteOffset,
-        sines: sines.byteOffset,
-      }
-      bench.run(Operation.rope, RopeWord, words, parts)
-      for (let row = 0; row < rows; row++) {
-        for (let head = 0; head < heads; head++) {
-          const at = row * width + head * headSize
-          const tables = [cosines, sines].map((table) => table.subarray(row * half, (row + 1) * half))
-          rope(expected.subarray(at, at + headSize), half, tables[0], tables[1])
-        }
-      }
-      assert.is(firstDifference(x, expected), -1)
-    }),
-  )
+test('NaN in a row that is normed and quantised stays in its blocks and traps nothing', () => {
+  bench.reset()
+  const source = bench.floats(64).fill(1)
+  source[40] = Number.NaN
+  const weight = bench.floats(64).fill(1)
+  const target = placeTarget(1, 64, 0)
+  const words = {
+    rows: 1,
+    columns: 64,
+    source: source.byteOffset,
+    sourceStride: 256,
+    sourceRows: 0,
+    weight: weight.byteOffset,
+    epsilon: 1e-5,
+    target: 0,
+    ...addresses(target),
+  }
+  bench.run(Operation.rmsNorm, RmsNormWord, words, 1, ['epsilon'])
+  assert.equal([...target.scales], [Number.NaN, Number.NaN])
+  assert.ok(target.values.every((value) => value === 0))
 })
 
-test('SiLU gates equal their twin, touch nothing behind the row, and fill the padding', () => {
+test('SiLU gates equal their twin, as f32 and as integers, and touch nothing behind the row', () => {
   fc.assert(
     fc.property(shape, ({ rows, n, parts, extra, seed }) => {
       bench.reset()
       const width = 2 * n + extra
       const source = bench.floats(randomFloats(rows * width, seed, 30))
-      const targetWidth = n + extra
-      const target = bench.floats(rows * targetWidth).fill(7)
-      const paddedTo = extra > 3 ? targetWidth - 2 : 0
+      const original = source.slice()
+      const target = placeTarget(rows, n, extra)
       const words = {
         rows,
         columns: n,
         source: source.byteOffset,
         sourceStride: width * 4,
         upOffset: (n + extra) * 4,
-        target: target.byteOffset,
-        targetStride: targetWidth * 4,
-        paddedTo,
+        target: target.floats.byteOffset,
+        ...addresses(target),
       }
-      bench.run(Operation.siluGate, SiluGateWord, words, parts)
-      const expected = new Float32Array(rows * targetWidth).fill(7)
+      const expected = new Float32Array(rows * n)
       for (let row = 0; row < rows; row++) {
         const gate = source.slice(row * width, row * width + n)
         const up = source.subarray(row * width + n + extra, (row + 1) * width)
-        expected.set(siluGate(gate, up), row * targetWidth)
-        if (paddedTo > 0) expected.fill(0, row * targetWidth + n, row * targetWidth + paddedTo)
+        expected.set(siluGate(gate, up), row * n)
       }
-      assert.is(firstDifference(target, expected), -1)
+      bench.run(Operation.siluGate, SiluGateWord, words, parts)
+      assertFloats(target, rows, n, expected)
+      assert.is(firstDifference(source, original), -1)
+      bench.run(Operation.siluGate, SiluGateWord, { ...words, target: 0 }, parts)
+      assertIntegers(target, rows, n, expected)
+      // Only the gate's own place was used on the way.
+      for (let row = 0; row < rows; row++) {
+        const [from, to] = [row * width + n, (row + 1) * width]
+        assert.is(firstDifference(source.subarray(from, to), original.subarray(from, to)), -1)
+      }
     }),
   )
 })
 
-test('keys and values land in the slot of their row, head by head', () => {
+test('heads are normed and rotated in their first 2 * half dimensions; keys and values land in the slot of their row', () => {
+  const headShape = fc.record({
+    heads: fc.integer({ min: 1, max: 5 }),
+    kvHeads: fc.integer({ min: 1, max: 4 }),
+    half: fc.integer({ min: 1, max: 33 }),
+    qNorm: fc.boolean(),
+    kNorm: fc.boolean(),
+  })
   fc.assert(
-    fc.property(shape, ({ rows, segments: kvHeads, parts, seed }) => {
+    fc.property(shape, headShape, ({ rows, parts, extra, seed }, { heads, kvHeads, half, qNorm, kNorm }) => {
       bench.reset()
-      const headSize = 8
+      const headSize = 2 * half + (extra % 5)
       const slotCount = 12
       const next = randomNumbers(seed)
       const slots = bench.integers(
@@ -155,32 +190,62 @@ test('keys and values land in the slot of their row, head by head', () => {
           .slice(0, rows)
           .map(([, i]) => i),
       )
-      const width = 2 * kvHeads * headSize
-      const source = bench.floats(randomFloats(rows * width, seed + 1))
+      const width = (heads + 2 * kvHeads) * headSize + extra
+      const x = bench.floats(randomFloats(rows * width, seed + 1))
+      const original = x.slice()
+      const kAt = heads * headSize
+      const vAt = kAt + kvHeads * headSize
+      const angles = randomFloats(rows * half, seed + 2)
+      const cosines = bench.floats(angles.map(Math.cos))
+      const sines = bench.floats(angles.map(Math.sin))
+      const qWeight = bench.floats(randomFloats(headSize, seed + 3))
+      const kWeight = bench.floats(randomFloats(headSize, seed + 4))
       const keys = bench.floats(kvHeads * slotCount * headSize).fill(7)
       const values = bench.floats(kvHeads * slotCount * headSize).fill(7)
       const words = {
         rows,
+        heads,
         kvHeads,
         headSize,
-        k: source.byteOffset,
-        v: source.byteOffset + kvHeads * headSize * 4,
-        sourceStride: width * 4,
+        half,
+        q: x.byteOffset,
+        k: x.byteOffset + kAt * 4,
+        v: x.byteOffset + vAt * 4,
+        stride: width * 4,
+        qNorm: qNorm ? qWeight.byteOffset : 0,
+        kNorm: kNorm ? kWeight.byteOffset : 0,
+        epsilon: 1e-5,
+        cosines: cosines.byteOffset,
+        sines: sines.byteOffset,
         keys: keys.byteOffset,
         values: values.byteOffset,
         headStride: slotCount * headSize * 4,
         slots: slots.byteOffset,
       }
-      bench.run(Operation.storeKeysAndValues, StoreKvWord, words, parts)
+      bench.run(Operation.rotateAndStore, RotateAndStoreWord, words, parts, ['epsilon'])
+
       const expectedKeys = new Float32Array(keys.length).fill(7)
       const expectedValues = expectedKeys.slice()
       for (let row = 0; row < rows; row++) {
-        for (let head = 0; head < kvHeads; head++) {
-          const from = row * width + head * headSize
-          const to = (head * slotCount + slots[row]) * headSize
-          expectedKeys.set(source.subarray(from, from + headSize), to)
-          expectedValues.set(source.subarray(from + kvHeads * headSize, from + (kvHeads + 1) * headSize), to)
+        const rotated = (at: number, weight: Float32Array | undefined): Float32Array => {
+          const head = original.slice(row * width + at, row * width + at + headSize)
+          const normed = weight === undefined ? head : rmsNorm(head, weight, 1e-5)
+          rope(normed, half, cosines.subarray(row * half), sines.subarray(row * half))
+          return normed
         }
+        for (let head = 0; head < heads; head++) {
+          const q = rotated(head * headSize, qNorm ? qWeight : undefined)
+          const from = row * width + head * headSize
+          assert.is(firstDifference(x.subarray(from, from + headSize), q), -1)
+        }
+        for (let head = 0; head < kvHeads; head++) {
+          const to = (head * slotCount + slots[row]) * headSize
+          const from = row * width + vAt + head * headSize
+          expectedKeys.set(rotated(kAt + head * headSize, kNorm ? kWeight : undefined), to)
+          expectedValues.set(original.subarray(from, from + headSize), to)
+        }
+        const behind = [row * width + vAt, (row + 1) * width] as const
+        assert.is(firstDifference(x.subarray(...behind), original.subarray(...behind)), -1)
       }
       assert.is(firstDifference(keys, expectedKeys), -1)
       assert.is(firstDifference(values, expectedValues), -1)

@@ -54,7 +54,6 @@ function runQuantise(activations: Activations, rows: number, columns: number, pa
   const words = {
     rows,
     columns,
-    paddedColumns: paddedInner(columns),
     source: activations.x.byteOffset,
     sourceStride: activations.stride,
     values: activations.quantised.values.byteOffset,
