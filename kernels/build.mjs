@@ -34,7 +34,6 @@ if (written && readFileSync(embedded, 'utf8').startsWith(stamp)) process.exit(0)
 
 mkdirSync(join(here, 'generated'), { recursive: true })
 mkdirSync(dirname(output(VARIANTS[0])), { recursive: true })
-writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm())
 const modules = []
 for (const variant of VARIANTS) modules.push({ variant, wasm: await compile(variant) })
 
@@ -54,6 +53,7 @@ writeWhole(
 console.log(`kernels: ${modules.map(({ variant, wasm }) => `${variant.name} ${wasm.length} bytes`).join(', ')}`)
 
 async function compile(variant) {
+  writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm(variant.name))
   const unfinished = `${output(variant)}.${process.pid}`
   const { error, stderr } = await asc.main([
     ...['--config', 'asconfig.json', '--baseDir', root, '--outFile', unfinished],

@@ -2,7 +2,8 @@
 import { exp4 } from './exp'
 import { half1 } from './half'
 import { firstLanes, partial, sum4 } from './lanes'
-import { quantiseBlock, quantiseFrom } from './quantise'
+import { operandBlockBytes, tileAddress, tileBegin, tileOf } from './operand'
+import { quantiseBlock, quantiseRow } from './quantise'
 import {
   float,
   GATHER_COLUMNS,
@@ -22,12 +23,11 @@ import {
   pointer,
   RMS_NORM_COLUMNS,
   RMS_NORM_EPSILON,
+  RMS_NORM_KIND,
   RMS_NORM_ROWS,
-  RMS_NORM_SCALES,
   RMS_NORM_SOURCE,
   RMS_NORM_SOURCE_ROWS,
   RMS_NORM_SOURCE_STRIDE,
-  RMS_NORM_SUMS,
   RMS_NORM_TARGET,
   RMS_NORM_TARGET_STRIDE,
   RMS_NORM_VALUES,
@@ -52,11 +52,10 @@ import {
   ROTATE_AND_STORE_VALUES,
   shareBegin,
   SILU_GATE_COLUMNS,
+  SILU_GATE_KIND,
   SILU_GATE_ROWS,
-  SILU_GATE_SCALES,
   SILU_GATE_SOURCE,
   SILU_GATE_SOURCE_STRIDE,
-  SILU_GATE_SUMS,
   SILU_GATE_TARGET,
   SILU_GATE_TARGET_STRIDE,
   SILU_GATE_UP_OFFSET,
@@ -120,7 +119,7 @@ export function rmsNorm(record: usize, part: i32, parts: i32): void {
     const x = pointer(record, RMS_NORM_SOURCE) + <usize>sourceRow * pointer(record, RMS_NORM_SOURCE_STRIDE)
     const factor = rmsFactor(x, n, float(record, RMS_NORM_EPSILON))
     if (targets == 0) {
-      normaliseToIntegers(record, x, weight, n, factor, row * blocks)
+      normaliseToIntegers(record, row, x, weight, n, factor)
     } else {
       const target = targets + <usize>row * pointer(record, RMS_NORM_TARGET_STRIDE)
       normalise(x, weight, target, n, factor)
@@ -129,20 +128,24 @@ export function rmsNorm(record: usize, part: i32, parts: i32): void {
   }
 }
 
-// Columns [0, n) as blocks from `block` on.
+// Columns [0, n) of one row as blocks.
 @inline
-function normaliseToIntegers(record: usize, x: usize, weight: usize, n: i32, factor: f32, block: i32): void {
-  const values = pointer(record, RMS_NORM_VALUES)
-  const scales = pointer(record, RMS_NORM_SCALES)
-  const sums = pointer(record, RMS_NORM_SUMS)
+function normaliseToIntegers(record: usize, row: i32, x: usize, weight: usize, n: i32, factor: f32): void {
+  const rows = int(record, RMS_NORM_ROWS)
+  const kind = int(record, RMS_NORM_KIND)
+  const tile = tileOf(rows, row)
+  const begin = tileBegin(rows, tile)
+  const tileRows = tileBegin(rows, tile + 1) - begin
+  const bytes = <usize>tileRows * operandBlockBytes(kind)
+  let block = tileAddress(pointer(record, RMS_NORM_VALUES), kind, begin, (n + 31) >> 5)
   const factors = f32x4.splat(factor)
   let left = n
   for (; left >= 32; left -= 32) {
     quantiseBlock(
-      values,
-      scales,
-      sums,
       block,
+      tileRows,
+      row - begin,
+      kind,
       normed4(x, weight, factors),
       normed4(x + 16, weight + 16, factors),
       normed4(x + 32, weight + 32, factors),
@@ -152,16 +155,16 @@ function normaliseToIntegers(record: usize, x: usize, weight: usize, n: i32, fac
       normed4(x + 96, weight + 96, factors),
       normed4(x + 112, weight + 112, factors),
     )
-    block++
+    block += bytes
     x += 128
     weight += 128
   }
   if (left > 0) {
     quantiseBlock(
-      values,
-      scales,
-      sums,
       block,
+      tileRows,
+      row - begin,
+      kind,
       normedPart(x, weight, factors, left),
       normedPart(x + 16, weight + 16, factors, left - 4),
       normedPart(x + 32, weight + 32, factors, left - 8),
@@ -232,29 +235,26 @@ function rotate(x: usize, half: i32, cosines: usize, sines: usize): void {
 // gate / (1 + exp(-gate)) * up, to f32 or, where there is no target for that, to integers, by way of
 // the gate's own place. Shares are runs of blocks of 32 columns, counted over all rows.
 export function siluGate(record: usize, part: i32, parts: i32): void {
+  const rows = int(record, SILU_GATE_ROWS)
   const columns = int(record, SILU_GATE_COLUMNS)
   const blocks = (columns + 31) >> 5
   const upOffset = pointer(record, SILU_GATE_UP_OFFSET)
   const targets = pointer(record, SILU_GATE_TARGET)
   const values = pointer(record, SILU_GATE_VALUES)
-  const scales = pointer(record, SILU_GATE_SCALES)
-  const sums = pointer(record, SILU_GATE_SUMS)
-  const units = int(record, SILU_GATE_ROWS) * blocks
+  const kind = int(record, SILU_GATE_KIND)
+  const units = rows * blocks
   const end = shareBegin(units, part + 1, parts)
-  for (let unit = shareBegin(units, part, parts); unit < end; unit++) {
+  for (let unit = shareBegin(units, part, parts); unit < end; ) {
     const row = unit / blocks
-    const column = (unit - row * blocks) << 5
-    const at = <usize>column << 2
-    const gate = pointer(record, SILU_GATE_SOURCE) + <usize>row * pointer(record, SILU_GATE_SOURCE_STRIDE) + at
-    const left = min(32, columns - column)
-    if (targets == 0) {
-      gated(gate, gate + upOffset, gate, left)
-      quantiseFrom(values, scales, sums, unit, gate, left)
-    } else {
-      const target = targets + <usize>row * pointer(record, SILU_GATE_TARGET_STRIDE) + at
-      gated(gate, gate + upOffset, target, left)
-      fillZeros(target, left, 32)
-    }
+    const first = unit - row * blocks
+    const last = min(blocks, first + end - unit)
+    const gate = pointer(record, SILU_GATE_SOURCE) + <usize>row * pointer(record, SILU_GATE_SOURCE_STRIDE)
+    const target = targets == 0 ? gate : targets + <usize>row * pointer(record, SILU_GATE_TARGET_STRIDE)
+    const at = <usize>first << 7
+    gated(gate + at, gate + upOffset + at, target + at, min(last << 5, columns) - (first << 5))
+    if (targets == 0) quantiseRow(values, kind, rows, row, gate, columns, first, last)
+    else fillZeros(target, columns, last << 5)
+    unit += last - first
   }
 }
 

@@ -35,6 +35,7 @@ import {
   q8_4x1,
   q8_5x1,
 } from './generated/gemm'
+import { tileAddress, tileBegin, tileCount } from './operand'
 import {
   GEMM_ACCUMULATE,
   GEMM_BIAS,
@@ -44,9 +45,7 @@ import {
   GEMM_ROWS,
   GEMM_WEIGHTS,
   GEMM_X,
-  GEMM_X_SCALES,
   GEMM_X_STRIDE,
-  GEMM_X_SUMS,
   GEMM_Y,
   GEMM_Y_STRIDE,
   int,
@@ -120,64 +119,51 @@ function floatGroups(record: usize, group: i32, count: i32): void {
   }
 }
 
-// Rows of the next tile. A tree of n nodes is n + 1 rows, so 9, 17, 33 and 65 are common: their last
-// row joins a tile of 5 instead of passing all weights once more alone.
-function tileRows(left: i32): i32 {
-  return left == 5 ? 5 : min(4, left)
-}
-
 function intGroups(record: usize, group: i32, count: i32): void {
   const rows = int(record, GEMM_ROWS)
-  const columns = int(record, GEMM_COLUMNS)
-  const blocks = columns >> 5
-  const xStride = <usize>columns
-  const blockRow = <usize>blocks * 4
+  const blocks = int(record, GEMM_COLUMNS) >> 5
   const yStride = pointer(record, GEMM_Y_STRIDE)
   const accumulate = int(record, GEMM_ACCUMULATE) != 0
   const kind = int(record, GEMM_KIND)
   const bytes = <usize>blocks * kindBlockBytes(kind)
   const biasBase = pointer(record, GEMM_BIAS)
+  const tiles = tileCount(rows)
   const end = group + count
   for (let g = group; g < end; ) {
     const w = pointer(record, GEMM_WEIGHTS) + <usize>g * bytes
     const bias = biasBase == 0 ? <usize>0 : biasBase + (<usize>g << 5)
-    let x = pointer(record, GEMM_X)
-    let s = pointer(record, GEMM_X_SCALES)
-    let u = pointer(record, GEMM_X_SUMS)
-    let y = pointer(record, GEMM_Y) + (<usize>g << 5)
+    const column = pointer(record, GEMM_Y) + (<usize>g << 5)
     const groups = rows == 1 && g + 4 <= end ? 4 : rows == 2 && g + 2 <= end ? 2 : 1
-    for (let row = 0; row < rows; ) {
-      const taken = tileRows(rows - row)
+    for (let tile = 0; tile < tiles; tile++) {
+      const begin = tileBegin(rows, tile)
+      const taken = tileBegin(rows, tile + 1) - begin
+      const x = tileAddress(pointer(record, GEMM_X), kind, begin, blocks)
+      const y = column + <usize>begin * yStride
       if (kind == KIND_Q8) {
-        if (taken == 4) q8_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 5) q8_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 3) q8_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 2 && groups == 2) q8_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 2) q8_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (groups == 4) q8_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else q8_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        if (taken == 4) q8_4x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 5) q8_5x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 3) q8_3x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 2 && groups == 2) q8_2x2(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 2) q8_2x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (groups == 4) q8_1x4(x, w, bytes, y, yStride, bias, accumulate)
+        else q8_1x1(x, w, bytes, y, yStride, bias, accumulate)
       } else if (kind == KIND_Q4A) {
-        if (taken == 4) q4a_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 5) q4a_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 3) q4a_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 2 && groups == 2) q4a_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 2) q4a_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (groups == 4) q4a_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else q4a_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        if (taken == 4) q4a_4x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 5) q4a_5x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 3) q4a_3x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 2 && groups == 2) q4a_2x2(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 2) q4a_2x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (groups == 4) q4a_1x4(x, w, bytes, y, yStride, bias, accumulate)
+        else q4a_1x1(x, w, bytes, y, yStride, bias, accumulate)
       } else {
-        if (taken == 4) q4_4x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 5) q4_5x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 3) q4_3x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 2 && groups == 2) q4_2x2(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (taken == 2) q4_2x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else if (groups == 4) q4_1x4(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
-        else q4_1x1(x, xStride, s, u, w, bytes, blocks, y, yStride, bias, accumulate)
+        if (taken == 4) q4_4x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 5) q4_5x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 3) q4_3x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 2 && groups == 2) q4_2x2(x, w, bytes, y, yStride, bias, accumulate)
+        else if (taken == 2) q4_2x1(x, w, bytes, y, yStride, bias, accumulate)
+        else if (groups == 4) q4_1x4(x, w, bytes, y, yStride, bias, accumulate)
+        else q4_1x1(x, w, bytes, y, yStride, bias, accumulate)
       }
-      row += taken
-      x += <usize>taken * xStride
-      s += <usize>taken * blockRow
-      u += <usize>taken * blockRow
-      y += <usize>taken * yStride
     }
     g += groups
   }

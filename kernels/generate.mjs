@@ -84,116 +84,195 @@ function floatTile(kind, [rows, groups, unroll]) {
   ])
 }
 
-const BLOCK_BYTES = { q8: 272, q4a: 160, q4: 144 }
-
-/** Bytes of a block's scales, and of its minimums behind them. */
+/** Bytes of a block of 8 outputs x 32 inner values: values, then scales, then (q4a) minimums. */
+const VALUE_BYTES = { q8: 256, q4a: 128, q4: 128 }
 const SCALE_BYTES = { q8: 16, q4a: 32, q4: 16 }
 
 /**
- * Bytes (q8) or nibbles (q4a, q4) of 8 outputs x 4 inner values as four i16 vectors: inner values 0 and 2
- * (even) and 1 and 3 (odd) of outputs 0-3 and 4-7, so that a dot product leaves one sum per output.
+ * How a variant multiplies integers of a kind; `quantise.ts` lays activations out accordingly.
+ *
+ * wide: both sides as i16, two by two into i32 lanes (pmaddwd).
+ * short: unsigned nibbles with int8, two by two into i16 lanes, widened at the end of the block. A pair is
+ * at most 2 * 15 * 127, and eight of them fit; lanes of q4 start at -8 times their activations, so that
+ * whatever they hold on the way, the end is within 8 * 16 * 127 of zero.
+ * long: unsigned nibbles with int8, four by four into i32 lanes. Bytes are two nibbles: b + 128 = 16 * high + low.
  */
-function widen(kind, g) {
-  if (kind === 'q8') {
-    return range(2).flatMap((h) => [
-      `      let b_${g}_${h} = v128.load(w_${g} + ${16 * h})`,
-      `      let even_${g}_${h} = i16x8.shr_s(i16x8.shl(b_${g}_${h}, 8), 8)`,
-      `      let odd_${g}_${h} = i16x8.shr_s(b_${g}_${h}, 8)`,
-    ])
-  }
-  return [
-    `      let b_${g} = v128.load(w_${g})`,
-    `      let even_${g}_0 = i16x8.shr_u(i16x8.shl(b_${g}, 12), 12)`,
-    `      let odd_${g}_0 = i16x8.shr_u(i16x8.shl(b_${g}, 4), 12)`,
-    `      let even_${g}_1 = i16x8.shr_u(i16x8.shl(b_${g}, 8), 12)`,
-    `      let odd_${g}_1 = i16x8.shr_u(b_${g}, 12)`,
-  ]
+function wayOf(variant, kind) {
+  if (variant === 'simd128') return 'wide'
+  if (variant === 'relaxed-i16') return kind === 'q8' ? 'wide' : 'short'
+  return kind === 'q8' ? 'longBytes' : 'long'
 }
 
+/** The ways: what is read before the loops, and one step of 4 inner values of 8 (or 4) outputs. */
+const WAYS = {
+  wide: {
+    quadBytes: 8,
+    constants: (kind) => (kind === 'q8' ? [] : ['shortNibbles']),
+    weights: (kind, g) =>
+      kind === 'q8'
+        ? range(2).flatMap((h) => [
+            `      const b_${g}_${h} = v128.load(w_${g}, ${16 * h})`,
+            `      const even_${g}_${h} = i16x8.shr_s(i16x8.shl(b_${g}_${h}, 8), 8)`,
+            `      const odd_${g}_${h} = i16x8.shr_s(b_${g}_${h}, 8)`,
+          ])
+        : [
+            `      const b_${g} = v128.load(w_${g})`,
+            `      const even_${g}_0 = v128.and(b_${g}, c_shortNibbles)`,
+            `      const odd_${g}_0 = v128.and(i16x8.shr_u(b_${g}, 8), c_shortNibbles)`,
+            `      const even_${g}_1 = v128.and(i16x8.shr_u(b_${g}, 4), c_shortNibbles)`,
+            `      const odd_${g}_1 = i16x8.shr_u(b_${g}, 12)`,
+          ],
+    products: (r, at, halves) =>
+      ['even', 'odd'].flatMap((which, part) => [
+        `      const x_${which}_${r} = v128.load32_splat(x, ${at + 4 * part})`,
+        ...halves.map(([g, h]) => {
+          const sum = `i_${r}_${g}_${h}`
+          return `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(${which}_${g}_${h}, x_${which}_${r}))`
+        }),
+      ]),
+    total: (r, g, h) => `i_${r}_${g}_${h}`,
+  },
+  short: {
+    quadBytes: 4,
+    constants: () => ['byteNibbles'],
+    weights: (_, g) => nibbles(g),
+    products: (r, at, halves) => [
+      `      const x_${r} = v128.load32_splat(x, ${at})`,
+      ...halves.map(([g, h]) => {
+        const sum = `i_${r}_${g}_${h}`
+        return `      ${sum} = i16x8.add(${sum}, i16x8.relaxed_dot_i8x16_i7x16_s(x_${r}, n_${g}_${h}))`
+      }),
+    ],
+    total: (r, g, h) => `i32x4.extadd_pairwise_i16x8_s(i_${r}_${g}_${h})`,
+  },
+  long: {
+    quadBytes: 4,
+    constants: () => ['byteNibbles'],
+    weights: (_, g) => nibbles(g),
+    products: (r, at, halves) => [
+      `      const x_${r} = v128.load32_splat(x, ${at})`,
+      ...halves.map(([g, h]) => {
+        const sum = `i_${r}_${g}_${h}`
+        return `      ${sum} = i32x4.relaxed_dot_i8x16_i7x16_add_s(x_${r}, n_${g}_${h}, ${sum})`
+      }),
+    ],
+    total: (r, g, h) => `i_${r}_${g}_${h}`,
+  },
+  longBytes: {
+    quadBytes: 4,
+    constants: () => ['byteNibbles', 'byteSigns'],
+    weights: (_, g, [h]) => [
+      `      const b_${g} = v128.xor(v128.load(w_${g}, ${16 * h}), c_byteSigns)`,
+      `      const low_${g} = v128.and(b_${g}, c_byteNibbles)`,
+      `      const high_${g} = v128.and(i16x8.shr_u(b_${g}, 4), c_byteNibbles)`,
+    ],
+    products: (r, at, halves) => [
+      `      const x_${r} = v128.load32_splat(x, ${at})`,
+      ...halves.flatMap(([g, h]) => [
+        `      i_${r}_${g}_${h} = i32x4.relaxed_dot_i8x16_i7x16_add_s(x_${r}, low_${g}, i_${r}_${g}_${h})`,
+        `      j_${r}_${g}_${h} = i32x4.relaxed_dot_i8x16_i7x16_add_s(x_${r}, high_${g}, j_${r}_${g}_${h})`,
+      ]),
+    ],
+    total: (r, g, h) => `i32x4.add(i_${r}_${g}_${h}, i32x4.shl(j_${r}_${g}_${h}, 4))`,
+  },
+}
+
+const nibbles = (g) => [
+  `      const b_${g} = v128.load(w_${g})`,
+  `      const n_${g}_0 = v128.and(b_${g}, c_byteNibbles)`,
+  `      const n_${g}_1 = v128.and(i16x8.shr_u(b_${g}, 4), c_byteNibbles)`,
+]
+
 /**
- * Integers are exact, so the order within a block does not matter; the zero point of q4 is taken out
- * by starting at -8 times the sum of the block's activations. Floats: acc = acc + f32(dot) * (weight
+ * Integers are exact, so the order within a block does not matter. Floats: acc = acc + f32(dot) * (weight
  * scale * activation scale), and for q4a then acc = acc + f32(sum) * (minimum * activation scale).
+ *
+ * x is one tile of rows (operand.ts): per block and 4 inner values those of all rows, then their scales,
+ * then the words their sums start at.
  */
-function intTile(kind, [rows, groups]) {
+function intTile(variant, kind, [rows, groups]) {
+  const way = WAYS[wayOf(variant, kind)]
+  const bytesOfHalves = wayOf(variant, kind) === 'longBytes'
   const halves = range(groups).flatMap((g) => [
     [g, 0],
     [g, 1],
   ])
+  // Low and high nibbles of bytes have sums of their own, twice as many: one half of the outputs at a time.
+  const passes = bytesOfHalves ? [0, 1].map((h) => halves.filter((half) => half[1] === h)) : [halves]
   const cells = range(rows).flatMap((r) => halves.map(([g, h]) => [r, g, h]))
-  const name = (prefix, ...indices) => [prefix, ...indices].join('_')
-  const zero = (r) => (kind === 'q4' ? `zero_${r}` : 'i32x4.splat(0)')
+  const constants = [...way.constants(kind), 'halfBits', 'halfRebase']
+  const quads = rows * way.quadBytes
+  const stepBytes = VALUE_BYTES[kind] / 8
+  const startsAt = quads * 8 + rows * 4
+  const loop = (pass, index) => [
+    ...range(rows).flatMap((r) =>
+      pass.flatMap(([g, h]) => [
+        `    let i_${r}_${g}_${h} = ${kind === 'q4a' || (kind === 'q8' && !bytesOfHalves) ? 'i32x4.splat(0)' : `start_${r}`}`,
+        bytesOfHalves ? `    let j_${r}_${g}_${h} = i32x4.splat(0)` : '',
+      ]),
+    ),
+    '    do {',
+    ...range(groups).flatMap((g) => way.weights(kind, g, [pass[0][1]])),
+    ...range(rows).flatMap((r) => way.products(r, r * way.quadBytes, pass)),
+    `      x += ${quads}`,
+    ...range(groups).map((g) => `      w_${g} += ${stepBytes}`),
+    '    } while (w_0 < values)',
+    ...(index < passes.length - 1
+      ? [`    x -= ${8 * quads}`, ...range(groups).map((g) => `    w_${g} -= ${VALUE_BYTES[kind]}`)]
+      : []),
+  ]
   return lines([
     `function ${kind}_${rows}x${groups}(`,
-    '  x: usize, xStride: usize, scales: usize, sums: usize, w: usize, groupBytes: usize, blocks: i32,',
+    '  x: usize, w: usize, groupBytes: usize,',
     ...RESULT_PARAMETERS,
-    '  const blockRow = <usize>blocks * 4',
-    ...cells.map((cell) => `  let ${name('a', ...cell)} = f32x4.splat(0)`),
-    ...range(rows).map((r) => `  let x_${r} = x + ${r} * xStride`),
+    ...constants.map((name) => `  const c_${name} = ${name}`),
+    ...cells.map((cell) => `  let a_${cell.join('_')} = f32x4.splat(0)`),
     ...range(groups).map((g) => `  let w_${g} = w + ${g} * groupBytes`),
     '  const end = w + groupBytes',
     '  while (w_0 < end) {',
-    ...(kind === 'q4'
-      ? range(rows).map(
-          (r) => `    const zero_${r} = i32x4.neg(i32x4.shl(v128.load32_splat(sums + ${r} * blockRow), 3))`,
-        )
+    ...(kind === 'q4' || bytesOfHalves
+      ? range(rows).map((r) => `    const start_${r} = v128.load32_splat(x, ${startsAt + 4 * r})`)
       : []),
-    ...cells.map((cell) => `    let ${name('i', ...cell)} = ${zero(cell[0])}`),
-    `    const values = w_0 + ${BLOCK_BYTES[kind] - SCALE_BYTES[kind]}`,
-    '    do {',
-    ...range(groups).flatMap((g) => widen(kind, g)),
+    `    const values = w_0 + ${VALUE_BYTES[kind]}`,
+    ...passes.flatMap(loop),
+    ...halves.map(([g, h]) => `    const scale_${g}_${h} = halves4(w_${g} + ${8 * h}, c_halfBits, c_halfRebase)`),
     ...range(rows).flatMap((r) => [
-      `      let b_x_${r} = v128.load32_splat(x_${r})`,
-      `      let x_even_${r} = i16x8.shr_s(i16x8.shl(b_x_${r}, 8), 8)`,
-      `      let x_odd_${r} = i16x8.shr_s(b_x_${r}, 8)`,
-      ...halves.flatMap(([g, h]) => {
-        const sum = name('i', r, g, h)
-        return [
-          `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(even_${g}_${h}, x_even_${r}))`,
-          `      ${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(odd_${g}_${h}, x_odd_${r}))`,
-        ]
+      `    const s_${r} = v128.load32_splat(x, ${4 * r})`,
+      ...halves.map(([g, h]) => {
+        const sum = `a_${r}_${g}_${h}`
+        const dot = `f32x4.convert_i32x4_s(${way.total(r, g, h)})`
+        return `    ${sum} = f32x4.add(${sum}, f32x4.mul(${dot}, f32x4.mul(scale_${g}_${h}, s_${r})))`
       }),
-      `      x_${r} += 4`,
     ]),
-    ...range(groups).map((g) => `      w_${g} += ${kind === 'q8' ? 32 : 16}`),
-    '    } while (w_0 < values)',
-    ...halves.map(([g, h]) => `    const scale_${g}_${h} = halves4(w_${g} + ${8 * h})`),
-    ...range(rows).map((r) => `    const s_${r} = v128.load32_splat(scales + ${r} * blockRow)`),
-    ...cells.map(([r, g, h]) => {
-      const sum = name('a', r, g, h)
-      const dot = `f32x4.convert_i32x4_s(${name('i', r, g, h)})`
-      return `    ${sum} = f32x4.add(${sum}, f32x4.mul(${dot}, f32x4.mul(scale_${g}_${h}, s_${r})))`
-    }),
-    ...(kind === 'q4a' ? addMinimums(rows, halves, name) : []),
-    '    scales += 4',
-    kind === 'q8' ? '' : '    sums += 4',
+    ...(kind === 'q4a' ? addMinimums(rows, halves) : []),
+    `    x += ${8 * rows}`,
     ...range(groups).map((g) => `    w_${g} += ${SCALE_BYTES[kind]}`),
     '  }',
-    ...cells.map(([r, g, h]) => epilogue(r, 2 * g + h, name('a', r, g, h), 32 * g + 16 * h)),
+    ...cells.map(([r, g, h]) => epilogue(r, 2 * g + h, `a_${r}_${g}_${h}`, 32 * g + 16 * h)),
     '}',
   ])
 }
 
-/** What the minimums of a q4a block add: each inner value's activation times the minimum. */
-function addMinimums(rows, halves, name) {
+/** What the minimums of a q4a block add: the sum of each row's activations times the minimum. */
+function addMinimums(rows, halves) {
   return [
-    ...halves.map(([g, h]) => `    const minimum_${g}_${h} = halves4(w_${g} + ${16 + 8 * h})`),
+    ...halves.map(([g, h]) => `    const minimum_${g}_${h} = halves4(w_${g} + ${16 + 8 * h}, c_halfBits, c_halfRebase)`),
     ...range(rows).flatMap((r) => [
-      `    const sum_${r} = f32x4.convert_i32x4_s(v128.load32_splat(sums + ${r} * blockRow))`,
+      `    const sum_${r} = f32x4.convert_i32x4_s(v128.load32_splat(x, ${4 * (rows + r)}))`,
       ...halves.map(([g, h]) => {
-        const sum = name('a', r, g, h)
+        const sum = `a_${r}_${g}_${h}`
         return `    ${sum} = f32x4.add(${sum}, f32x4.mul(sum_${r}, f32x4.mul(minimum_${g}_${h}, s_${r})))`
       }),
     ]),
   ]
 }
 
-/** The text of kernels/generated/gemm.ts. */
-export function generateGemm() {
+/** The text of kernels/generated/gemm.ts for one variant. */
+export function generateGemm(variant) {
   return `${[
     '// Printed by kernels/generate.mjs; change that instead.',
-    "import { halves4, highHalves, lowHalves } from '../half'",
+    "import { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from '../constants'\nimport { halves4, highHalves, lowHalves } from '../half'",
     ...['f32', 'f16'].flatMap((kind) => FLOAT_TILES.map((tile) => `export ${floatTile(kind, tile)}`)),
-    ...['q8', 'q4a', 'q4'].flatMap((kind) => INT_TILES.map((tile) => `export ${intTile(kind, tile)}`)),
+    ...['q8', 'q4a', 'q4'].flatMap((kind) => INT_TILES.map((tile) => `export ${intTile(variant, kind, tile)}`)),
   ].join('\n\n')}\n`
 }

@@ -1,15 +1,10 @@
 // f16 widened by integer arithmetic: WASM has no conversion. Weights, scales and minimums are finite:
 // an exponent of 31 does not occur.
 
-// Four f16 at `at` as f32.
+// Four f16 at `at` as f32; the other arguments are halfBits and halfRebase.
 @inline
-export function halves4(at: usize): v128 {
-  const bits = i32x4.extend_low_i16x8_u(v128.load64_zero(at))
-  const sign = i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16)
-  const magnitude = i32x4.shl(v128.and(bits, i32x4.splat(0x7fff)), 13)
-  // Exponents are rebased by a multiplication, which also makes subnormals right.
-  const value = f32x4.mul(magnitude, f32x4.splat(reinterpret<f32>(0x77800000)))
-  return v128.or(value, sign)
+export function halves4(at: usize, bits: v128, rebase: v128): v128 {
+  return f32x4.mul(v128.and(i32x4.shl(i32x4.extend_low_i16x8_s(v128.load64_zero(at)), 13), bits), rebase)
 }
 
 // Eight f16 of one vector as f32: the first four and the last four.

@@ -14,6 +14,7 @@ import {
   OP_SILU_GATE,
 } from './record'
 
+export { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from './constants'
 export { argmax, checksum, maximum, sumExp, topK } from './reduce'
 
 // Executes share `part` of `parts` of the job whose record lies at `record`.

@@ -1,26 +1,29 @@
-// Activations as integers, the left side of q8 and q4 products.
+// Activations as integers, the left side of q8, q4 and q4a products.
 import { max4, partial } from './lanes'
+import { isWide, operandBlockBytes, quadBytes, tileAddress, tileBegin, tileOf } from './operand'
 import {
   int,
+  KIND_Q4,
+  KIND_Q8,
   pointer,
   QUANTISE_COLUMNS,
+  QUANTISE_KIND,
   QUANTISE_ROWS,
-  QUANTISE_SCALES,
   QUANTISE_SOURCE,
   QUANTISE_SOURCE_STRIDE,
-  QUANTISE_SUMS,
   QUANTISE_VALUES,
   shareBegin,
 } from './record'
+import { RELAXED_I16, RELAXED_I32, VARIANT } from './variant'
 
-// Stores 32 values as block `block` of a quantised matrix, counted over all rows: n = nearest(x * 127/amax),
-// scale = amax/127, and the sum of the n. The layout of the integers is known here and in the products only.
+// Stores 32 values of one row as integers: n = nearest(x * 127/amax), scale = amax/127, and the word that the
+// products start their sums at. `block` is where the tile's block begins, `row` the row's number in the tile.
 @inline
 export function quantiseBlock(
-  values: usize,
-  scales: usize,
-  sums: usize,
-  block: i32,
+  block: usize,
+  tileRows: i32,
+  row: i32,
+  kind: i32,
   a: v128,
   b: v128,
   c: v128,
@@ -44,14 +47,54 @@ export function quantiseBlock(
   const n1 = v128.and(i16x8.narrow_i32x4_s(nearest4(c, inverse), nearest4(d, inverse)), counts)
   const n2 = v128.and(i16x8.narrow_i32x4_s(nearest4(e, inverse), nearest4(f, inverse)), counts)
   const n3 = v128.and(i16x8.narrow_i32x4_s(nearest4(g, inverse), nearest4(h, inverse)), counts)
-  const at = values + (<usize>block << 5)
-  v128.store(at, i8x16.narrow_i16x8_s(n0, n1))
-  v128.store(at, i8x16.narrow_i16x8_s(n2, n3), 16)
-  const sum = i32x4.extadd_pairwise_i16x8_s(i16x8.add(i16x8.add(n0, n1), i16x8.add(n2, n3)))
-  const total =
-    i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1) + i32x4.extract_lane(sum, 2) + i32x4.extract_lane(sum, 3)
-  store<f32>(scales + (<usize>block << 2), amax / 127)
-  store<i32>(sums + (<usize>block << 2), total)
+  const stride = <usize>tileRows * quadBytes(kind)
+  const at = block + <usize>row * quadBytes(kind)
+  if (isWide(kind)) {
+    storeWide(at, stride, n0)
+    storeWide(at + 2 * stride, stride, n1)
+    storeWide(at + 4 * stride, stride, n2)
+    storeWide(at + 6 * stride, stride, n3)
+  } else {
+    storeNarrow(at, stride, i8x16.narrow_i16x8_s(n0, n1))
+    storeNarrow(at + 4 * stride, stride, i8x16.narrow_i16x8_s(n2, n3))
+  }
+  const words = block + 8 * stride + (<usize>row << 2)
+  store<f32>(words, amax / 127)
+  const pairs = i32x4.extadd_pairwise_i16x8_s(i16x8.add(i16x8.add(n0, n1), i16x8.add(n2, n3)))
+  // Sums of inner values 0 and 1, and 2 and 3, of every four.
+  const sums = i32x4.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1))
+  const first = i32x4.extract_lane(sums, 0)
+  const second = i32x4.extract_lane(sums, 1)
+  store<i32>(words + (<usize>tileRows << 2), startOf(kind, first, second))
+}
+
+// Four inner values as (k0, k2), (k1, k3): nibbles and bytes of weights are widened two by two.
+@inline
+function storeWide(at: usize, stride: usize, n: v128): void {
+  const pairs = v128.shuffle<i16>(n, n, 0, 2, 1, 3, 4, 6, 5, 7)
+  v128.store64_lane(at, pairs, 0)
+  v128.store64_lane(at + stride, pairs, 1)
+}
+
+@inline
+function storeNarrow(at: usize, stride: usize, n: v128): void {
+  v128.store32_lane(at, n, 0)
+  v128.store32_lane(at + stride, n, 1)
+  v128.store32_lane(at + 2 * stride, n, 2)
+  v128.store32_lane(at + 3 * stride, n, 3)
+}
+
+// What every sum of the block starts at: that takes out the zero point of weights that are kept unsigned. For
+// q4a, whose minimum needs it, the sum of the integers itself.
+@inline
+function startOf(kind: i32, first: i32, second: i32): i32 {
+  if (kind == KIND_Q4) {
+    // In i16 lanes a sum is in two parts, each of its own inner values: at most 8 * 16 * 127, so no lane overflows.
+    if (VARIANT == RELAXED_I16) return ((first * -8) & 0xffff) | ((second * -8) << 16)
+    return (first + second) * -8
+  }
+  if (kind == KIND_Q8) return VARIANT == RELAXED_I32 ? (first + second) * -128 : 0
+  return first + second
 }
 
 // The integer nearest to x * inverse, ties to even, in the low bits of a sum with 1.5 * 2^23. (Converting by
@@ -63,13 +106,13 @@ function nearest4(x: v128, inverse: v128): v128 {
 }
 
 // The same for the values at an address; those from `left` on count as zeros.
-export function quantiseFrom(values: usize, scales: usize, sums: usize, block: i32, x: usize, left: i32): void {
+function quantiseFrom(block: usize, tileRows: i32, row: i32, kind: i32, x: usize, left: i32): void {
   if (left >= 32) {
     quantiseBlock(
-      values,
-      scales,
-      sums,
       block,
+      tileRows,
+      row,
+      kind,
       v128.load(x),
       v128.load(x, 16),
       v128.load(x, 32),
@@ -81,10 +124,10 @@ export function quantiseFrom(values: usize, scales: usize, sums: usize, block: i
     )
   } else {
     quantiseBlock(
-      values,
-      scales,
-      sums,
       block,
+      tileRows,
+      row,
+      kind,
       partial(x, left),
       partial(x + 16, left - 4),
       partial(x + 32, left - 8),
@@ -97,19 +140,50 @@ export function quantiseFrom(values: usize, scales: usize, sums: usize, block: i
   }
 }
 
+// Blocks [first, last) of a row whose f32 begin at x, which has `columns` of them.
+export function quantiseRow(
+  values: usize,
+  kind: i32,
+  rows: i32,
+  row: i32,
+  x: usize,
+  columns: i32,
+  first: i32,
+  last: i32,
+): void {
+  const tile = tileOf(rows, row)
+  const begin = tileBegin(rows, tile)
+  const tileRows = tileBegin(rows, tile + 1) - begin
+  const blocks = tileAddress(values, kind, begin, (columns + 31) >> 5)
+  const bytes = <usize>tileRows * operandBlockBytes(kind)
+  for (let b = first; b < last; b++) {
+    const column = b << 5
+    quantiseFrom(blocks + <usize>b * bytes, tileRows, row - begin, kind, x + (<usize>column << 2), columns - column)
+  }
+}
+
 // Rows of f32. Shares are runs of blocks, counted over all rows.
 export function quantise(record: usize, part: i32, parts: i32): void {
+  const rows = int(record, QUANTISE_ROWS)
   const columns = int(record, QUANTISE_COLUMNS)
   const blocks = (columns + 31) >> 5
-  const values = pointer(record, QUANTISE_VALUES)
-  const scales = pointer(record, QUANTISE_SCALES)
-  const sums = pointer(record, QUANTISE_SUMS)
-  const units = int(record, QUANTISE_ROWS) * blocks
+  const units = rows * blocks
   const end = shareBegin(units, part + 1, parts)
-  for (let unit = shareBegin(units, part, parts); unit < end; unit++) {
+  for (let unit = shareBegin(units, part, parts); unit < end; ) {
     const row = unit / blocks
-    const column = (unit - row * blocks) << 5
+    const first = unit - row * blocks
+    const last = min(blocks, first + end - unit)
     const x = pointer(record, QUANTISE_SOURCE) + <usize>row * pointer(record, QUANTISE_SOURCE_STRIDE)
-    quantiseFrom(values, scales, sums, unit, x + (<usize>column << 2), columns - column)
+    quantiseRow(
+      pointer(record, QUANTISE_VALUES),
+      int(record, QUANTISE_KIND),
+      rows,
+      row,
+      x,
+      columns,
+      first,
+      last,
+    )
+    unit += last - first
   }
 }

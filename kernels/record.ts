@@ -20,21 +20,18 @@ export const GEMM_OUTPUTS: i32 = 3
 export const GEMM_COLUMNS: i32 = 4
 export const GEMM_X: i32 = 5
 export const GEMM_X_STRIDE: i32 = 6
-export const GEMM_X_SCALES: i32 = 7
-export const GEMM_X_SUMS: i32 = 8
-export const GEMM_WEIGHTS: i32 = 9
-export const GEMM_Y: i32 = 10
-export const GEMM_Y_STRIDE: i32 = 11
-export const GEMM_BIAS: i32 = 12
-export const GEMM_ACCUMULATE: i32 = 13
+export const GEMM_WEIGHTS: i32 = 7
+export const GEMM_Y: i32 = 8
+export const GEMM_Y_STRIDE: i32 = 9
+export const GEMM_BIAS: i32 = 10
+export const GEMM_ACCUMULATE: i32 = 11
 
 export const QUANTISE_ROWS: i32 = 1
 export const QUANTISE_COLUMNS: i32 = 2
 export const QUANTISE_SOURCE: i32 = 3
 export const QUANTISE_SOURCE_STRIDE: i32 = 4
 export const QUANTISE_VALUES: i32 = 5
-export const QUANTISE_SCALES: i32 = 6
-export const QUANTISE_SUMS: i32 = 7
+export const QUANTISE_KIND: i32 = 6
 
 export const RMS_NORM_ROWS: i32 = 1
 export const RMS_NORM_COLUMNS: i32 = 2
@@ -46,8 +43,7 @@ export const RMS_NORM_EPSILON: i32 = 7
 export const RMS_NORM_TARGET: i32 = 8
 export const RMS_NORM_TARGET_STRIDE: i32 = 9
 export const RMS_NORM_VALUES: i32 = 10
-export const RMS_NORM_SCALES: i32 = 11
-export const RMS_NORM_SUMS: i32 = 12
+export const RMS_NORM_KIND: i32 = 11
 
 export const ROTATE_AND_STORE_ROWS: i32 = 1
 export const ROTATE_AND_STORE_HEADS: i32 = 2
@@ -96,8 +92,7 @@ export const SILU_GATE_UP_OFFSET: i32 = 5
 export const SILU_GATE_TARGET: i32 = 6
 export const SILU_GATE_TARGET_STRIDE: i32 = 7
 export const SILU_GATE_VALUES: i32 = 8
-export const SILU_GATE_SCALES: i32 = 9
-export const SILU_GATE_SUMS: i32 = 10
+export const SILU_GATE_KIND: i32 = 9
 
 export const GATHER_ROWS: i32 = 1
 export const GATHER_KIND: i32 = 2

@@ -3,7 +3,7 @@ import type { Arena, Region } from '../tensor/arena.ts'
 import { scratchShares } from '../tensor/compute.ts'
 import { paddedInner, paddedOutputs } from '../tensor/layout.ts'
 import { attentionScratchBytes } from '../tensor/operations.ts'
-import { type Operand, QuantisedRows, Rows } from '../tensor/operators.ts'
+import { type Operand, quantisedBytes, Rows } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type KvShape, kvCacheBytes } from './kv-cache.ts'
 import { rowBatchRegion } from './row-batch.ts'
@@ -47,7 +47,7 @@ function operandBytes(config: ModelConfig, shape: TransformerShape): number {
   const w = widths(config)
   const widest = Math.max(w.hidden, w.attended, w.gated)
   const rows = Math.max(shape.rows, shape.logitsRows)
-  return Math.max(rows * stride(widest), QuantisedRows.bytes(rows, widest))
+  return Math.max(rows * stride(widest), quantisedBytes(rows, widest))
 }
 
 /** Everything that a transformer allocates beside its weights, for the plan. */
@@ -112,11 +112,9 @@ export class Activations {
     this.gateUp = rows(w.gateUp)
     const attended = rows(w.attended)
     const operand = take(operandBytes(config, shape))
-    const widest = Math.max(w.hidden, w.attended, w.gated)
-    const quantised = new QuantisedRows(operand, Math.max(shape.rows, shape.logitsRows), widest)
-    this.normed = { rows: new Rows(operand, stride(w.hidden), w.hidden), quantised }
-    this.attended = { rows: attended, quantised }
-    this.gated = { rows: new Rows(operand, stride(w.gated), w.gated), quantised }
+    this.normed = { rows: new Rows(operand, stride(w.hidden), w.hidden), quantised: operand }
+    this.attended = { rows: attended, quantised: operand }
+    this.gated = { rows: new Rows(operand, stride(w.gated), w.gated), quantised: operand }
     this.headRows = arena.i32(take(shape.logitsRows * 4), shape.logitsRows)
     this.cosinesPointer = take(shape.rows * w.half * 4)
     this.sinesPointer = take(shape.rows * w.half * 4)

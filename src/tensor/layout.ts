@@ -16,9 +16,6 @@ export const KINDS: readonly Kind[] = ['f32', 'f16', 'q8', 'q4a', 'q4']
 /** Kinds whose products take activations as they are; the others take them as integers. */
 export const isFloat = (kind: Kind): kind is 'f32' | 'f16' => kind === 'f32' || kind === 'f16'
 
-/** Kinds whose products take activations as they are; the others take them as integers. */
-export const isFloat = (kind: Kind): kind is 'f32' => kind === 'f32'
-
 /** Inner values that share a scale. */
 export const BLOCK = 32
 

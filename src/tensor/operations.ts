@@ -18,10 +18,10 @@ export const Operation = {
   gather: 8,
 } as const
 
-/** The `kind` word of gemm and gather records. */
+/** The `kind` word of records. */
 export const KIND_CODE = { f32: 0, q8: 1, q4: 2, f16: 3, q4a: 4 } as const
 
-/** outputs and columns are padded; xStride counts for f32 and f16 only (quantised rows are contiguous); bias 0: none. */
+/** outputs and columns are padded; xStride counts for f32 and f16 only; bias 0: none. */
 export const GemmWord = {
   kind: 1,
   rows: 2,
@@ -29,27 +29,24 @@ export const GemmWord = {
   columns: 4,
   x: 5,
   xStride: 6,
-  xScales: 7,
-  xSums: 8,
-  weights: 9,
-  y: 10,
-  yStride: 11,
-  bias: 12,
-  accumulate: 13,
+  weights: 7,
+  y: 8,
+  yStride: 9,
+  bias: 10,
+  accumulate: 11,
 } as const
 
-/** values, scales and sums: see QuantisedRows. */
+/** values: `quantisedBytes` for weights of `kind`. */
 export const QuantiseWord = {
   rows: 1,
   columns: 2,
   source: 3,
   sourceStride: 4,
   values: 5,
-  scales: 6,
-  sums: 7,
+  kind: 6,
 } as const
 
-/** sourceRows: which rows of the source, 0: the first ones; target 0: to values, scales and sums; epsilon is f32. */
+/** sourceRows: which rows of the source, 0: the first ones; target 0: to values for weights of `kind`; epsilon is f32. */
 export const RmsNormWord = {
   rows: 1,
   columns: 2,
@@ -61,8 +58,7 @@ export const RmsNormWord = {
   target: 8,
   targetStride: 9,
   values: 10,
-  scales: 11,
-  sums: 12,
+  kind: 11,
 } as const
 
 /**
@@ -113,7 +109,7 @@ export const AttentionWord = {
   scratchBytes: 19,
 } as const
 
-/** upOffset in bytes from gate to up; target 0: to values, scales and sums, and the gate is overwritten. */
+/** upOffset in bytes from gate to up; target 0: to values for weights of `kind`, and the gate is overwritten. */
 export const SiluGateWord = {
   rows: 1,
   columns: 2,
@@ -123,8 +119,7 @@ export const SiluGateWord = {
   target: 6,
   targetStride: 7,
   values: 8,
-  scales: 9,
-  sums: 10,
+  kind: 9,
 } as const
 
 export const GatherWord = {

@@ -48,30 +48,17 @@ export class Rows {
   }
 }
 
-/** Rows quantised for int8 products: int8 [rows][K], f32 scales and i32 sums per block of 32. */
-export class QuantisedRows {
-  readonly values: number
-  readonly scales: number
-  readonly sums: number
-
-  /** @param pointer of `QuantisedRows.bytes(rows, columns)` bytes */
-  constructor(pointer: number, rows: number, columns: number) {
-    const padded = paddedInner(columns)
-    this.values = pointer
-    this.scales = pointer + rows * padded
-    this.sums = this.scales + (rows * padded * 4) / BLOCK
-  }
-
-  static bytes(rows: number, columns: number): number {
-    const padded = paddedInner(columns)
-    return rows * padded + (2 * rows * padded * 4) / BLOCK
-  }
-}
+/**
+ * Bytes of rows as integers, the left side of integer products, in the largest of the layouts that
+ * kernels use: of 32 values i16, an f32 scale and an i32.
+ */
+export const quantisedBytes = (rows: number, columns: number): number => rows * (paddedInner(columns) / BLOCK) * 72
 
 /** The left side of a matrix product, in the one form or the other: as the weights' kind asks. */
 export interface Operand {
   readonly rows: Rows
-  readonly quantised: QuantisedRows
+  /** Address of `quantisedBytes`. */
+  readonly quantised: number
 }
 
 /** What attention needs to know of a batch of rows. */
@@ -193,9 +180,8 @@ export class Operators {
     w[QuantiseWord.columns] = rows.columns
     w[QuantiseWord.source] = rows.pointer
     w[QuantiseWord.sourceStride] = rows.stride
-    w[QuantiseWord.values] = x.quantised.values
-    w[QuantiseWord.scales] = x.quantised.scales
-    w[QuantiseWord.sums] = x.quantised.sums
+    w[QuantiseWord.values] = x.quantised
+    w[QuantiseWord.kind] = KIND_CODE[kind]
     this.#end(count * (paddedInner(rows.columns) / BLOCK), count * rows.columns * QUANTISE_COST)
   }
 
@@ -233,9 +219,8 @@ export class Operators {
     this.#floats[this.#steps][RmsNormWord.epsilon] = epsilon
     w[RmsNormWord.target] = isFloat(kind) ? target.rows.pointer : 0
     w[RmsNormWord.targetStride] = target.rows.stride
-    w[RmsNormWord.values] = target.quantised.values
-    w[RmsNormWord.scales] = target.quantised.scales
-    w[RmsNormWord.sums] = target.quantised.sums
+    w[RmsNormWord.values] = target.quantised
+    w[RmsNormWord.kind] = KIND_CODE[kind]
     this.#end(count, count * source.columns * NORM_COST)
   }
 
@@ -308,9 +293,8 @@ export class Operators {
     w[SiluGateWord.upOffset] = upColumn * 4
     w[SiluGateWord.target] = isFloat(kind) ? target.rows.pointer : 0
     w[SiluGateWord.targetStride] = target.rows.stride
-    w[SiluGateWord.values] = target.quantised.values
-    w[SiluGateWord.scales] = target.quantised.scales
-    w[SiluGateWord.sums] = target.quantised.sums
+    w[SiluGateWord.values] = target.quantised
+    w[SiluGateWord.kind] = KIND_CODE[kind]
     this.#end(count * (paddedInner(columns) / BLOCK), count * columns * GATE_COST)
   }
 
@@ -348,10 +332,8 @@ export class Operators {
     w[GemmWord.rows] = count
     w[GemmWord.outputs] = outputs
     w[GemmWord.columns] = paddedInner(matrix.columns)
-    w[GemmWord.x] = isFloat(matrix.kind) ? rows.pointer : quantised.values
+    w[GemmWord.x] = isFloat(matrix.kind) ? rows.pointer : quantised
     w[GemmWord.xStride] = rows.stride
-    w[GemmWord.xScales] = quantised.scales
-    w[GemmWord.xSums] = quantised.sums
     w[GemmWord.weights] = matrix.pointer
     w[GemmWord.y] = target.pointer
     w[GemmWord.yStride] = target.stride
