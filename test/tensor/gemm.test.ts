@@ -14,7 +14,7 @@ import {
 } from '../../src/tensor/layout.ts'
 import { GatherWord, GemmWord, KIND_CODE, Operation, QuantiseWord } from '../../src/tensor/operations.ts'
 import { Bench, firstDifference, randomFloats } from './harness.ts'
-import { type Epilogue, gemmF32, gemmQuantised, type Quantised, quantise } from './twins/gemm.ts'
+import { type Epilogue, gemmF32, gemmQuantised, integersOf, quantise } from './twins/gemm.ts'
 
 const test = suite('gemm')
 const bench = new Bench()
@@ -70,38 +70,6 @@ function placeWeights(kind: Kind, source: Float32Array, outputs: number, columns
     packGroup(kind, columns, source, n * columns, Math.min(TILE, outputs - n), packed, (n / TILE) * bytes)
   }
   return packed
-}
-
-/** The integers and scales of a packed matrix, read back through the unpacker: [paddedOutputs x paddedInner]. */
-function integersOf(kind: Kind, packed: Uint8Array, outputs: number, columns: number): Quantised {
-  const padded = paddedInner(columns)
-  const blocks = padded / BLOCK
-  const count = paddedOutputs(outputs)
-  const values = new Int8Array(count * padded)
-  const scales = new Float32Array(count * blocks)
-  const scratch = new Float32Array(TILE * padded)
-  const bytes = groupBytes(kind, columns)
-  const ones = packed.slice()
-  for (let n = 0; n < count; n += TILE) {
-    for (let block = 0; block < blocks; block++) {
-      const scaleAt = (n / TILE) * bytes + (block + 1) * (bytes / blocks) - 2 * TILE
-      for (let r = 0; r < TILE; r++) {
-        scales[(n + r) * blocks + block] = halfAt(packed, scaleAt + 2 * r)
-        ones[scaleAt + 2 * r] = 0x00
-        ones[scaleAt + 2 * r + 1] = 0x3c
-      }
-    }
-    unpackGroup(kind, padded, ones, (n / TILE) * bytes, scratch)
-    values.set(scratch, n * padded)
-  }
-  return { values, scales, sums: new Int32Array(0) }
-}
-
-function halfAt(bytes: Uint8Array, at: number): number {
-  const bits = bytes[at] | (bytes[at + 1] << 8)
-  const magnitude =
-    ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
-  return bits & 0x8000 ? -magnitude : magnitude
 }
 
 interface Product {

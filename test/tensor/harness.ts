@@ -1,6 +1,7 @@
 /** The kernels on a memory of the test's own, with bump allocation. */
 import { FIRST_ADDRESS } from '../../src/tensor/arena.ts'
-import { instantiateKernels, type Kernels } from '../../src/tensor/kernels.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
+import { instantiateKernels, type Kernels, type KernelVariant } from '../../src/tensor/kernels.ts'
 import { ALIGNMENT } from '../../src/tensor/layout.ts'
 import { RECORD_BYTES } from '../../src/tensor/operations.ts'
 
@@ -11,10 +12,10 @@ export class Bench {
   readonly kernels: Kernels
   #next = FIRST_ADDRESS
 
-  constructor(megabytes = 16) {
+  constructor(megabytes = 16, variant: KernelVariant = 'simd128') {
     const pages = megabytes * 16
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
-    this.kernels = instantiateKernels(this.memory)
+    this.kernels = instantiateKernels(this.memory, compileKernels(variant))
   }
 
   /** Forgets everything that was allocated and fills it with NaN patterns, so that stale values show. */

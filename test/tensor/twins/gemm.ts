@@ -1,5 +1,13 @@
 /** Matrix products on plain arrays, one multiplication at a time, rounded as the kernels round. */
-import { BLOCK } from '../../../src/tensor/layout.ts'
+import {
+  BLOCK,
+  groupBytes,
+  type Kind,
+  paddedInner,
+  paddedOutputs,
+  TILE,
+  unpackGroup,
+} from '../../../src/tensor/layout.ts'
 import { nearest } from './exp.ts'
 
 const f = Math.fround
@@ -99,4 +107,36 @@ export function quantise(x: Float32Array, rows: number, columns: number, padded:
     }
   }
   return { values, scales, sums }
+}
+
+/** The integers and scales of a packed matrix, read back through the unpacker: [paddedOutputs x paddedInner]. */
+export function integersOf(kind: Kind, packed: Uint8Array, outputs: number, columns: number): Quantised {
+  const padded = paddedInner(columns)
+  const blocks = padded / BLOCK
+  const count = paddedOutputs(outputs)
+  const values = new Int8Array(count * padded)
+  const scales = new Float32Array(count * blocks)
+  const scratch = new Float32Array(TILE * padded)
+  const bytes = groupBytes(kind, columns)
+  const ones = packed.slice()
+  for (let n = 0; n < count; n += TILE) {
+    for (let block = 0; block < blocks; block++) {
+      const scaleAt = (n / TILE) * bytes + (block + 1) * (bytes / blocks) - 2 * TILE
+      for (let r = 0; r < TILE; r++) {
+        scales[(n + r) * blocks + block] = halfAt(packed, scaleAt + 2 * r)
+        ones[scaleAt + 2 * r] = 0x00
+        ones[scaleAt + 2 * r + 1] = 0x3c
+      }
+    }
+    unpackGroup(kind, padded, ones, (n / TILE) * bytes, scratch)
+    values.set(scratch, n * padded)
+  }
+  return { values, scales, sums: new Int32Array(0) }
+}
+
+function halfAt(bytes: Uint8Array, at: number): number {
+  const bits = bytes[at] | (bytes[at + 1] << 8)
+  const magnitude =
+    ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
+  return bits & 0x8000 ? -magnitude : magnitude
 }
