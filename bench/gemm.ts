@@ -43,8 +43,6 @@ function kernelCase(kind: Kind, rows: number, weights: number): () => void {
     columns,
     x: x.byteOffset,
     xStride: columns * 4,
-    xScales: memory.floats(blocks).byteOffset,
-    xSums: memory.integers(blocks).byteOffset,
     weights,
     y: memory.floats(rows * outputs).byteOffset,
     yStride: outputs * 4,
@@ -52,15 +50,14 @@ function kernelCase(kind: Kind, rows: number, weights: number): () => void {
     accumulate: 0,
   }
   if (!isFloat(kind)) {
-    words.x = memory.bytes(rows * columns).byteOffset
+    words.x = memory.bytes(blocks * 72).byteOffset
     memory.run(Operation.quantise, QuantiseWord, {
       rows,
       columns,
       source: x.byteOffset,
       sourceStride: columns * 4,
       values: words.x,
-      scales: words.xScales,
-      sums: words.xSums,
+      kind: words.kind,
     })
   }
   const record = memory.record(Operation.gemm, GemmWord, words)

@@ -256,7 +256,9 @@ function intTile(variant, kind, [rows, groups]) {
 /** What the minimums of a q4a block add: the sum of each row's activations times the minimum. */
 function addMinimums(rows, halves) {
   return [
-    ...halves.map(([g, h]) => `    const minimum_${g}_${h} = halves4(w_${g} + ${16 + 8 * h}, c_halfBits, c_halfRebase)`),
+    ...halves.map(
+      ([g, h]) => `    const minimum_${g}_${h} = halves4(w_${g} + ${16 + 8 * h}, c_halfBits, c_halfRebase)`,
+    ),
     ...range(rows).flatMap((r) => [
       `    const sum_${r} = f32x4.convert_i32x4_s(v128.load32_splat(x, ${4 * (rows + r)}))`,
       ...halves.map(([g, h]) => {

@@ -18,6 +18,7 @@ export type {
   Completion,
   FinishReason,
   GenerateOptions,
+  KernelInfo,
   LoadOptions,
   Logits,
   LogitsInput,
@@ -33,6 +34,7 @@ export type { DrafterStatistics, Stats } from './generate/statistics.ts'
 export type { Plan } from './memory/plan.ts'
 export type { DrafterName } from './speculate/drafter.ts'
 export type { Region } from './tensor/arena.ts'
+export type { KernelVariant } from './tensor/kernels.ts'
 export type { Kind } from './tensor/layout.ts'
 export type { Message } from './text/chat.ts'
 export type { Family, ModelConfig, RopeScaling } from './weights/model-config.ts'
@@ -41,8 +43,8 @@ export type { Family, ModelConfig, RopeScaling } from './weights/model-config.ts
  * Loads a model: a packed directory, or a Hugging Face directory, which is packed into the cache on
  * first use.
  * @param model path of the directory
- * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
- *   FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | WORKER_FAILED | ABORTED
+ * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | UNSUPPORTED_RUNTIME |
+ *   CORRUPT_FILE | FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | WORKER_FAILED | ABORTED
  */
 export function load(model: string, options: LoadOptions = {}): Promise<Model> {
   return loadModel(model, options)

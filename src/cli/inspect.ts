@@ -1,9 +1,9 @@
 /** `coppice inspect`: what a model is made of, and what this machine would do with it. */
+import { chooseKernels } from '../engine/kernel-choice.ts'
 import { prepare } from '../engine/prepare.ts'
 import { cores, runtimeName, runtimeVersion } from '../runtime/platform.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { stdout } from '../runtime/terminal.ts'
-import { KERNEL_VARIANT } from '../tensor/kernels.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { command, ProgressView, positionals } from './command.ts'
 import { HELP_FLAG, JSON_FLAG, LOAD_FLAGS, loadOptions, modelPath } from './flags.ts'
@@ -27,7 +27,9 @@ export const inspect = command({
     })
     progress.clear()
     const { directory, manifest } = target.packed
-    const runtime = { name: runtimeName(), version: runtimeVersion(), cores: cores(), kernels: KERNEL_VARIANT }
+    const { variant, description } = chooseKernels(undefined)
+    const kernels = { variant, description }
+    const runtime = { name: runtimeName(), version: runtimeVersion(), cores: cores(), kernels }
     if (values.json) {
       stdout.write(`${JSON.stringify({ directory, manifest, plan, tokenizer: tokenizer !== undefined, runtime })}\n`)
       return 0
@@ -42,7 +44,8 @@ export const inspect = command({
       ['files', `${files.length}, ${formatBytes(files.reduce((sum, file) => sum + file.bytes, 0))}`],
       ['tokenizer', tokenizer === undefined ? 'none: tokens only' : `${tokenizer.vocabularySize} entries`],
       ['memory', placeOf(plan)],
-      ['runtime', `${runtime.name} ${runtime.version}, ${runtime.cores} cores, kernels ${runtime.kernels}`],
+      ['runtime', `${runtime.name} ${runtime.version}, ${runtime.cores} cores`],
+      ['kernels', description],
     ]
     const width = Math.max(...rows.map(([name]) => name.length))
     const lines = [...rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`), '', ...planLines(plan, undefined)]

@@ -25,7 +25,7 @@ export interface AssemblyParts {
   readonly memory: WebAssembly.Memory
   readonly control: Control
   readonly board: LoadBoard
-  readonly kernels: WebAssembly.Module | undefined
+  readonly kernels: WebAssembly.Module
   readonly onProgress: (progress: Progress) => void
 }
 

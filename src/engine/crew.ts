@@ -35,13 +35,11 @@ export class Crew {
   onFailure: (error: Error) => void = () => {}
   readonly #control: Control
   readonly #engine: WorkerHandle
-  readonly #kernels: WebAssembly.Module | undefined
   #dismissed = false
   #waitingFor = 0
 
-  constructor(control: Control, data: EngineWorkerData, kernels: WebAssembly.Module | undefined) {
+  constructor(control: Control, data: EngineWorkerData) {
     this.#control = control
-    this.#kernels = kernels
     this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data)
     this.#engine.onMessage((message) => {
       const engineMessage = message as EngineMessage
@@ -80,9 +78,8 @@ export class Crew {
 
   #hireHelpers(prepared: Prepared): void {
     if (this.#dismissed) return
-    const { board, shape, mode, threads, loaders } = prepared
+    const { board, shape, mode, threads, loaders, kernels } = prepared
     const control = this.#control.buffer
-    const kernels = this.#kernels
     const lines: MessagePort[] = []
     this.#waitingFor = threads - 1 + loaders
     for (let i = 1; i < threads; i++) {

@@ -7,6 +7,7 @@ import { createMemory } from '../tensor/arena.ts'
 import { Control } from '../tensor/control.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
+import { chooseKernels } from './kernel-choice.ts'
 import { prepare } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
 import type { Progress } from './types.ts'
@@ -33,22 +34,23 @@ function begin(): Beginning | undefined {
   try {
     const preparation = prepare(model, options, { onProgress, isAborted: () => control.abortRequested })
     control.checkpoint()
+    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
     const memory = createMemory(preparation.plan.totalBytes)
     const shape = { units: preparation.units, requests: boardRequests(preparation.plan.slots) }
     const board = new LoadBoard(shape, control)
     const { threads, loaders, mode, plan, target } = preparation
     // Listening must have begun when the answer comes, so the message goes out last.
-    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode }))
+    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
     return {
       share: (lines) => {
         const message: MemoryMessage = { memory }
         for (const line of lines) line.postMessage(message)
       },
       finish: () => {
-        const { kernels, sharpening } = options
+        const { sharpening } = options
         const engine = new Engine({ preparation, memory, control, board, kernels, sharpening, onProgress })
         const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
-        post({ type: 'loaded', config: engine.config, plan, tokenizer })
+        post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine
       },
     }

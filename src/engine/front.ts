@@ -11,6 +11,7 @@ import { readTokenizer } from './tokenizer-files.ts'
 import type {
   Completion,
   GenerateOptions,
+  KernelInfo,
   LoadOptions,
   Logits,
   LogitsInput,
@@ -29,7 +30,7 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
   if (signal?.aborted) throw aborted(signal)
   const control = new Control()
   const data = { model, options: engineOptions, control: control.buffer }
-  const crew = sendable(() => new Crew(control, data, options.kernels))
+  const crew = sendable(() => new Crew(control, data))
   const onAbort = (): void => control.requestAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
@@ -57,6 +58,7 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
 export class ModelFront implements Model {
   readonly plan: ModelPlan
   readonly config: ModelConfig
+  readonly kernels: KernelInfo
   /** The threads, for tests that take one away. @internal */
   readonly crew: Crew
   readonly #control: Control
@@ -74,6 +76,7 @@ export class ModelFront implements Model {
     this.#control = control
     this.plan = loaded.plan
     this.config = loaded.config
+    this.kernels = loaded.kernels
     this.#tokenizerDirectory = loaded.tokenizer
     this.#onProgress = onProgress
     crew.onFailure = (error) => {

@@ -7,6 +7,7 @@ import type { ModelConfig } from '../weights/model-config.ts'
 import type {
   Completion,
   GenerateOptions,
+  KernelInfo,
   LoadOptions,
   Logits,
   LogitsInput,
@@ -35,6 +36,8 @@ export interface Prepared {
   readonly threads: number
   readonly loaders: number
   readonly mode: OpenMode
+  /** For all threads: compiled and tested once. */
+  readonly kernels: WebAssembly.Module
 }
 
 /**
@@ -49,7 +52,7 @@ export interface ComputeWorkerData {
   readonly line: MessagePort
   readonly control: SharedArrayBuffer
   readonly threads: number
-  readonly kernels: WebAssembly.Module | undefined
+  readonly kernels: WebAssembly.Module
 }
 
 export interface LoaderWorkerData {
@@ -58,7 +61,7 @@ export interface LoaderWorkerData {
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   readonly mode: OpenMode
-  readonly kernels: WebAssembly.Module | undefined
+  readonly kernels: WebAssembly.Module
 }
 
 export interface ErrorReport {
@@ -83,6 +86,7 @@ export type EngineMessage =
       readonly type: 'loaded'
       readonly config: ModelConfig
       readonly plan: ModelPlan
+      readonly kernels: KernelInfo
       /** Directory with the tokenizer's files; undefined when there is none. */
       readonly tokenizer: string | undefined
     }

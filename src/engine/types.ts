@@ -3,6 +3,7 @@ import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { DrafterName } from '../speculate/drafter.ts'
+import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
@@ -39,7 +40,10 @@ export interface LoadOptions {
   context?: number
   /** Whether layers are read past the page cache. 'auto' does so when the target does not fit in free memory. */
   io?: 'auto' | 'direct' | 'buffered'
-  /** The compiled kernels.wasm of this version, for places where compiling from bytes is forbidden. */
+  /**
+   * A compiled kernels.<variant>.wasm of this version, for places where compiling from bytes is forbidden.
+   * Default: the fastest of the embedded variants that passes the self-test, or what COPPICE_KERNELS names.
+   */
   kernels?: WebAssembly.Module
   onProgress?: (progress: Progress) => void
   signal?: AbortSignal
@@ -122,6 +126,14 @@ export interface ModelTokenizer {
   readonly vocabularySize: number
 }
 
+/** The kernels that a model runs on. They decide how fast it is, never what it writes. */
+export interface KernelInfo {
+  /** 'given': the module of the load option `kernels`. */
+  readonly variant: KernelVariant | 'given'
+  /** The variant and the reason for it, in words. */
+  readonly description: string
+}
+
 export interface Model {
   /**
    * Streams the text. Nothing happens before the first piece is asked for; leaving the loop aborts.
@@ -138,6 +150,7 @@ export interface Model {
   readonly tokenizer: ModelTokenizer | undefined
   readonly plan: ModelPlan
   readonly config: ModelConfig
+  readonly kernels: KernelInfo
   /** Ends running calls, all threads, and gives the memory back. Later calls fail with CLOSED. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>

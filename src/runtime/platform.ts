@@ -1,5 +1,6 @@
 /** What the machine and the runtime are, and what they can spare. */
 import { randomBytes } from 'node:crypto'
+import * as fs from 'node:fs'
 import * as os from 'node:os'
 
 export type RuntimeName = 'node' | 'deno' | 'bun'
@@ -18,6 +19,39 @@ export function runtimeVersion(): string {
 /** Threads that can run at once, as far as the system lets this process have them. At least 1. */
 export function cores(): number {
   return Math.max(1, os.availableParallelism())
+}
+
+/**
+ * The processor: whatever decides which instructions an engine emits on it. On Linux that is told beside
+ * the model's name, because virtual machines may hide a part of what the model can do.
+ */
+export function processor(): string {
+  const name = `${process.arch} ${os.cpus()[0]?.model ?? 'unknown'}`
+  if (process.platform !== 'linux') return name
+  try {
+    // The first processor's lines; a description of all of them can be long.
+    const [first] = firstBytes('/proc/cpuinfo', 8192).split('\n\n')
+    const lines = first.split('\n').filter((line) => /^(stepping|microcode|flags|Features|CPU \w+)\s*:/.test(line))
+    return [name, ...lines].join('\n')
+  } catch {
+    return name
+  }
+}
+
+function firstBytes(file: string, bytes: number): string {
+  const descriptor = fs.openSync(file, 'r')
+  try {
+    const buffer = Buffer.alloc(bytes)
+    return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer, 0, bytes, 0))
+  } finally {
+    fs.closeSync(descriptor)
+  }
+}
+
+/** What changes how the engine compiles: command-line flags of the runtime, and the variables that hold such flags. */
+export function engineFlags(): string[] {
+  const names = Object.keys(process.env).filter((name) => /^(NODE_OPTIONS|DENO_V8_FLAGS|(BUN_)?JSC_.*)$/.test(name))
+  return [...process.execArgv, ...names.sort().map((name) => `${name}=${process.env[name]}`)]
 }
 
 /** Bytes that this process can still take before the system, or its container's limit, runs out. */

@@ -1,10 +1,13 @@
-/** The compiled kernels and their instances. */
+/** What a module of kernels offers, and its instances. The modules themselves: kernel-modules.ts. */
 import { CoppiceError } from '../errors.ts'
-import { decodeBase64 } from '../runtime/platform.ts'
-import { kernelsBase64 } from './kernels.generated.ts'
 
-/** The instructions that the embedded kernels are made of; the only variant so far. */
-export const KERNEL_VARIANT = 'simd128'
+/**
+ * The modules that are compiled from the same sources; all give the same bits. The relaxed ones multiply
+ * integers by relaxed SIMD instructions, and differ in how wide they add up.
+ */
+export type KernelVariant = 'simd128' | 'relaxed-i16' | 'relaxed-i32'
+
+export const KERNEL_VARIANTS: readonly KernelVariant[] = ['simd128', 'relaxed-i16', 'relaxed-i32']
 
 /** What the kernel module exports; see kernels/README.md. All addresses are bytes, u32. */
 export interface Kernels {
@@ -19,23 +22,15 @@ export interface Kernels {
   topK(pointer: number, count: number, k: number, ids: number, values: number): number
 }
 
-/** Compiles the embedded kernels. Blocks for some milliseconds, once per process. */
-export function compileKernels(): WebAssembly.Module {
-  compiled ??= new WebAssembly.Module(decodeBase64(kernelsBase64.simd128))
-  return compiled
-}
-
-let compiled: WebAssembly.Module | undefined
-
 /** An instance on the given memory. Every thread has its own. */
-export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssembly.Module = compileKernels()): Kernels {
+export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssembly.Module): Kernels {
   let instance: WebAssembly.Instance
   try {
     instance = new WebAssembly.Instance(module, { env: { memory } })
   } catch (cause) {
     throw new CoppiceError(
       'INVALID_OPTION',
-      'the kernels could not be instantiated: a module given as `kernels` must be the kernels.wasm of this very version',
+      `the kernels could not be instantiated: a module given as \`kernels\` must be a compiled kernels.<variant>.wasm of this very version (${KERNEL_VARIANTS.join(', ')})`,
       { cause },
     )
   }
@@ -44,7 +39,7 @@ export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssemb
     if (typeof exports[name] !== 'function') {
       throw new CoppiceError(
         'INVALID_OPTION',
-        `the kernel module has no export "${name}"; use the kernels.wasm of this very version`,
+        `the kernel module has no export "${name}"; use a kernels.<variant>.wasm of this very version`,
       )
     }
   }

@@ -10,6 +10,7 @@ import { boardRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, unitFootprint } from '../../src/memory/load-board.ts'
 import { createMemory } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 
 /** A directory for the test process, removed when it ends. */
 export const scratch: string = mkdtempSync(join(tmpdir(), 'coppice-test-'))
@@ -42,7 +43,7 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     memory: createMemory(preparation.plan.totalBytes),
     control,
     board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
-    kernels: undefined,
+    kernels: options.kernels ?? compileKernels('simd128'),
     sharpening: options.sharpening,
     onProgress: () => {},
   })

@@ -17,6 +17,7 @@ import type { Verification } from '../../src/speculate/verify.ts'
 import { createMemory } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import '../engine/harness.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { fixtures } from '../paths.ts'
 
 const NODES = 6
@@ -32,7 +33,7 @@ const { target, store } = assemble({
   memory: createMemory(prepared.plan.totalBytes),
   control,
   board: new LoadBoard({ units: prepared.units, requests: boardRequests(prepared.plan.slots) }, control),
-  kernels: undefined,
+  kernels: compileKernels('simd128'),
   onProgress: () => {},
 })
 const { vocabulary } = target.config

@@ -11,6 +11,7 @@ import { Loader } from '../../src/memory/loader.ts'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
 import { Control } from '../../src/tensor/control.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels } from '../../src/tensor/kernels.ts'
 
 const test = suite('layer store')
@@ -49,7 +50,7 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const arena = new Arena(memory)
   const control = new Control()
   const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
-  const loader = new Loader(board, instantiateKernels(memory), memory, 'buffered')
+  const loader = new Loader(board, instantiateKernels(memory, compileKernels('simd128')), memory, 'buffered')
   const footprint = Math.max(...units.map(unitFootprint))
   const pinned = new Map(pinnedLayers.map((i) => [i, arena.allocate(`layer ${i}`, footprint, 4096)]))
   const streamed = units.map((_, i) => i).filter((i) => !pinned.has(i))
@@ -159,7 +160,7 @@ function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
   const arena = new Arena(memory)
   const control = new Control()
   const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
-  const loader = new Loader(board, instantiateKernels(memory), memory, 'buffered')
+  const loader = new Loader(board, instantiateKernels(memory, compileKernels('simd128')), memory, 'buffered')
   const streamed = units.map((_, i) => i)
   const slots = [0, 1].map((i) => arena.allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
   const options = {

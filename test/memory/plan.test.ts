@@ -13,6 +13,7 @@ import { createMemory, PAGE_BYTES } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import '../engine/harness.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { fixtures } from '../paths.ts'
 
 const CHUNK = 8192
@@ -237,7 +238,7 @@ for (const [name, path, options] of CASES) {
         memory: shared,
         control,
         board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
-        kernels: undefined,
+        kernels: compileKernels('simd128'),
         onProgress: () => {},
       })
       const last = assembly.regions.reduce((end, { pointer, bytes }) => Math.max(end, pointer + bytes), 0)

@@ -9,6 +9,7 @@ import { Arena, createMemory } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
 import { Compute } from '../../src/tensor/compute.ts'
 import { Control } from '../../src/tensor/control.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels } from '../../src/tensor/kernels.ts'
 import { groupBytes, KINDS, type Kind, packGroup, paddedInner, TILE } from '../../src/tensor/layout.ts'
 import { Operators, Rows } from '../../src/tensor/operators.ts'
@@ -48,7 +49,7 @@ function setUp(kind: Kind, name: string) {
   }
   const memory = createMemory(1 << 20)
   const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory)
+  const kernels = instantiateKernels(memory, compileKernels('simd128'))
   const operators = new Operators(
     kernels,
     new Compute({ kernels, control: new Control(), threads: 1, cores: 1 }),

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { KERNEL_VARIANTS, type KernelVariant } from '../../src/tensor/kernels.ts'
 import {
   BLOCK,
   groupBytes,
@@ -15,11 +16,12 @@ import {
   unpackGroup,
 } from '../../src/tensor/layout.ts'
 import { GatherWord, GemmWord, KIND_CODE, Operation, QuantiseWord } from '../../src/tensor/operations.ts'
-import { Bench, firstDifference, randomFloats } from './harness.ts'
-import { type Epilogue, gemmF32, gemmQuantised, type QuantisedWeights, quantise } from './twins/gemm.ts'
+import { quantisedBytes } from '../../src/tensor/operators.ts'
+import { Bench, firstDifference, isSupported, randomFloats } from './harness.ts'
+import { type Epilogue, gemmF32, gemmQuantised, halfAt, integersOf, quantise, setHalf } from './twins/gemm.ts'
+import { operandBytes } from './twins/operand.ts'
 
-const test = suite('gemm')
-const bench = new Bench()
+let bench: Bench
 
 const shapes = fc.record({
   rows: fc.integer({ min: 1, max: 20 }),
@@ -35,7 +37,8 @@ type Shape = typeof shapes extends fc.Arbitrary<infer T> ? T : never
 interface Activations {
   readonly x: Float32Array
   readonly stride: number
-  readonly quantised: { values: Int8Array; scales: Float32Array; sums: Int32Array }
+  /** Of `quantisedBytes`. */
+  readonly quantised: Uint8Array
 }
 
 /** Rows [M x K] with a stride of the padded width and one vector more, zeros behind K. */
@@ -44,21 +47,17 @@ function placeActivations(source: Float32Array, rows: number, columns: number): 
   const width = padded + 4
   const x = bench.floats(rows * width).fill(0)
   for (let m = 0; m < rows; m++) x.set(source.subarray(m * columns, (m + 1) * columns), m * width)
-  const blocks = (rows * padded) / BLOCK
-  const bytes = bench.bytes(rows * padded)
-  const values = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length)
-  return { x, stride: width * 4, quantised: { values, scales: bench.floats(blocks), sums: bench.integers(blocks) } }
+  return { x, stride: width * 4, quantised: bench.bytes(quantisedBytes(rows, columns)) }
 }
 
-function runQuantise(activations: Activations, rows: number, columns: number, parts: number): void {
+function runQuantise(kind: Kind, activations: Activations, rows: number, columns: number, parts: number): void {
   const words = {
     rows,
     columns,
     source: activations.x.byteOffset,
     sourceStride: activations.stride,
-    values: activations.quantised.values.byteOffset,
-    scales: activations.quantised.scales.byteOffset,
-    sums: activations.quantised.sums.byteOffset,
+    values: activations.quantised.byteOffset,
+    kind: KIND_CODE[kind],
   }
   bench.run(Operation.quantise, QuantiseWord, words, parts)
 }
@@ -71,61 +70,6 @@ function placeWeights(kind: Kind, source: Float32Array, outputs: number, columns
     packGroup(kind, columns, source, n * columns, Math.min(TILE, outputs - n), packed, (n / TILE) * bytes)
   }
   return packed
-}
-
-/** Bytes of values in a block, before its scales and minimums. */
-const VALUE_BYTES = { q8: 256, q4a: 128, q4: 128 } as const
-
-/**
- * The integers, scales and minimums of a packed matrix: [paddedOutputs x paddedInner]. The integers
- * are what the unpacker makes of it when every scale is 1 and every minimum 0.
- */
-function integersOf(
-  kind: keyof typeof VALUE_BYTES,
-  packed: Uint8Array,
-  outputs: number,
-  columns: number,
-): QuantisedWeights {
-  const padded = paddedInner(columns)
-  const blocks = padded / BLOCK
-  const count = paddedOutputs(outputs)
-  const values = new Int8Array(count * padded)
-  const scales = new Float32Array(count * blocks)
-  const minimums = new Float32Array(count * blocks)
-  const scratch = new Float32Array(TILE * padded)
-  const bytes = groupBytes(kind, columns)
-  const ones = packed.slice()
-  for (let n = 0; n < count; n += TILE) {
-    for (let block = 0; block < blocks; block++) {
-      const scaleAt = (n / TILE) * bytes + block * (bytes / blocks) + VALUE_BYTES[kind]
-      for (let r = 0; r < TILE; r++) {
-        scales[(n + r) * blocks + block] = halfAt(packed, scaleAt + 2 * r)
-        setHalf(ones, scaleAt + 2 * r, ONE)
-        if (kind !== 'q4a') continue
-        const minimumAt = scaleAt + 2 * TILE + 2 * r
-        minimums[(n + r) * blocks + block] = halfAt(packed, minimumAt)
-        setHalf(ones, minimumAt, 0)
-      }
-    }
-    unpackGroup(kind, padded, ones, (n / TILE) * bytes, scratch)
-    values.set(scratch, n * padded)
-  }
-  return { values, scales, minimums: kind === 'q4a' ? minimums : undefined }
-}
-
-/** 1 in f16. */
-const ONE = 0x3c00
-
-function setHalf(bytes: Uint8Array, at: number, half: number): void {
-  bytes[at] = half & 255
-  bytes[at + 1] = half >> 8
-}
-
-function halfAt(bytes: Uint8Array, at: number): number {
-  const bits = bytes[at] | (bytes[at + 1] << 8)
-  const magnitude =
-    ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
-  return bits & 0x8000 ? -magnitude : magnitude
 }
 
 /** The nearest f16, ties to even: added to a number whose last bit has the weight of f16's, the rest falls off. */
@@ -156,16 +100,14 @@ function multiply(kind: Kind, shape: Shape): Product {
   const stride = width + TILE
   const y = bench.floats(rows * stride).fill(7)
   for (let m = 0; m < rows; m++) y.set(previous.subarray(m * width, (m + 1) * width), m * stride)
-  if (!isFloat(kind)) runQuantise(activations, rows, columns, parts)
+  if (!isFloat(kind)) runQuantise(kind, activations, rows, columns, parts)
   const words = {
     kind: KIND_CODE[kind],
     rows,
     outputs: width,
     columns: paddedInner(columns),
-    x: isFloat(kind) ? activations.x.byteOffset : activations.quantised.values.byteOffset,
+    x: isFloat(kind) ? activations.x.byteOffset : activations.quantised.byteOffset,
     xStride: activations.stride,
-    xScales: activations.quantised.scales.byteOffset,
-    xSums: activations.quantised.sums.byteOffset,
     weights: packed.byteOffset,
     y: y.byteOffset,
     yStride: stride * 4,
@@ -199,231 +141,242 @@ function twin(
   return gemmQuantised(x, integersOf(kind, packed, outputs, columns), rows, width, inner, epilogue)
 }
 
-for (const kind of KINDS) {
-  test(`${kind} products equal the scalar twin bit for bit, for any shape and any number of shares`, () => {
-    fc.assert(
-      fc.property(shapes, (shape) => {
-        const { actual, expected } = multiply(kind, shape)
-        assert.is(firstDifference(actual, expected), -1)
-      }),
-      { numRuns: 120 },
-    )
+/** The tests of one module, all of them for each. */
+function define(variant: KernelVariant): void {
+  const test = suite(`gemm, ${variant}`)
+  test.before(() => {
+    bench = new Bench(16, variant)
   })
 
-  test(`${kind}: every number of rows from 1 to 40 is covered by tiles`, () => {
-    for (let rows = 1; rows <= 40; rows++) {
-      const shape = { rows, outputs: 41, columns: 70, parts: 1, hasBias: false, accumulates: false, seed: rows }
-      const { actual, expected } = multiply(kind, shape)
-      assert.is(firstDifference(actual, expected), -1, `${rows} rows`)
-    }
-  })
-}
-
-test('integer products are exact at the extremes: all values at their largest magnitude', () => {
-  for (const [kind, value] of [
-    ['q8', -1],
-    ['q8', 1],
-    ['q4', -1],
-    ['q4', 1],
-    ['q4a', -1],
-    ['q4a', 1],
-  ] as const) {
-    bench.reset()
-    const rows = 9
-    const columns = 512
-    const source = new Float32Array(rows * columns).fill(-3)
-    const weights = new Float32Array(16 * columns).fill(value)
-    const activations = placeActivations(source, rows, columns)
-    const packed = placeWeights(kind, weights, 16, columns)
-    runQuantise(activations, rows, columns, 1)
-    const y = bench.floats(rows * 16)
-    const words = {
-      kind: KIND_CODE[kind],
-      rows,
-      outputs: 16,
-      columns,
-      x: activations.quantised.values.byteOffset,
-      xStride: 0,
-      xScales: activations.quantised.scales.byteOffset,
-      xSums: activations.quantised.sums.byteOffset,
-      weights: packed.byteOffset,
-      y: y.byteOffset,
-      yStride: 64,
-      bias: 0,
-      accumulate: 0,
-    }
-    bench.run(Operation.gemm, GemmWord, words)
-    for (const result of y)
-      assert.ok(Math.abs(result + 3 * value * columns) <= 0.001 * 3 * columns, `${kind}: ${result}`)
-  }
-})
-
-test('every finite f16 weight is taken for exactly the number that it stands for, in every tile', () => {
-  // Weights are in one row of the identity's place: y[n] = 1 * w[n][k], one inner value per product.
-  const outputs = 64
-  const columns = 32
-  for (let first = 0; first < 0x10000; first += outputs * columns) {
-    bench.reset()
-    const bits = Uint16Array.from({ length: outputs * columns }, (_, i) => {
-      const half = first + i
-      return (half & 0x7c00) === 0x7c00 ? 0 : half
+  for (const kind of KINDS) {
+    test(`${kind} products equal the scalar twin bit for bit, for any shape and any number of shares`, () => {
+      fc.assert(
+        fc.property(shapes, (shape) => {
+          const { actual, expected } = multiply(kind, shape)
+          assert.is(firstDifference(actual, expected), -1)
+        }),
+        { numRuns: 120 },
+      )
     })
-    const packed = bench.bytes(matrixBytes('f16', outputs, columns))
-    for (let n = 0; n < outputs; n++) {
-      for (let k = 0; k < columns; k++) {
-        const at = Math.floor(n / TILE) * groupBytes('f16', columns) + (k * TILE + (n % TILE)) * 2
-        setHalf(packed, at, bits[n * columns + k])
+
+    test(`${kind}: every number of rows from 1 to 40 is covered by tiles`, () => {
+      for (let rows = 1; rows <= 40; rows++) {
+        const shape = { rows, outputs: 41, columns: 70, parts: 1, hasBias: false, accumulates: false, seed: rows }
+        const { actual, expected } = multiply(kind, shape)
+        assert.is(firstDifference(actual, expected), -1, `${rows} rows`)
       }
-    }
-    const eye = new Float32Array(columns * columns)
-    for (let k = 0; k < columns; k++) eye[k * columns + k] = 1
-    const x = bench.floats(eye)
-    const y = bench.floats(columns * outputs)
-    // Rows in runs of 4, 3, 2 and 1.
-    for (let row = 0, taken = 4; row < columns; row += taken, taken = Math.min(columns - row, (taken + 2) % 4 || 4)) {
+    })
+  }
+
+  test('integer products are exact at the extremes: all values at their largest magnitude', () => {
+    for (const [kind, value] of [
+      ['q8', -1],
+      ['q8', 1],
+      ['q4', -1],
+      ['q4', 1],
+      ['q4a', -1],
+      ['q4a', 1],
+    ] as const) {
+      bench.reset()
+      const rows = 9
+      const columns = 512
+      const source = new Float32Array(rows * columns).fill(-3)
+      const weights = new Float32Array(16 * columns).fill(value)
+      const activations = placeActivations(source, rows, columns)
+      const packed = placeWeights(kind, weights, 16, columns)
+      runQuantise(kind, activations, rows, columns, 1)
+      const y = bench.floats(rows * 16)
       const words = {
-        kind: KIND_CODE.f16,
-        rows: taken,
-        outputs,
+        kind: KIND_CODE[kind],
+        rows,
+        outputs: 16,
         columns,
-        x: x.byteOffset + row * columns * 4,
-        xStride: columns * 4,
-        xScales: 0,
-        xSums: 0,
+        x: activations.quantised.byteOffset,
+        xStride: 0,
         weights: packed.byteOffset,
-        y: y.byteOffset + row * outputs * 4,
-        yStride: outputs * 4,
+        y: y.byteOffset,
+        yStride: 64,
         bias: 0,
         accumulate: 0,
       }
       bench.run(Operation.gemm, GemmWord, words)
+      for (const result of y)
+        assert.ok(Math.abs(result + 3 * value * columns) <= 0.001 * 3 * columns, `${kind}: ${result}`)
     }
-    for (let n = 0; n < outputs; n++) {
-      for (let k = 0; k < columns; k++) {
-        const expected = halfAt(Uint8Array.of(bits[n * columns + k] & 255, bits[n * columns + k] >> 8), 0)
-        // The sum begins at +0, so that -0 becomes 0.
-        assert.is(y[k * outputs + n], expected + 0, bits[n * columns + k].toString(16))
-      }
-    }
-  }
-})
+  })
 
-test('a q4a weight is scale times nibble plus minimum', () => {
-  bench.reset()
-  const columns = 32
-  const packed = bench.bytes(matrixBytes('q4a', TILE, columns)).fill(0)
-  // Output 5, inner value 6: nibble 9, scale 0.5, minimum -3; its other nibbles are 0.
-  packed[1 * 16 + 1 * 4 + 2] = 9 << 4
-  setHalf(packed, 128 + 5 * 2, 0x3800)
-  setHalf(packed, 144 + 5 * 2, 0xc200)
-  const rows = 2
-  const source = new Float32Array(rows * columns)
-  source[6] = 127
-  source.fill(127, columns)
-  const activations = placeActivations(source, rows, columns)
-  runQuantise(activations, rows, columns, 1)
-  const y = bench.floats(rows * TILE)
-  const words = {
-    kind: KIND_CODE.q4a,
-    rows,
-    outputs: TILE,
-    columns,
-    x: activations.quantised.values.byteOffset,
-    xStride: 0,
-    xScales: activations.quantised.scales.byteOffset,
-    xSums: activations.quantised.sums.byteOffset,
-    weights: packed.byteOffset,
-    y: y.byteOffset,
-    yStride: TILE * 4,
-    bias: 0,
-    accumulate: 0,
-  }
-  bench.run(Operation.gemm, GemmWord, words)
-  const expected = new Float32Array(rows * TILE)
-  expected[5] = 127 * (0.5 * 9 - 3)
-  expected[TILE + 5] = 127 * 0.5 * 9 + 127 * 32 * -3
-  assert.equal([...y], [...expected])
-})
-
-test('quantised activations equal the twin, and zeros fill the padding', () => {
-  fc.assert(
-    fc.property(shapes, ({ rows, columns, parts, seed }) => {
+  test('every finite f16 weight is taken for exactly the number that it stands for, in every tile', () => {
+    // Weights are in one row of the identity's place: y[n] = 1 * w[n][k], one inner value per product.
+    const outputs = 64
+    const columns = 32
+    for (let first = 0; first < 0x10000; first += outputs * columns) {
       bench.reset()
-      const source = randomFloats(rows * columns, seed)
-      // A block of zeros, and one so small that its inverse scale overflows.
-      source.fill(0, 0, Math.min(BLOCK, columns))
-      if (rows > 1) source.fill(1e-38, columns, columns + Math.min(BLOCK, columns))
-      const activations = placeActivations(source, rows, columns)
-      runQuantise(activations, rows, columns, parts)
-      const expected = quantise(source, rows, columns, paddedInner(columns))
-      assert.equal(activations.quantised.values.slice(), expected.values)
-      assert.equal(activations.quantised.sums.slice(), expected.sums)
-      assert.is(firstDifference(activations.quantised.scales, expected.scales), -1)
-    }),
-  )
-})
-
-test('NaN and infinity neither trap nor disappear', () => {
-  for (const kind of KINDS) {
-    for (const odd of [Number.NaN, Number.POSITIVE_INFINITY]) {
-      for (const columns of [64, 70]) {
-        bench.reset()
-        const source = randomFloats(columns, 1)
-        source[columns - 1] = odd
-        const activations = placeActivations(source, 1, columns)
-        const packed = placeWeights(kind, randomFloats(8 * columns, 2), 8, columns)
-        runQuantise(activations, 1, columns, 1)
-        const y = bench.floats(8)
+      const bits = Uint16Array.from({ length: outputs * columns }, (_, i) => {
+        const half = first + i
+        return (half & 0x7c00) === 0x7c00 ? 0 : half
+      })
+      const packed = bench.bytes(matrixBytes('f16', outputs, columns))
+      for (let n = 0; n < outputs; n++) {
+        for (let k = 0; k < columns; k++) {
+          const at = Math.floor(n / TILE) * groupBytes('f16', columns) + (k * TILE + (n % TILE)) * 2
+          setHalf(packed, at, bits[n * columns + k])
+        }
+      }
+      const eye = new Float32Array(columns * columns)
+      for (let k = 0; k < columns; k++) eye[k * columns + k] = 1
+      const x = bench.floats(eye)
+      const y = bench.floats(columns * outputs)
+      // Rows in runs of 4, 3, 2 and 1.
+      for (let row = 0, taken = 4; row < columns; row += taken, taken = Math.min(columns - row, (taken + 2) % 4 || 4)) {
         const words = {
-          kind: KIND_CODE[kind],
-          rows: 1,
-          outputs: 8,
-          columns: paddedInner(columns),
-          x: isFloat(kind) ? activations.x.byteOffset : activations.quantised.values.byteOffset,
-          xStride: activations.stride,
-          xScales: activations.quantised.scales.byteOffset,
-          xSums: activations.quantised.sums.byteOffset,
+          kind: KIND_CODE.f16,
+          rows: taken,
+          outputs,
+          columns,
+          x: x.byteOffset + row * columns * 4,
+          xStride: columns * 4,
           weights: packed.byteOffset,
-          y: y.byteOffset,
-          yStride: 32,
+          y: y.byteOffset + row * outputs * 4,
+          yStride: outputs * 4,
           bias: 0,
           accumulate: 0,
         }
         bench.run(Operation.gemm, GemmWord, words)
-        for (const value of y) assert.not.ok(Number.isFinite(value), `${kind}, ${odd}`)
+      }
+      for (let n = 0; n < outputs; n++) {
+        for (let k = 0; k < columns; k++) {
+          const expected = halfAt(Uint8Array.of(bits[n * columns + k] & 255, bits[n * columns + k] >> 8), 0)
+          // The sum begins at +0, so that -0 becomes 0.
+          assert.is(y[k * outputs + n], expected + 0, bits[n * columns + k].toString(16))
+        }
       }
     }
+  })
+
+  test('a q4a weight is scale times nibble plus minimum', () => {
+    bench.reset()
+    const columns = 32
+    const packed = bench.bytes(matrixBytes('q4a', TILE, columns)).fill(0)
+    // Output 5, inner value 6: nibble 9, scale 0.5, minimum -3; its other nibbles are 0.
+    packed[1 * 16 + 1 * 4 + 2] = 9 << 4
+    setHalf(packed, 128 + 5 * 2, 0x3800)
+    setHalf(packed, 144 + 5 * 2, 0xc200)
+    const rows = 2
+    const source = new Float32Array(rows * columns)
+    source[6] = 127
+    source.fill(127, columns)
+    const activations = placeActivations(source, rows, columns)
+    runQuantise('q4a', activations, rows, columns, 1)
+    const y = bench.floats(rows * TILE)
+    const words = {
+      kind: KIND_CODE.q4a,
+      rows,
+      outputs: TILE,
+      columns,
+      x: activations.quantised.byteOffset,
+      xStride: 0,
+      weights: packed.byteOffset,
+      y: y.byteOffset,
+      yStride: TILE * 4,
+      bias: 0,
+      accumulate: 0,
+    }
+    bench.run(Operation.gemm, GemmWord, words)
+    const expected = new Float32Array(rows * TILE)
+    expected[5] = 127 * (0.5 * 9 - 3)
+    expected[TILE + 5] = 127 * 0.5 * 9 + 127 * 32 * -3
+    assert.equal([...y], [...expected])
+  })
+
+  for (const kind of KINDS.filter((kind) => !isFloat(kind))) {
+    test(`activations for ${kind} weights equal the twin to the byte, and zeros fill the padding`, () => {
+      fc.assert(
+        fc.property(shapes, ({ rows, columns, parts, seed }) => {
+          bench.reset()
+          const source = randomFloats(rows * columns, seed)
+          // A block of zeros, and one so small that its inverse scale overflows.
+          source.fill(0, 0, Math.min(BLOCK, columns))
+          if (rows > 1) source.fill(1e-38, columns, columns + Math.min(BLOCK, columns))
+          const activations = placeActivations(source, rows, columns)
+          runQuantise(kind, activations, rows, columns, parts)
+          const padded = paddedInner(columns)
+          const expected = operandBytes(quantise(source, rows, columns, padded), rows, padded, kind, bench.variant)
+          assert.equal(activations.quantised.slice(0, expected.length), expected)
+        }),
+      )
+    })
   }
-})
 
-test('gathered rows equal the unpacked matrix, zeros behind', () => {
-  fc.assert(
-    fc.property(shapes, fc.constantFrom(...KINDS), ({ rows, outputs, columns, parts, seed }, kind) => {
-      bench.reset()
-      const packed = placeWeights(kind, randomFloats(outputs * columns, seed), outputs, columns)
-      const padded = paddedInner(columns)
-      const ids = bench.integers(Array.from({ length: rows }, (_, i) => (i * 7 + Math.abs(seed)) % outputs))
-      const target = bench.floats(rows * padded)
-      const words = {
-        rows,
-        kind: KIND_CODE[kind],
-        columns,
-        paddedColumns: padded,
-        ids: ids.byteOffset,
-        weights: packed.byteOffset,
-        target: target.byteOffset,
-        targetStride: padded * 4,
+  test('NaN and infinity neither trap nor disappear', () => {
+    for (const kind of KINDS) {
+      for (const odd of [Number.NaN, Number.POSITIVE_INFINITY]) {
+        for (const columns of [64, 70]) {
+          bench.reset()
+          const source = randomFloats(columns, 1)
+          source[columns - 1] = odd
+          const activations = placeActivations(source, 1, columns)
+          const packed = placeWeights(kind, randomFloats(8 * columns, 2), 8, columns)
+          if (!isFloat(kind)) runQuantise(kind, activations, 1, columns, 1)
+          const y = bench.floats(8)
+          const words = {
+            kind: KIND_CODE[kind],
+            rows: 1,
+            outputs: 8,
+            columns: paddedInner(columns),
+            x: isFloat(kind) ? activations.x.byteOffset : activations.quantised.byteOffset,
+            xStride: activations.stride,
+            weights: packed.byteOffset,
+            y: y.byteOffset,
+            yStride: 32,
+            bias: 0,
+            accumulate: 0,
+          }
+          bench.run(Operation.gemm, GemmWord, words)
+          for (const value of y) assert.not.ok(Number.isFinite(value), `${kind}, ${odd}`)
+        }
       }
-      bench.run(Operation.gather, GatherWord, words, parts)
-      const group = new Float32Array(TILE * columns)
-      for (let row = 0; row < rows; row++) {
-        unpackGroup(kind, columns, packed, Math.floor(ids[row] / TILE) * groupBytes(kind, columns), group)
-        const expected = new Float32Array(padded)
-        expected.set(group.subarray((ids[row] % TILE) * columns, ((ids[row] % TILE) + 1) * columns))
-        assert.is(firstDifference(target.subarray(row * padded, (row + 1) * padded), expected), -1)
-      }
-    }),
-  )
-})
+    }
+  })
 
-test.run()
+  test('gathered rows equal the unpacked matrix, zeros behind', () => {
+    fc.assert(
+      fc.property(shapes, fc.constantFrom(...KINDS), ({ rows, outputs, columns, parts, seed }, kind) => {
+        bench.reset()
+        const packed = placeWeights(kind, randomFloats(outputs * columns, seed), outputs, columns)
+        const padded = paddedInner(columns)
+        const ids = bench.integers(Array.from({ length: rows }, (_, i) => (i * 7 + Math.abs(seed)) % outputs))
+        const target = bench.floats(rows * padded)
+        const words = {
+          rows,
+          kind: KIND_CODE[kind],
+          columns,
+          paddedColumns: padded,
+          ids: ids.byteOffset,
+          weights: packed.byteOffset,
+          target: target.byteOffset,
+          targetStride: padded * 4,
+        }
+        bench.run(Operation.gather, GatherWord, words, parts)
+        const group = new Float32Array(TILE * columns)
+        for (let row = 0; row < rows; row++) {
+          unpackGroup(kind, columns, packed, Math.floor(ids[row] / TILE) * groupBytes(kind, columns), group)
+          const expected = new Float32Array(padded)
+          expected.set(group.subarray((ids[row] % TILE) * columns, ((ids[row] % TILE) + 1) * columns))
+          assert.is(firstDifference(target.subarray(row * padded, (row + 1) * padded), expected), -1)
+        }
+      }),
+    )
+  })
+
+  test.run()
+}
+
+for (const variant of KERNEL_VARIANTS) {
+  if (isSupported(variant)) {
+    define(variant)
+  } else {
+    const test = suite(`gemm, ${variant}`)
+    test.skip(`SKIP: this engine cannot compile the ${variant} kernels`)
+    test.run()
+  }
+}

@@ -1,20 +1,34 @@
 /** The kernels on a memory of the test's own, with bump allocation. */
 import { FIRST_ADDRESS } from '../../src/tensor/arena.ts'
-import { instantiateKernels, type Kernels } from '../../src/tensor/kernels.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
+import { instantiateKernels, type Kernels, type KernelVariant } from '../../src/tensor/kernels.ts'
 import { ALIGNMENT } from '../../src/tensor/layout.ts'
 import { RECORD_BYTES } from '../../src/tensor/operations.ts'
 
 export type Words<Table extends Record<string, number>> = Record<keyof Table, number>
 
+/** Whether this engine compiles the kernels of a variant at all. */
+export function isSupported(variant: KernelVariant): boolean {
+  try {
+    compileKernels(variant)
+    return true
+  } catch (error) {
+    if (error instanceof WebAssembly.CompileError) return false
+    throw error
+  }
+}
+
 export class Bench {
   readonly memory: WebAssembly.Memory
   readonly kernels: Kernels
+  readonly variant: KernelVariant
   #next = FIRST_ADDRESS
 
-  constructor(megabytes = 16) {
+  constructor(megabytes = 16, variant: KernelVariant = 'simd128') {
     const pages = megabytes * 16
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
-    this.kernels = instantiateKernels(this.memory)
+    this.variant = variant
+    this.kernels = instantiateKernels(this.memory, compileKernels(variant))
   }
 
   /** Forgets everything that was allocated and fills it with NaN patterns, so that stale values show. */

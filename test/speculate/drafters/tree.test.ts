@@ -12,6 +12,7 @@ import { BRANCHING, MAXIMUM_DEPTH, TreeDrafter } from '../../../src/speculate/dr
 import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
 import { createMemory } from '../../../src/tensor/arena.ts'
 import { Control } from '../../../src/tensor/control.ts'
+import { compileKernels } from '../../../src/tensor/kernel-modules.ts'
 import { DRAFT, TARGET } from '../../e2e/models.ts'
 import { openInline } from '../../engine/harness.ts'
 
@@ -36,7 +37,7 @@ function openDraft(nodes: number): Transformer {
     memory: createMemory(preparation.plan.totalBytes),
     control,
     board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
-    kernels: undefined,
+    kernels: compileKernels('simd128'),
     onProgress: () => {},
   })
   return assembly.draft!

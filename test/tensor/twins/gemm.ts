@@ -1,5 +1,5 @@
 /** Matrix products on plain arrays, one multiplication at a time, rounded as the kernels round. */
-import { BLOCK } from '../../../src/tensor/layout.ts'
+import { BLOCK, groupBytes, paddedInner, paddedOutputs, TILE, unpackGroup } from '../../../src/tensor/layout.ts'
 import { nearest } from './exp.ts'
 
 const f = Math.fround
@@ -108,4 +108,59 @@ export function quantise(x: Float32Array, rows: number, columns: number, padded:
     }
   }
   return { values, scales, sums }
+}
+
+/** Bytes of values in a block, before its scales and minimums. */
+const VALUE_BYTES = { q8: 256, q4a: 128, q4: 128 } as const
+
+/**
+ * The integers, scales and minimums of a packed matrix: [paddedOutputs x paddedInner]. The integers
+ * are what the unpacker makes of it when every scale is 1 and every minimum 0.
+ */
+export function integersOf(
+  kind: keyof typeof VALUE_BYTES,
+  packed: Uint8Array,
+  outputs: number,
+  columns: number,
+): QuantisedWeights {
+  const padded = paddedInner(columns)
+  const blocks = padded / BLOCK
+  const count = paddedOutputs(outputs)
+  const values = new Int8Array(count * padded)
+  const scales = new Float32Array(count * blocks)
+  const minimums = new Float32Array(count * blocks)
+  const scratch = new Float32Array(TILE * padded)
+  const bytes = groupBytes(kind, columns)
+  const ones = packed.slice()
+  for (let n = 0; n < count; n += TILE) {
+    for (let block = 0; block < blocks; block++) {
+      const scaleAt = (n / TILE) * bytes + block * (bytes / blocks) + VALUE_BYTES[kind]
+      for (let r = 0; r < TILE; r++) {
+        scales[(n + r) * blocks + block] = halfAt(packed, scaleAt + 2 * r)
+        setHalf(ones, scaleAt + 2 * r, ONE)
+        if (kind !== 'q4a') continue
+        const minimumAt = scaleAt + 2 * TILE + 2 * r
+        minimums[(n + r) * blocks + block] = halfAt(packed, minimumAt)
+        setHalf(ones, minimumAt, 0)
+      }
+    }
+    unpackGroup(kind, padded, ones, (n / TILE) * bytes, scratch)
+    values.set(scratch, n * padded)
+  }
+  return { values, scales, minimums: kind === 'q4a' ? minimums : undefined }
+}
+
+/** 1 in f16. */
+const ONE = 0x3c00
+
+export function setHalf(bytes: Uint8Array, at: number, half: number): void {
+  bytes[at] = half & 255
+  bytes[at + 1] = half >> 8
+}
+
+export function halfAt(bytes: Uint8Array, at: number): number {
+  const bits = bytes[at] | (bytes[at + 1] << 8)
+  const magnitude =
+    ((bits >> 10) & 31) === 0 ? (bits & 1023) * 2 ** -24 : (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
+  return bits & 0x8000 ? -magnitude : magnitude
 }
