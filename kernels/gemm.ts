@@ -97,19 +97,19 @@ function floatGroups(record: usize, group: i32, count: i32): void {
       const bg = bias + <usize>g * step
       const groups = taken <= 2 && g + 2 <= count ? 2 : 1
       if (isF16) {
-        if (taken == 4) f16_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 3) f16_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 2 && groups == 2) f16_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 2) f16_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (groups == 2) f16_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else f16_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        if (taken == 4) f16_4x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (taken == 3) f16_3x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2 && groups == 2) f16_2x2(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2) f16_2x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (groups == 2) f16_1x2(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else f16_1x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
       } else {
-        if (taken == 4) f32_4x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 3) f32_3x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 2 && groups == 2) f32_2x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (taken == 2) f32_2x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else if (groups == 2) f32_1x2(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
-        else f32_1x1(x, xStride, wg, bytes, columns, yg, yStride, bg, accumulate)
+        if (taken == 4) f32_4x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (taken == 3) f32_3x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2 && groups == 2) f32_2x2(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (taken == 2) f32_2x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else if (groups == 2) f32_1x2(x, xStride, wg, columns, yg, yStride, bg, accumulate)
+        else f32_1x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
       }
       g += groups
     }

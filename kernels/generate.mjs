@@ -8,14 +8,14 @@
  * sixteen SIMD registers; kernels/README.md has the measurements.
  */
 
-/** rows, groups of 8 outputs side by side (independent weight streams), inner values per turn. */
+/** rows, groups of 8 outputs side by side (independent weight streams). */
 const FLOAT_TILES = [
-  [1, 2, 2],
-  [1, 1, 2],
-  [2, 2, 1],
-  [2, 1, 2],
-  [3, 1, 1],
-  [4, 1, 1],
+  [1, 2],
+  [1, 1],
+  [2, 2],
+  [2, 1],
+  [3, 1],
+  [4, 1],
 ]
 
 /** rows, groups side by side. */
@@ -38,47 +38,52 @@ const RESULT_PARAMETERS = ['  y: usize, yStride: usize, bias: usize, accumulate:
 const epilogue = (r, v, acc, offset) =>
   lines([
     `  let out_${r}_${v} = ${acc}`,
-    `  if (bias != 0) out_${r}_${v} = f32x4.add(out_${r}_${v}, v128.load(bias + ${offset}))`,
-    `  if (accumulate) out_${r}_${v} = f32x4.add(v128.load(y + ${r} * yStride + ${offset}), out_${r}_${v})`,
-    `  v128.store(y + ${r} * yStride + ${offset}, out_${r}_${v})`,
+    `  if (bias != 0) out_${r}_${v} = f32x4.add(out_${r}_${v}, v128.load(bias, ${offset}))`,
+    `  if (accumulate) out_${r}_${v} = f32x4.add(v128.load(y + ${r} * yStride, ${offset}), out_${r}_${v})`,
+    `  v128.store(y + ${r} * yStride, out_${r}_${v}, ${offset})`,
   ])
 
 /** Bytes of one inner value of 8 outputs. */
 const STEP_BYTES = { f32: 32, f16: 16 }
 
+/** Inner values per turn of the loop: one, but see kernels/README.md. */
+const stepsPerTurn = (kind, rows) => (kind === 'f16' && rows === 4 ? 2 : 1)
+
 /** The weights of inner value u of a turn, as f32. */
 function loadWeights(kind, u, groups) {
-  if (kind === 'f32') {
-    return range(2 * groups).map((v) => `    let w_${u}_${v} = v128.load(w_${v >> 1} + ${u * 32 + (v & 1) * 16})`)
-  }
-  return range(groups).flatMap((g) => [
-    `    let h_${u}_${g} = v128.load(w_${g} + ${u * 16})`,
-    `    let w_${u}_${2 * g} = lowHalves(h_${u}_${g})`,
-    `    let w_${u}_${2 * g + 1} = highHalves(h_${u}_${g})`,
-  ])
+  return range(2 * groups).map((v) => {
+    const offset = u * STEP_BYTES[kind] + ((v & 1) * STEP_BYTES[kind]) / 2
+    const f32 = `v128.load(w_${v >> 1}, ${offset})`
+    const f16 = `halves4(w_${v >> 1} + ${offset}, c_halfBits, c_halfRebase)`
+    return `    let w_${u}_${v} = ${kind === 'f32' ? f32 : f16}`
+  })
 }
 
-function floatTile(kind, [rows, groups, unroll]) {
+function floatTile(kind, [rows, groups]) {
+  const steps = stepsPerTurn(kind, rows)
   const cells = range(rows).flatMap((r) => range(2 * groups).map((v) => [r, v]))
   const step = (u) => [
     ...loadWeights(kind, u, groups),
     ...range(rows).flatMap((r) => [
-      `    let x_${u}_${r} = v128.load32_splat(x_${r} + ${u * 4})`,
+      `    let x_${u}_${r} = v128.load32_splat(x_${r}, ${u * 4})`,
       ...range(2 * groups).map((v) => `    a_${r}_${v} = f32x4.add(a_${r}_${v}, f32x4.mul(x_${u}_${r}, w_${u}_${v}))`),
     ]),
   ]
   return lines([
     `function ${kind}_${rows}x${groups}(`,
-    '  x: usize, xStride: usize, w: usize, groupBytes: usize, columns: i32,',
+    '  x: usize, xStride: usize, w: usize, columns: i32,',
     ...RESULT_PARAMETERS,
+    `  const groupBytes = <usize>columns * ${STEP_BYTES[kind]}`,
+    ...(kind === 'f16' ? ['halfBits', 'halfRebase'] : []).map((name) => `  const c_${name} = ${name}`),
     ...cells.map(([r, v]) => `  let a_${r}_${v} = f32x4.splat(0)`),
     ...range(rows).map((r) => `  let x_${r} = x + ${r} * xStride`),
     ...range(groups).map((g) => `  let w_${g} = w + ${g} * groupBytes`),
-    `  for (let k = 0; k < columns; k += ${unroll}) {`,
-    ...range(unroll).flatMap(step),
-    ...range(rows).map((r) => `    x_${r} += ${unroll * 4}`),
-    ...range(groups).map((g) => `    w_${g} += ${unroll * STEP_BYTES[kind]}`),
-    '  }',
+    '  const end = w + groupBytes',
+    '  do {',
+    ...range(steps).flatMap(step),
+    ...range(rows).map((r) => `    x_${r} += ${steps * 4}`),
+    ...range(groups).map((g) => `    w_${g} += ${steps * STEP_BYTES[kind]}`),
+    '  } while (w_0 < end)',
     ...cells.map(([r, v]) => epilogue(r, v, `a_${r}_${v}`, v * 16)),
     '}',
   ])
@@ -273,7 +278,8 @@ function addMinimums(rows, halves) {
 export function generateGemm(variant) {
   return `${[
     '// Printed by kernels/generate.mjs; change that instead.',
-    "import { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from '../constants'\nimport { halves4, highHalves, lowHalves } from '../half'",
+    "import { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from '../constants'",
+    "import { halves4 } from '../half'",
     ...['f32', 'f16'].flatMap((kind) => FLOAT_TILES.map((tile) => `export ${floatTile(kind, tile)}`)),
     ...['q8', 'q4a', 'q4'].flatMap((kind) => INT_TILES.map((tile) => `export ${intTile(variant, kind, tile)}`)),
   ].join('\n\n')}\n`

@@ -7,7 +7,8 @@ import { type LoadOptions, type Logits, type LogitsInput, load } from '../../src
 import { KINDS } from '../../src/tensor/layout.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { fixtures } from '../paths.ts'
-import './harness.ts'
+import { asF16, copyCheckpoint } from '../weights/checkpoints.ts'
+import { scratch } from './harness.ts'
 
 const bits = ({ data }: Logits): Uint32Array => new Uint32Array(data.buffer, data.byteOffset, data.length)
 
@@ -53,6 +54,21 @@ for (const family of ['llama', 'llama-3-rope', 'mistral-swa', 'qwen2', 'qwen3'])
     assertSame(least.all, one.all, 'smallest budget')
   })
 }
+
+families('f16 weights of an F16 checkpoint say what f32 weights say, bit for bit, resident and streamed', async () => {
+  const source = copyCheckpoint(join(fixtures, 'llama'), join(scratch, 'halves'), (tensors) => {
+    for (const [name, tensor] of tensors) tensors.set(name, asF16(tensor))
+  })
+  const input = [{ tokens: [1, 5, 9, 2, 8], parents: [-1, 0, 0, 1, 2] }]
+  const plain = await logitsOf(source, { weights: 'f32', context: 64 }, input)
+  const half = await logitsOf(source, { weights: 'f16', context: 64 }, input)
+  assertSame(half.all, plain.all, 'resident')
+  const memory = half.plan.smallestBudgetBytes
+  assert.ok(memory < plain.plan.smallestBudgetBytes)
+  const streamed = await logitsOf(source, { weights: 'f16', context: 64, memory }, input)
+  assert.ok(streamed.plan.streamedBytesPerPass > 0)
+  assertSame(streamed.all, plain.all, 'streamed')
+})
 
 families.run()
 

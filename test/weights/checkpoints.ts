@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CoppiceError, type ErrorCode } from '../../src/errors.ts'
+import { floatToHalf } from '../../src/tensor/half.ts'
 
 /** Runs `use` with a new directory and removes it afterwards. */
 export function withDirectory<T>(use: (directory: string) => T): T {
@@ -97,6 +98,12 @@ export const f32Bytes = (values: Float32Array): Uint8Array =>
 
 /** The values of an F32 tensor. */
 export const f32Values = ({ data }: PlainTensor): Float32Array => new Float32Array(data.slice().buffer)
+
+/** An F32 tensor as F16, to the nearest. */
+export function asF16(tensor: PlainTensor): PlainTensor {
+  const halves = Uint16Array.from(f32Values(tensor), floatToHalf)
+  return { dtype: 'F16', shape: tensor.shape, data: new Uint8Array(halves.buffer) }
+}
 
 /** Copies a checkpoint and lets `change` alter its tensors and config before they are written. */
 export function copyCheckpoint(

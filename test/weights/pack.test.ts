@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { checksum } from '../../src/tensor/checksum.ts'
+import { floatToHalf } from '../../src/tensor/half.ts'
 import { groupBytes, KINDS, type Kind, paddedOutputs, TILE, unpackRow } from '../../src/tensor/layout.ts'
 import type { Manifest, PackedFile, PackedTensor } from '../../src/weights/manifest.ts'
 import { type PackProgress, packModel } from '../../src/weights/pack.ts'
@@ -10,6 +11,7 @@ import { openPacked } from '../../src/weights/packed.ts'
 import { openSafetensors } from '../../src/weights/safetensors.ts'
 import { fixtures, root } from '../paths.ts'
 import {
+  asF16,
   copyCheckpoint,
   expectFailure,
   f32Bytes,
@@ -287,6 +289,28 @@ test('the same checkpoint gives the same bytes, sharded or not, with or without 
     for (const output of outputs.slice(1)) assert.equal(output, outputs[0])
   })
 })
+
+test('f16 keeps every bit of an F16 checkpoint, and rounds others to the nearest half', () => {
+  withDirectory((directory) => {
+    const halves = copyCheckpoint(fixture('qwen3'), join(directory, 'halves'), (tensors) => {
+      for (const [name, tensor] of tensors) tensors.set(name, asF16(tensor))
+    })
+    const expected = new Map(
+      [...readPlain(join(halves, 'model.safetensors')).tensors].map(([name, t]) => [name, halvesOf(t)]),
+    )
+    for (const source of [halves, fixture('qwen3')]) {
+      const output = join(directory, source === halves ? 'exact' : 'rounded')
+      const { manifest } = packModel(source, output, { weights: 'f16' })
+      for (const [name, values] of unpack(output, manifest)) {
+        // Vectors stay f32.
+        if (source !== halves && name.includes('norm')) continue
+        assert.equal(Uint16Array.from(values, floatToHalf), expected.get(name), name)
+      }
+    }
+  })
+})
+
+const halvesOf = ({ data }: PlainTensor): Uint16Array => new Uint16Array(data.slice().buffer)
 
 test('the revision names the weights: the same for every kind, another when a weight changes', () => {
   withDirectory((directory) => {
