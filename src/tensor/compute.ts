@@ -37,7 +37,7 @@ const SHARE_MASK = (1 << SHARE_BITS) - 1
 export const MAXIMUM_THREADS = 64
 
 /** Steps of one job at the most. */
-export const MAXIMUM_STEPS = 15
+export const MAXIMUM_STEPS = 31
 
 /** The ticket of a job that is over, and of a fresh control block the one before. */
 const OVER = MAXIMUM_STEPS << SHARE_BITS
