@@ -18,8 +18,8 @@ const SHARES_PER_THREAD = 16
 const SCRATCH_SHARES_PER_THREAD = 4
 
 /**
- * Multiplications of a share at the least. Handing a step out costs some 200 ns and claiming a share
- * some 50, so less than this is not worth a second thread.
+ * Multiplications of a share at the least, which take somewhat under 1 us. Opening a step for two
+ * threads costs some 110 ns and claiming a share some 35 (AMD Zen 3, Node 20 and 24).
  */
 const SHARE_WORK = 16384
 
