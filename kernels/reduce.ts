@@ -1,5 +1,5 @@
 // Reductions over one row of logits, and the checksum of packed data. Called directly, not as jobs.
-import { exp4 } from './exp'
+import { exp4, sumOfExp4 } from './exp'
 import { max4, sum4 } from './lanes'
 
 // Index of the largest of `count` f32; the lowest index wins ties, NaN is never chosen.
@@ -26,24 +26,27 @@ export function argmax(at: usize, count: i32): i32 {
 }
 
 export function maximum(at: usize, count: i32): f32 {
-  const whole = <usize>(count & ~3) << 2
-  let most = f32x4.splat(-Infinity)
-  for (let i: usize = 0; i < whole; i += 16) most = f32x4.max(most, v128.load(at + i))
-  let top = max4(most)
+  const whole = <usize>(count & ~15) << 2
+  // Four chains, because one is bound by its latency.
+  let a = f32x4.splat(-Infinity)
+  let b = a
+  let c = a
+  let d = a
+  for (let i: usize = 0; i < whole; i += 64) {
+    a = f32x4.max(a, v128.load(at + i))
+    b = f32x4.max(b, v128.load(at + i, 16))
+    c = f32x4.max(c, v128.load(at + i, 32))
+    d = f32x4.max(d, v128.load(at + i, 48))
+  }
+  let top = max4(f32x4.max(f32x4.max(a, b), f32x4.max(c, d)))
   for (let i = whole; i < <usize>count << 2; i += 4) top = max(top, load<f32>(at + i))
   return top
 }
 
-// Sum of exp((x - top) * scale), in four lanes by index, then (l0 + l1) + (l2 + l3).
+// Sum of exp((x - top) * scale), in four lanes by index, then (l0 + l1) + (l2 + l3), then the rest.
 export function sumExp(at: usize, count: i32, scale: f32, top: f32): f32 {
   const whole = <usize>(count & ~3) << 2
-  const tops = f32x4.splat(top)
-  const scales = f32x4.splat(scale)
-  let sum = f32x4.splat(0)
-  for (let i: usize = 0; i < whole; i += 16) {
-    sum = f32x4.add(sum, exp4(f32x4.mul(f32x4.sub(v128.load(at + i), tops), scales)))
-  }
-  let total = sum4(sum)
+  let total = sum4(sumOfExp4(at, whole, scale, top))
   for (let i = whole; i < <usize>count << 2; i += 4) {
     total += f32x4.extract_lane(exp4(f32x4.splat((load<f32>(at + i) - top) * scale)), 0)
   }

@@ -15,9 +15,9 @@ import { checksum } from '../tensor/checksum.ts'
 import { Compute } from '../tensor/compute.ts'
 import type { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
-import { Operators } from '../tensor/operators.ts'
+import { JOB_BYTES, Operators } from '../tensor/operators.ts'
 import type { PackedModel } from '../weights/packed.ts'
-import { JOB_BYTES, type Preparation, type PreparedModel } from './prepare.ts'
+import type { Preparation, PreparedModel } from './prepare.ts'
 import type { Progress } from './types.ts'
 
 export interface AssemblyParts {

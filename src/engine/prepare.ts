@@ -11,6 +11,7 @@ import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import type { Region } from '../tensor/arena.ts'
 import { MAXIMUM_THREADS } from '../tensor/compute.ts'
+import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type { PackOptions } from '../weights/pack.ts'
@@ -228,9 +229,6 @@ function fixedRegions(
 
 const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
   transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)
-
-/** Job records, and the top-k lists of the drafter. */
-export const JOB_BYTES = 4096
 
 function checkDraft(options: EngineOptions): string | undefined {
   const { draft, drafters, sharpening } = options

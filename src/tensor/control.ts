@@ -27,14 +27,14 @@ export const Word = {
   /** Shares of each step, `MAXIMUM_STEPS` words. */
   jobShares: 66,
   /** Read pieces handed out to loaders so far; loaders wait on it. */
-  piecesPublished: 96,
+  piecesPublished: 112,
   /** Read pieces taken by loaders so far. */
-  piecesTaken: 112,
+  piecesTaken: 128,
   /** Counts every finished read piece; the engine waits on it. */
-  piecesDone: 128,
+  piecesDone: 144,
 } as const
 
-export const CONTROL_BYTES = 4 * 144
+export const CONTROL_BYTES = 4 * 160
 
 /** How long any wait lasts at the most before `fault` and `stop` are read again, in ms. */
 export const WAIT_LIMIT_MS = 50

@@ -122,8 +122,11 @@ export interface Candidates {
 const MAXIMUM_CANDIDATES = 64
 
 /** Where the candidate lists lie behind the records. */
-const IDS = 2048
-const VALUES = 3072
+const IDS = MAXIMUM_STEPS * RECORD_BYTES
+const VALUES = IDS + MAXIMUM_CANDIDATES * 4
+
+/** Bytes of job records and candidate lists. */
+export const JOB_BYTES = VALUES + MAXIMUM_CANDIDATES * 4
 
 /**
  * What an element costs, in multiplications of a matrix product, about: `Compute.shares` divides by it.
@@ -148,7 +151,7 @@ export class Operators {
   readonly #values: Float32Array
   #steps = 0
 
-  /** @param scratch address of 4096 bytes for job records and candidate lists */
+  /** @param scratch address of `JOB_BYTES` for job records and candidate lists */
   constructor(kernels: Kernels, compute: Compute, arena: Arena, scratch: number) {
     this.#kernels = kernels
     this.#compute = compute
@@ -342,9 +345,9 @@ export class Operators {
     this.#end(Math.ceil(outputs / (2 * TILE)), count * matrix.rows * matrix.columns)
   }
 
-  /** The record of the next step. */
+  /** The record of the next step. A job that is full is executed first. */
   #begin(operation: number): Int32Array {
-    if (this.#steps === MAXIMUM_STEPS) throw new Error(`a job has at most ${MAXIMUM_STEPS} steps`)
+    if (this.#steps === MAXIMUM_STEPS) this.run()
     const words = this.#words[this.#steps]
     words[0] = operation
     return words

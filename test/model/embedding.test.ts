@@ -12,7 +12,7 @@ import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels } from '../../src/tensor/kernels.ts'
 import { groupBytes, KINDS, type Kind, packGroup, paddedInner, TILE } from '../../src/tensor/layout.ts'
-import { Operators, Rows } from '../../src/tensor/operators.ts'
+import { JOB_BYTES, Operators, Rows } from '../../src/tensor/operators.ts'
 import { scratch } from '../engine/harness.ts'
 import { randomFloats } from '../tensor/harness.ts'
 
@@ -54,7 +54,7 @@ function setUp(kind: Kind, name: string) {
     kernels,
     new Compute({ kernels, control: new Control(), threads: 1, cores: 1 }),
     arena,
-    arena.allocate('jobs', 4096),
+    arena.allocate('jobs', JOB_BYTES),
   )
   const pointer = arena.allocate('weights', packed.length, 4096)
   arena.u8(pointer, packed.length).set(packed)
