@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { GOLDEN_FILE, writeGoldenTexts } from './golden-cases.ts'
 
-const texts = (['f32', 'q8', 'q4'] as const).flatMap(writeGoldenTexts)
+const texts = (['f32', 'q8', 'q4'] as const).flatMap((weights) => writeGoldenTexts(weights))
 const lines = texts.map((text) => `  ${JSON.stringify(text)}`).join(',\n')
 writeFileSync(GOLDEN_FILE, `[\n${lines}\n]\n`)
 console.log(`${texts.length} texts written to ${GOLDEN_FILE}`)

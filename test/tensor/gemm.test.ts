@@ -13,11 +13,15 @@ import {
   unpackGroup,
 } from '../../src/tensor/layout.ts'
 import { GatherWord, GemmWord, KIND_CODE, Operation, QuantiseWord } from '../../src/tensor/operations.ts'
-import { Bench, firstDifference, randomFloats } from './harness.ts'
+import { type Bench, firstDifference, randomFloats } from './harness.ts'
 import { type Epilogue, gemmF32, gemmQuantised, integersOf, quantise } from './twins/gemm.ts'
+import { everyVariant } from './variants.ts'
 
 const test = suite('gemm')
-const bench = new Bench()
+let bench: Bench
+const testEach = everyVariant(test, (next) => {
+  bench = next
+})
 
 const shapes = fc.record({
   rows: fc.integer({ min: 1, max: 20 }),
@@ -137,7 +141,7 @@ function twin(
 }
 
 for (const kind of ['f32', 'q8', 'q4'] as const) {
-  test(`${kind} products equal the scalar twin bit for bit, for any shape and any number of shares`, () => {
+  testEach(`${kind} products equal the scalar twin bit for bit, for any shape and any number of shares`, () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         const { actual, expected } = multiply(kind, shape)
@@ -147,7 +151,7 @@ for (const kind of ['f32', 'q8', 'q4'] as const) {
     )
   })
 
-  test(`${kind}: every number of rows from 1 to 40 is covered by tiles`, () => {
+  testEach(`${kind}: every number of rows from 1 to 40 is covered by tiles`, () => {
     for (let rows = 1; rows <= 40; rows++) {
       const shape = { rows, outputs: 41, columns: 70, parts: 1, hasBias: false, accumulates: false, seed: rows }
       const { actual, expected } = multiply(kind, shape)
@@ -156,7 +160,7 @@ for (const kind of ['f32', 'q8', 'q4'] as const) {
   })
 }
 
-test('integer products are exact at the extremes: all values at their largest magnitude', () => {
+testEach('integer products are exact at the extremes: all values at their largest magnitude', () => {
   for (const [kind, value] of [
     ['q8', -1],
     ['q8', 1],
@@ -193,7 +197,7 @@ test('integer products are exact at the extremes: all values at their largest ma
   }
 })
 
-test('quantised activations equal the twin, and zeros fill the padding', () => {
+testEach('quantised activations equal the twin, and zeros fill the padding', () => {
   fc.assert(
     fc.property(shapes, ({ rows, columns, parts, seed }) => {
       bench.reset()
@@ -211,7 +215,7 @@ test('quantised activations equal the twin, and zeros fill the padding', () => {
   )
 })
 
-test('NaN and infinity neither trap nor disappear', () => {
+testEach('NaN and infinity neither trap nor disappear', () => {
   for (const kind of ['f32', 'q8', 'q4'] as const) {
     for (const odd of [Number.NaN, Number.POSITIVE_INFINITY]) {
       for (const columns of [64, 70]) {
@@ -244,7 +248,7 @@ test('NaN and infinity neither trap nor disappear', () => {
   }
 })
 
-test('gathered rows equal the unpacked matrix, zeros behind', () => {
+testEach('gathered rows equal the unpacked matrix, zeros behind', () => {
   fc.assert(
     fc.property(shapes, fc.constantFrom('f32', 'q8', 'q4'), ({ rows, outputs, columns, parts, seed }, kind) => {
       bench.reset()
