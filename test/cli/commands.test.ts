@@ -72,7 +72,7 @@ const show = suite('coppice inspect, plan and logits')
 show('inspect tells the architecture, the plan and the runtime', async () => {
   const text = await coppice(['inspect', FIXTURE, '--weights', 'f32'])
   assert.is(text.code, 0, text.stderr)
-  for (const word of ['family', 'llama', 'vocabulary', 'tokenizer', 'none: tokens only', 'simd128']) {
+  for (const word of ['family', 'llama', 'vocabulary', 'tokenizer', 'none: tokens only', 'self-test passed']) {
     assert.match(text.stdout, word)
   }
   const json = await coppice(['inspect', FIXTURE, '--weights', 'f32', '--json'])

@@ -1,6 +1,8 @@
 /** The texts that every runtime must write bit for bit: what is asked for, and how it is written down. */
 import { join } from 'node:path'
 import type { CallOptions } from '../../src/engine/protocol.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
+import type { KernelVariant } from '../../src/tensor/kernels.ts'
 import type { Kind } from '../../src/tensor/layout.ts'
 import { openInline } from '../engine/harness.ts'
 import { root } from '../paths.ts'
@@ -37,8 +39,8 @@ const bitsOf = (value: number): string => {
 }
 
 /** Writes the texts by plain decoding, on this thread. */
-export function writeGoldenTexts(weights: Kind): GoldenText[] {
-  const model = openInline(TARGET, { weights, context: 128 })
+export function writeGoldenTexts(weights: Kind, variant: KernelVariant = 'simd128'): GoldenText[] {
+  const model = openInline(TARGET, { weights, context: 128, kernels: compileKernels(variant) })
   return PROMPTS.flatMap((prompt) =>
     CALLS.map(([call, options]) => {
       const { tokens, text, pieces } = model.generate(prompt, { maxTokens: 24, logprobs: true, ...options })

@@ -5,9 +5,11 @@ import {
   availableMemoryBytes,
   cores,
   decodeBase64,
+  engineFlags,
   environment,
   now,
   processMemoryBytes,
+  processor,
   randomSeed,
   runtimeName,
   runtimeVersion,
@@ -24,6 +26,25 @@ test('a runtime is known by its own name and version', () => {
         ? ['bun', globals.Bun.version]
         : ['node', process.version.slice(1)]
   assert.equal([runtimeName(), runtimeVersion()], expected)
+})
+
+test('a processor is told by its architecture and model, the same at every time', () => {
+  assert.match(processor(), process.arch)
+  assert.match(processor(), os.cpus()[0]?.model ?? '')
+  assert.is(processor(), processor())
+})
+
+test('flags of the engine are seen wherever they come from', () => {
+  const before = process.env.NODE_OPTIONS
+  const flags = engineFlags()
+  process.env.NODE_OPTIONS = '--liftoff-only'
+  try {
+    assert.ok(engineFlags().includes('NODE_OPTIONS=--liftoff-only'))
+  } finally {
+    if (before === undefined) delete process.env.NODE_OPTIONS
+    else process.env.NODE_OPTIONS = before
+  }
+  assert.equal(engineFlags(), flags)
 })
 
 test('there is at least one core, and no more than the machine has', () => {

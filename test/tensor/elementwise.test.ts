@@ -8,13 +8,17 @@ import * as operations from '../../src/tensor/operations.ts'
 import { KIND_CODE, Operation, RmsNormWord, RotateAndStoreWord, SiluGateWord } from '../../src/tensor/operations.ts'
 import { quantisedBytes } from '../../src/tensor/operators.ts'
 import { root } from '../paths.ts'
-import { Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
+import { type Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
 import { rmsNorm, rope, siluGate, sumExp } from './twins/elementwise.ts'
 import { quantise } from './twins/gemm.ts'
 import { operandBytes } from './twins/operand.ts'
+import { everyVariant } from './variants.ts'
 
 const test = suite('elementwise')
-const bench = new Bench()
+let bench: Bench
+const testEach = everyVariant(test, (next) => {
+  bench = next
+})
 
 const shape = fc.record({
   rows: fc.integer({ min: 1, max: 7 }),
@@ -73,7 +77,7 @@ test('the kernels name the words of a record as TypeScript does', () => {
   assert.equal([...actual].sort(), [...expected].map(([name, value]) => [name, value]).sort())
 })
 
-test('RMS norm of chosen rows equals its twin, as f32 and as integers', () => {
+testEach('RMS norm of chosen rows equals its twin, as f32 and as integers', () => {
   fc.assert(
     fc.property(shape, fc.boolean(), ({ rows, n, parts, extra, seed }, chosen) => {
       bench.reset()
@@ -106,7 +110,7 @@ test('RMS norm of chosen rows equals its twin, as f32 and as integers', () => {
   )
 })
 
-test('NaN in a row that is normed and quantised stays in its blocks and traps nothing', () => {
+testEach('NaN in a row that is normed and quantised stays in its blocks and traps nothing', () => {
   bench.reset()
   const source = bench.floats(64).fill(1)
   source[40] = Number.NaN
@@ -135,7 +139,7 @@ test('NaN in a row that is normed and quantised stays in its blocks and traps no
   assert.equal(actual, bytes)
 })
 
-test('SiLU gates equal their twin, as f32 and as integers, and touch nothing behind the row', () => {
+testEach('SiLU gates equal their twin, as f32 and as integers, and touch nothing behind the row', () => {
   fc.assert(
     fc.property(shape, ({ rows, n, parts, extra, seed }) => {
       bench.reset()
@@ -172,90 +176,93 @@ test('SiLU gates equal their twin, as f32 and as integers, and touch nothing beh
   )
 })
 
-test('heads are normed and rotated in their first 2 * half dimensions; keys and values land in the slot of their row', () => {
-  const headShape = fc.record({
-    heads: fc.integer({ min: 1, max: 5 }),
-    kvHeads: fc.integer({ min: 1, max: 4 }),
-    half: fc.integer({ min: 1, max: 33 }),
-    qNorm: fc.boolean(),
-    kNorm: fc.boolean(),
-  })
-  fc.assert(
-    fc.property(shape, headShape, ({ rows, parts, extra, seed }, { heads, kvHeads, half, qNorm, kNorm }) => {
-      bench.reset()
-      const headSize = 2 * half + (extra % 5)
-      const slotCount = 12
-      const next = randomNumbers(seed)
-      const slots = bench.integers(
-        Array.from({ length: slotCount }, (_, i) => [next(), i])
-          .sort((a, b) => a[0] - b[0])
-          .slice(0, rows)
-          .map(([, i]) => i),
-      )
-      const width = (heads + 2 * kvHeads) * headSize + extra
-      const x = bench.floats(randomFloats(rows * width, seed + 1))
-      const original = x.slice()
-      const kAt = heads * headSize
-      const vAt = kAt + kvHeads * headSize
-      const angles = randomFloats(rows * half, seed + 2)
-      const cosines = bench.floats(angles.map(Math.cos))
-      const sines = bench.floats(angles.map(Math.sin))
-      const qWeight = bench.floats(randomFloats(headSize, seed + 3))
-      const kWeight = bench.floats(randomFloats(headSize, seed + 4))
-      const keys = bench.floats(kvHeads * slotCount * headSize).fill(7)
-      const values = bench.floats(kvHeads * slotCount * headSize).fill(7)
-      const words = {
-        rows,
-        heads,
-        kvHeads,
-        headSize,
-        half,
-        q: x.byteOffset,
-        k: x.byteOffset + kAt * 4,
-        v: x.byteOffset + vAt * 4,
-        stride: width * 4,
-        qNorm: qNorm ? qWeight.byteOffset : 0,
-        kNorm: kNorm ? kWeight.byteOffset : 0,
-        epsilon: 1e-5,
-        cosines: cosines.byteOffset,
-        sines: sines.byteOffset,
-        keys: keys.byteOffset,
-        values: values.byteOffset,
-        headStride: slotCount * headSize * 4,
-        slots: slots.byteOffset,
-      }
-      bench.run(Operation.rotateAndStore, RotateAndStoreWord, words, parts, ['epsilon'])
+testEach(
+  'heads are normed and rotated in their first 2 * half dimensions; keys and values land in the slot of their row',
+  () => {
+    const headShape = fc.record({
+      heads: fc.integer({ min: 1, max: 5 }),
+      kvHeads: fc.integer({ min: 1, max: 4 }),
+      half: fc.integer({ min: 1, max: 33 }),
+      qNorm: fc.boolean(),
+      kNorm: fc.boolean(),
+    })
+    fc.assert(
+      fc.property(shape, headShape, ({ rows, parts, extra, seed }, { heads, kvHeads, half, qNorm, kNorm }) => {
+        bench.reset()
+        const headSize = 2 * half + (extra % 5)
+        const slotCount = 12
+        const next = randomNumbers(seed)
+        const slots = bench.integers(
+          Array.from({ length: slotCount }, (_, i) => [next(), i])
+            .sort((a, b) => a[0] - b[0])
+            .slice(0, rows)
+            .map(([, i]) => i),
+        )
+        const width = (heads + 2 * kvHeads) * headSize + extra
+        const x = bench.floats(randomFloats(rows * width, seed + 1))
+        const original = x.slice()
+        const kAt = heads * headSize
+        const vAt = kAt + kvHeads * headSize
+        const angles = randomFloats(rows * half, seed + 2)
+        const cosines = bench.floats(angles.map(Math.cos))
+        const sines = bench.floats(angles.map(Math.sin))
+        const qWeight = bench.floats(randomFloats(headSize, seed + 3))
+        const kWeight = bench.floats(randomFloats(headSize, seed + 4))
+        const keys = bench.floats(kvHeads * slotCount * headSize).fill(7)
+        const values = bench.floats(kvHeads * slotCount * headSize).fill(7)
+        const words = {
+          rows,
+          heads,
+          kvHeads,
+          headSize,
+          half,
+          q: x.byteOffset,
+          k: x.byteOffset + kAt * 4,
+          v: x.byteOffset + vAt * 4,
+          stride: width * 4,
+          qNorm: qNorm ? qWeight.byteOffset : 0,
+          kNorm: kNorm ? kWeight.byteOffset : 0,
+          epsilon: 1e-5,
+          cosines: cosines.byteOffset,
+          sines: sines.byteOffset,
+          keys: keys.byteOffset,
+          values: values.byteOffset,
+          headStride: slotCount * headSize * 4,
+          slots: slots.byteOffset,
+        }
+        bench.run(Operation.rotateAndStore, RotateAndStoreWord, words, parts, ['epsilon'])
 
-      const expectedKeys = new Float32Array(keys.length).fill(7)
-      const expectedValues = expectedKeys.slice()
-      for (let row = 0; row < rows; row++) {
-        const rotated = (at: number, weight: Float32Array | undefined): Float32Array => {
-          const head = original.slice(row * width + at, row * width + at + headSize)
-          const normed = weight === undefined ? head : rmsNorm(head, weight, 1e-5)
-          rope(normed, half, cosines.subarray(row * half), sines.subarray(row * half))
-          return normed
+        const expectedKeys = new Float32Array(keys.length).fill(7)
+        const expectedValues = expectedKeys.slice()
+        for (let row = 0; row < rows; row++) {
+          const rotated = (at: number, weight: Float32Array | undefined): Float32Array => {
+            const head = original.slice(row * width + at, row * width + at + headSize)
+            const normed = weight === undefined ? head : rmsNorm(head, weight, 1e-5)
+            rope(normed, half, cosines.subarray(row * half), sines.subarray(row * half))
+            return normed
+          }
+          for (let head = 0; head < heads; head++) {
+            const q = rotated(head * headSize, qNorm ? qWeight : undefined)
+            const from = row * width + head * headSize
+            assert.is(firstDifference(x.subarray(from, from + headSize), q), -1)
+          }
+          for (let head = 0; head < kvHeads; head++) {
+            const to = (head * slotCount + slots[row]) * headSize
+            const from = row * width + vAt + head * headSize
+            expectedKeys.set(rotated(kAt + head * headSize, kNorm ? kWeight : undefined), to)
+            expectedValues.set(original.subarray(from, from + headSize), to)
+          }
+          const behind = [row * width + vAt, (row + 1) * width] as const
+          assert.is(firstDifference(x.subarray(...behind), original.subarray(...behind)), -1)
         }
-        for (let head = 0; head < heads; head++) {
-          const q = rotated(head * headSize, qNorm ? qWeight : undefined)
-          const from = row * width + head * headSize
-          assert.is(firstDifference(x.subarray(from, from + headSize), q), -1)
-        }
-        for (let head = 0; head < kvHeads; head++) {
-          const to = (head * slotCount + slots[row]) * headSize
-          const from = row * width + vAt + head * headSize
-          expectedKeys.set(rotated(kAt + head * headSize, kNorm ? kWeight : undefined), to)
-          expectedValues.set(original.subarray(from, from + headSize), to)
-        }
-        const behind = [row * width + vAt, (row + 1) * width] as const
-        assert.is(firstDifference(x.subarray(...behind), original.subarray(...behind)), -1)
-      }
-      assert.is(firstDifference(keys, expectedKeys), -1)
-      assert.is(firstDifference(values, expectedValues), -1)
-    }),
-  )
-})
+        assert.is(firstDifference(keys, expectedKeys), -1)
+        assert.is(firstDifference(values, expectedValues), -1)
+      }),
+    )
+  },
+)
 
-test('exp is within 2 ulp of the exact value, 0 below -87 and finite above 88', () => {
+testEach('exp is within 2 ulp of the exact value, 0 below -87 and finite above 88', () => {
   bench.reset()
   const one = bench.floats(1)
   // sumExp of one number is exp of that number.
@@ -278,7 +285,7 @@ test('exp is within 2 ulp of the exact value, 0 below -87 and finite above 88', 
   assert.ok(Number.isNaN(exp(Number.NaN)))
 })
 
-test('sums of exponentials equal their twin', () => {
+testEach('sums of exponentials equal their twin', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 300 }), fc.integer(), fc.constantFrom(1, 0.7, 1.5), (n, seed, scale) => {
       bench.reset()
@@ -296,7 +303,7 @@ const ties = fc.array(fc.constantFrom(-1, 0, 0.5, 2, Number.NaN, Number.NEGATIVE
   maxLength: 200,
 })
 
-test('argmax takes the lowest index of the largest value and never NaN', () => {
+testEach('argmax takes the lowest index of the largest value and never NaN', () => {
   fc.assert(
     fc.property(ties, (list) => {
       bench.reset()
@@ -307,7 +314,7 @@ test('argmax takes the lowest index of the largest value and never NaN', () => {
   )
 })
 
-test('topK is a stable descending sort, cut off', () => {
+testEach('topK is a stable descending sort, cut off', () => {
   const some = fc.array(fc.float({ noNaN: true, min: -4, max: 4 }), { minLength: 1, maxLength: 300 })
   fc.assert(
     fc.property(fc.oneof(ties, some), fc.integer({ min: 1, max: 64 }), (list, k) => {

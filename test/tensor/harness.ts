@@ -7,17 +7,6 @@ import { RECORD_BYTES } from '../../src/tensor/operations.ts'
 
 export type Words<Table extends Record<string, number>> = Record<keyof Table, number>
 
-/** Whether this engine compiles the kernels of a variant at all. */
-export function isSupported(variant: KernelVariant): boolean {
-  try {
-    compileKernels(variant)
-    return true
-  } catch (error) {
-    if (error instanceof WebAssembly.CompileError) return false
-    throw error
-  }
-}
-
 export class Bench {
   readonly memory: WebAssembly.Memory
   readonly kernels: Kernels

@@ -3,8 +3,9 @@ import * as assert from 'uvu/assert'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
 import { Compute, MAXIMUM_STEPS } from '../../src/tensor/compute.ts'
 import { Control } from '../../src/tensor/control.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels } from '../../src/tensor/kernels.ts'
-import { JOB_BYTES, Operators, QuantisedRows, Rows } from '../../src/tensor/operators.ts'
+import { JOB_BYTES, Operators, quantisedBytes, Rows } from '../../src/tensor/operators.ts'
 import { firstDifference, randomFloats } from './harness.ts'
 import { rmsNorm } from './twins/elementwise.ts'
 
@@ -14,11 +15,11 @@ const COLUMNS = 64
 test('steps are executed in the order in which they were added, also when they do not fit in one job', () => {
   const memory = createMemory(1 << 20)
   const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory)
+  const kernels = instantiateKernels(memory, compileKernels('simd128'))
   const compute = new Compute({ kernels, control: new Control(), threads: 1, cores: 1 })
   const operators = new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES))
   const vector = (): number => arena.allocate('vector', COLUMNS * 4)
-  const quantised = new QuantisedRows(arena.allocate('quantised', QuantisedRows.bytes(1, COLUMNS)), 1, COLUMNS)
+  const quantised = arena.allocate('quantised', quantisedBytes(1, COLUMNS))
   const row = (): Rows => new Rows(vector(), COLUMNS * 4, COLUMNS)
   const [a, b] = [row(), row()]
   const weight = vector()
