@@ -1,7 +1,22 @@
-// Attention of rows that share a prefix and differ in their ancestors. Scores are indexed by absolute
-// position, so lane = position mod 4 wherever lanes are summed, and a tree node repeats the
-// operations of the same token in plain decoding.
-import { addValue, addValues, addValues2, divide, dot1, dot4, dot4x2 } from './attention-tiles'
+// Attention of rows that share a prefix and differ in their ancestors, in phases: every phase is a job
+// that divides over all threads, and begins when the one before is done. Scores are indexed by absolute
+// position, so lane = position mod 4 wherever lanes are summed, and a tree node repeats the operations
+// of the same token in plain decoding.
+import {
+  f32Scores1,
+  f32Scores2,
+  f32Values1x1,
+  f32Values1x4,
+  f32Values2x1,
+  f32Values2x4,
+  q8Scores1,
+  q8Scores2,
+  q8Values1x1,
+  q8Values1x4,
+  q8Values2x1,
+  q8Values2x4,
+} from './generated/attention'
+import { quantiseVector16, q8VectorBytes } from './kv-vector'
 import {
   ATTENTION_ANCESTOR_OFFSETS,
   ATTENTION_ANCESTOR_SLOTS,
@@ -12,46 +27,46 @@ import {
   ATTENTION_KV_HEADS,
   ATTENTION_OUTPUT,
   ATTENTION_OUTPUT_STRIDE,
+  ATTENTION_PHASE,
   ATTENTION_PREFIXES,
   ATTENTION_QUERIES,
   ATTENTION_QUERY_STRIDE,
   ATTENTION_ROWS,
   ATTENTION_SCALE,
-  ATTENTION_SCRATCH,
-  ATTENTION_SCRATCH_BYTES,
+  ATTENTION_SCALES_OFFSET,
+  ATTENTION_SCORE_STRIDE,
+  ATTENTION_SCORES,
   ATTENTION_SOFTCAP,
   ATTENTION_VALUES,
   ATTENTION_WINDOW,
   float,
   int,
+  PHASE_QUERIES,
+  PHASE_SCORES,
+  PHASE_VALUES,
+  PHASE_WEIGHTS,
   pointer,
   shareBegin,
 } from './record'
 import { softmax } from './softmax'
 
-// Keys whose vectors stay in the first-level cache while all rows use them.
-const KEY_BLOCK: i32 = 32
+// Positions whose keys or values stay in the first-level cache while all queries use them.
+const BLOCK: i32 = 32
+// Dimensions of a head that are a unit of work in the last phase: a cache line of f32.
+const STRIPE: i32 = 16
 
 export function attention(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, ATTENTION_ROWS)
-  const heads = int(record, ATTENTION_HEADS)
-  const group = heads / int(record, ATTENTION_KV_HEADS)
-  let most = 0
-  for (let row = 0; row < rows; row++) most = max(most, visibleEnd(record, row))
-  // Whole vectors of scores, and one place behind them for their sum.
-  const scoreBytes = <usize>(((most + 3) & ~3) + 4) * 4
-  const scratchBytes = pointer(record, ATTENTION_SCRATCH_BYTES)
-  const scratch = pointer(record, ATTENTION_SCRATCH) + <usize>part * scratchBytes
-  const rowsAtOnce = max(1, min(rows, <i32>(scratchBytes / (scoreBytes * <usize>group))))
-  const blocks = (rows + rowsAtOnce - 1) / rowsAtOnce
-  // Shares are runs of (row block, query head); a run is cut where the KV head changes.
-  const end = shareBegin(heads * blocks, part + 1, parts)
-  for (let unit = shareBegin(heads * blocks, part, parts); unit < end; ) {
-    const head = unit % heads
-    const count = min(group - (head % group), end - unit)
-    const firstRow = (unit / heads) * rowsAtOnce
-    attendBlock(record, head, count, head / group, firstRow, min(rows, firstRow + rowsAtOnce), scratch, scoreBytes)
-    unit += count
+  switch (int(record, ATTENTION_PHASE)) {
+    case PHASE_QUERIES:
+      return quantiseQueries(record, part, parts)
+    case PHASE_SCORES:
+      return scorePrefix(record, part, parts)
+    case PHASE_WEIGHTS:
+      return weighRows(record, part, parts)
+    case PHASE_VALUES:
+      return addValues(record, part, parts)
+    default:
+      unreachable()
   }
 }
 
@@ -81,134 +96,416 @@ function visibleBegin(record: usize, row: i32): i32 {
   return window > 0 ? max(0, visibleEnd(record, row) - window) : 0
 }
 
-// Rows [firstRow, endRow) of `count` query heads from `head` on, which share a KV head.
-function attendBlock(
-  record: usize,
-  head: i32,
-  count: i32,
-  kvHead: i32,
-  firstRow: i32,
-  endRow: i32,
-  scratch: usize,
-  scoreBytes: usize,
-): void {
-  const headBytes = <usize>int(record, ATTENTION_HEAD_SIZE) << 2
-  const cache = <usize>kvHead * pointer(record, ATTENTION_HEAD_STRIDE)
-  const keys = pointer(record, ATTENTION_KEYS) + cache
-  const values = pointer(record, ATTENTION_VALUES) + cache
-  const queryStride = pointer(record, ATTENTION_QUERY_STRIDE)
-  const outputStride = pointer(record, ATTENTION_OUTPUT_STRIDE)
-  const queries = pointer(record, ATTENTION_QUERIES) + <usize>head * headBytes
-  const output = pointer(record, ATTENTION_OUTPUT) + <usize>head * headBytes
-  const rowScores = <usize>count * scoreBytes
-
+@inline
+function longestPrefix(record: usize): i32 {
   let longest = 0
+  for (let row = 0; row < int(record, ATTENTION_ROWS); row++) longest = max(longest, prefixOf(record, row))
+  return longest
+}
+
+// The start of the vector of four positions that holds the first one that any row sees.
+@inline
+function earliestPosition(record: usize): i32 {
   let earliest = i32.MAX_VALUE
-  for (let row = firstRow; row < endRow; row++) {
-    longest = max(longest, prefixOf(record, row))
-    earliest = min(earliest, visibleBegin(record, row))
-  }
+  for (let row = 0; row < int(record, ATTENTION_ROWS); row++) earliest = min(earliest, visibleBegin(record, row))
+  return earliest & ~3
+}
 
-  // Scores of the prefix, a block of keys at a time for all rows and heads.
-  for (let block = earliest; block < longest; block += KEY_BLOCK) {
-    for (let row = firstRow; row < endRow; row++) {
-      const begin = max(block, visibleBegin(record, row))
-      const end = min(block + KEY_BLOCK, prefixOf(record, row))
-      const query = queries + <usize>row * queryStride
-      const scores = scratch + <usize>(row - firstRow) * rowScores
-      scoreKeys(record, query, keys, headBytes, count, scores, scoreBytes, begin, end)
-    }
-  }
+@inline
+function isQ8(record: usize): bool {
+  return int(record, ATTENTION_SCALES_OFFSET) != 0
+}
 
-  // Scores of the ancestors, then the softmax of each row and head.
-  for (let row = firstRow; row < endRow; row++) {
-    const prefix = prefixOf(record, row)
-    const ancestors = ancestorsOf(record, row)
-    const begin = visibleBegin(record, row)
-    const end = visibleEnd(record, row)
-    for (let h = 0; h < count; h++) {
-      const query = queries + <usize>row * queryStride + <usize>h * headBytes
-      const scores = scratch + <usize>(row - firstRow) * rowScores + <usize>h * scoreBytes
-      for (let position = max(prefix, begin); position < end; position++) {
-        const slot = load<i32>(ancestors + (<usize>(position - prefix) << 2))
-        const score = dot1(query, keys + <usize>slot * headBytes, headBytes, float(record, ATTENTION_SCALE))
-        store<f32>(scores + (<usize>position << 2), score)
-      }
-      const sum = softmax(scores, begin, end, float(record, ATTENTION_SOFTCAP))
-      store<f32>(scores + scoreBytes - 4, sum)
-    }
-    memory.fill(output + <usize>row * outputStride, 0, <usize>count * headBytes)
-  }
+// Bytes of one key or value in the cache.
+@inline
+function vectorBytes(record: usize): usize {
+  const size = int(record, ATTENTION_HEAD_SIZE)
+  return isQ8(record) ? q8VectorBytes(size) : <usize>size << 2
+}
 
-  // Values of the prefix, in the same blocks.
-  for (let block = earliest; block < longest; block += KEY_BLOCK) {
-    for (let row = firstRow; row < endRow; row++) {
-      const begin = max(block, visibleBegin(record, row))
-      const end = min(block + KEY_BLOCK, prefixOf(record, row))
-      if (begin >= end) continue
-      const scores = scratch + <usize>(row - firstRow) * rowScores
-      const target = output + <usize>row * outputStride
-      let h = 0
-      for (; h + 2 <= count; h += 2) {
-        const weights = scores + <usize>h * scoreBytes
-        addValues2(target + <usize>h * headBytes, weights, weights + scoreBytes, values, headBytes, begin, end)
-      }
-      if (h < count) {
-        addValues(target + <usize>h * headBytes, scores + <usize>h * scoreBytes, values, headBytes, begin, end)
-      }
-    }
-  }
+@inline
+function groupOf(record: usize): i32 {
+  return int(record, ATTENTION_HEADS) / int(record, ATTENTION_KV_HEADS)
+}
 
-  for (let row = firstRow; row < endRow; row++) {
-    const prefix = prefixOf(record, row)
-    const ancestors = ancestorsOf(record, row)
-    const end = visibleEnd(record, row)
-    for (let h = 0; h < count; h++) {
-      const target = output + <usize>row * outputStride + <usize>h * headBytes
-      const scores = scratch + <usize>(row - firstRow) * rowScores + <usize>h * scoreBytes
-      for (let position = max(prefix, visibleBegin(record, row)); position < end; position++) {
-        const slot = load<i32>(ancestors + (<usize>(position - prefix) << 2))
-        addValue(target, load<f32>(scores + (<usize>position << 2)), values + <usize>slot * headBytes, headBytes)
+@inline
+function headBytes(record: usize): usize {
+  return <usize>int(record, ATTENTION_HEAD_SIZE) << 2
+}
+
+@inline
+function outputOf(record: usize, row: i32, head: i32): usize {
+  const start = pointer(record, ATTENTION_OUTPUT) + <usize>row * pointer(record, ATTENTION_OUTPUT_STRIDE)
+  return start + <usize>head * headBytes(record)
+}
+
+@inline
+function f32QueryOf(record: usize, row: i32, head: i32): usize {
+  const start = pointer(record, ATTENTION_QUERIES) + <usize>row * pointer(record, ATTENTION_QUERY_STRIDE)
+  return start + <usize>head * headBytes(record)
+}
+
+// Where scores read a query: quantised ones lie in the output, which nothing else needs before the last phase.
+@inline
+function queryOf(record: usize, row: i32, head: i32): usize {
+  return isQ8(record) ? outputOf(record, row, head) : f32QueryOf(record, row, head)
+}
+
+// What a dot product with the query is multiplied by.
+@inline
+function factorOf(record: usize, query: usize): f32 {
+  return isQ8(record) ? load<f32>(query + 2 * vectorBytes(record)) : float(record, ATTENTION_SCALE)
+}
+
+// Scores by position; the last of the stride is their sum.
+@inline
+function scoresOf(record: usize, row: i32, head: i32): usize {
+  const index = row * int(record, ATTENTION_HEADS) + head
+  return pointer(record, ATTENTION_SCORES) + <usize>index * pointer(record, ATTENTION_SCORE_STRIDE)
+}
+
+@inline
+function keysOf(record: usize, kvHead: i32): usize {
+  return pointer(record, ATTENTION_KEYS) + <usize>kvHead * pointer(record, ATTENTION_HEAD_STRIDE)
+}
+
+@inline
+function valuesOf(record: usize, kvHead: i32): usize {
+  return pointer(record, ATTENTION_VALUES) + <usize>kvHead * pointer(record, ATTENTION_HEAD_STRIDE)
+}
+
+// Phase 0, q8 only: the queries as integers of 16 bits with one factor. Shares are runs of (row, head).
+function quantiseQueries(record: usize, part: i32, parts: i32): void {
+  const heads = int(record, ATTENTION_HEADS)
+  const units = int(record, ATTENTION_ROWS) * heads
+  const end = shareBegin(units, part + 1, parts)
+  for (let unit = shareBegin(units, part, parts); unit < end; unit++) {
+    const row = unit / heads
+    const head = unit % heads
+    const target = outputOf(record, row, head)
+    const size = int(record, ATTENTION_HEAD_SIZE)
+    const scale = quantiseVector16(f32QueryOf(record, row, head), size, target)
+    store<f32>(target + 2 * vectorBytes(record), scale * float(record, ATTENTION_SCALE))
+  }
+}
+
+// Phase 1: scores of the prefix. Shares are runs of (KV head, block of positions), so that every key is
+// read by one thread, once for all rows and heads. Where rows of a pair see different positions, both get
+// the scores of all of them: phase 2 overwrites or masks those that a row does not see.
+function scorePrefix(record: usize, part: i32, parts: i32): void {
+  const rows = int(record, ATTENTION_ROWS)
+  const group = groupOf(record)
+  const queries = rows * group
+  const first = earliestPosition(record)
+  const blocks = (max(0, longestPrefix(record) - first) + BLOCK - 1) / BLOCK
+  const end = shareBegin(blocks * int(record, ATTENTION_KV_HEADS), part + 1, parts)
+  for (let unit = shareBegin(blocks * int(record, ATTENTION_KV_HEADS), part, parts); unit < end; unit++) {
+    const kvHead = unit / blocks
+    const from = first + (unit % blocks) * BLOCK
+    for (let i = 0; i < queries; i += 2) {
+      const row = i / group
+      const head = kvHead * group + (i % group)
+      if (i + 1 == queries) {
+        if (from + BLOCK <= visibleBegin(record, row)) continue
+        const last = min(from + BLOCK, prefixOf(record, row))
+        scoreOne(record, kvHead, row, head, from, from, last - from)
+        continue
       }
-      divide(target, load<f32>(scores + scoreBytes - 4), headBytes)
+      const nextRow = (i + 1) / group
+      const nextHead = kvHead * group + ((i + 1) % group)
+      const count = min(from + BLOCK, max(prefixOf(record, row), prefixOf(record, nextRow))) - from
+      if (from + BLOCK <= min(visibleBegin(record, row), visibleBegin(record, nextRow))) continue
+      scoreTwo(record, kvHead, row, head, nextRow, nextHead, from, count)
     }
   }
 }
 
-// Scores of one row's heads against the neighbouring keys [begin, end).
-function scoreKeys(
+@inline
+function keyScalesOf(record: usize, keys: usize, slot: i32): usize {
+  return keys + pointer(record, ATTENTION_SCALES_OFFSET) + (<usize>slot << 2)
+}
+
+// Scores of one head of a row and the neighbouring keys from `slot` on, which have the positions from `position` on.
+function scoreOne(
   record: usize,
-  query: usize,
-  keys: usize,
-  headBytes: usize,
+  kvHead: i32,
+  row: i32,
+  head: i32,
+  slot: i32,
+  position: i32,
   count: i32,
-  scores: usize,
-  scoreBytes: usize,
-  begin: i32,
-  end: i32,
 ): void {
-  const scale = float(record, ATTENTION_SCALE)
-  const whole = begin + ((end - begin) & ~3)
-  let h = 0
-  for (; h + 2 <= count; h += 2) {
-    const target = scores + <usize>h * scoreBytes
-    const q = query + <usize>h * headBytes
-    for (let key = begin; key < whole; key += 4) {
-      const at = target + (<usize>key << 2)
-      dot4x2(q, q + headBytes, keys + <usize>key * headBytes, headBytes, scale, at, at + scoreBytes)
+  const keys = keysOf(record, kvHead)
+  const bytes = vectorBytes(record)
+  const key = keys + <usize>slot * bytes
+  const query = queryOf(record, row, head)
+  const factor = factorOf(record, query)
+  const target = scoresOf(record, row, head) + (<usize>position << 2)
+  if (isQ8(record)) q8Scores1(query, factor, target, key, bytes, keyScalesOf(record, keys, slot), count)
+  else f32Scores1(query, factor, target, key, bytes, count)
+}
+
+// The same for two, of the prefix, where slot = position.
+function scoreTwo(
+  record: usize,
+  kvHead: i32,
+  row0: i32,
+  head0: i32,
+  row1: i32,
+  head1: i32,
+  slot: i32,
+  count: i32,
+): void {
+  const keys = keysOf(record, kvHead)
+  const bytes = vectorBytes(record)
+  const key = keys + <usize>slot * bytes
+  const at = <usize>slot << 2
+  const query0 = queryOf(record, row0, head0)
+  const query1 = queryOf(record, row1, head1)
+  const factor0 = factorOf(record, query0)
+  const factor1 = factorOf(record, query1)
+  const target0 = scoresOf(record, row0, head0) + at
+  const target1 = scoresOf(record, row1, head1) + at
+  if (isQ8(record)) {
+    const scales = keyScalesOf(record, keys, slot)
+    q8Scores2(query0, factor0, target0, query1, factor1, target1, key, bytes, scales, count)
+  } else {
+    f32Scores2(query0, factor0, target0, query1, factor1, target1, key, bytes, count)
+  }
+}
+
+// Neighbouring slots among the ancestors from `index` on.
+@inline
+function runLength(ancestors: usize, index: i32, count: i32): i32 {
+  const slot = load<i32>(ancestors + (<usize>index << 2))
+  let length = 1
+  while (index + length < count && load<i32>(ancestors + (<usize>(index + length) << 2)) == slot + length) length++
+  return length
+}
+
+// Phase 2: scores of the ancestors, softmax, and for q8 the values' scales. Shares are runs of (row, head).
+function weighRows(record: usize, part: i32, parts: i32): void {
+  const heads = int(record, ATTENTION_HEADS)
+  const group = groupOf(record)
+  const end = shareBegin(int(record, ATTENTION_ROWS) * heads, part + 1, parts)
+  for (let unit = shareBegin(int(record, ATTENTION_ROWS) * heads, part, parts); unit < end; unit++) {
+    const row = unit / heads
+    const head = unit % heads
+    const kvHead = head / group
+    const scores = scoresOf(record, row, head)
+    const prefix = prefixOf(record, row)
+    const begin = visibleBegin(record, row)
+    const visible = visibleEnd(record, row)
+    const ancestors = ancestorsOf(record, row)
+    const count = visible - prefix
+    for (let i = max(0, begin - prefix); i < count; ) {
+      const run = runLength(ancestors, i, count)
+      scoreOne(record, kvHead, row, head, load<i32>(ancestors + (<usize>i << 2)), prefix + i, run)
+      i += run
+    }
+    const sum = softmax(scores, begin, visible, float(record, ATTENTION_SOFTCAP))
+    store<f32>(scores + pointer(record, ATTENTION_SCORE_STRIDE) - 4, sum)
+    if (isQ8(record)) {
+      const scales = valuesOf(record, kvHead) + pointer(record, ATTENTION_SCALES_OFFSET)
+      scaleWeights(scores, scales, begin, min(prefix, visible))
+      for (let i = max(0, begin - prefix); i < count; i++) {
+        const scale = load<f32>(scales + (<usize>load<i32>(ancestors + (<usize>i << 2)) << 2))
+        const at = scores + (<usize>(prefix + i) << 2)
+        store<f32>(at, load<f32>(at) * scale)
+      }
     }
   }
-  if (h < count) {
-    const target = scores + <usize>h * scoreBytes
-    const q = query + <usize>h * headBytes
-    for (let key = begin; key < whole; key += 4) {
-      v128.store(target + (<usize>key << 2), dot4(q, keys + <usize>key * headBytes, headBytes, scale))
+}
+
+@inline
+function scaleWeights(weights: usize, scales: usize, begin: i32, end: i32): void {
+  let position = begin
+  for (; position + 4 <= end; position += 4) {
+    const at = <usize>position << 2
+    v128.store(weights + at, f32x4.mul(v128.load(weights + at), v128.load(scales + at)))
+  }
+  for (; position < end; position++) {
+    const at = <usize>position << 2
+    store<f32>(weights + at, load<f32>(weights + at) * load<f32>(scales + at))
+  }
+}
+
+// Phase 3: weighted values, and the division by the sum of the weights. Shares are runs of (KV head, stripe of
+// dimensions), so that every value is read by one thread, once for all rows and heads.
+function addValues(record: usize, part: i32, parts: i32): void {
+  const stripes = (int(record, ATTENTION_HEAD_SIZE) + STRIPE - 1) / STRIPE
+  const units = stripes * int(record, ATTENTION_KV_HEADS)
+  const end = shareBegin(units, part + 1, parts)
+  for (let unit = shareBegin(units, part, parts); unit < end; ) {
+    const stripe = unit % stripes
+    const count = min(stripes - stripe, end - unit)
+    const dimension = stripe * STRIPE
+    const dimensions = min(int(record, ATTENTION_HEAD_SIZE), dimension + count * STRIPE) - dimension
+    addDimensions(record, unit / stripes, dimension, dimensions)
+    unit += count
+  }
+}
+
+// Dimensions [dimension, dimension + dimensions) of all rows and heads of one KV head.
+function addDimensions(record: usize, kvHead: i32, dimension: i32, dimensions: i32): void {
+  const rows = int(record, ATTENTION_ROWS)
+  const group = groupOf(record)
+  const queries = rows * group
+  const headBegin = kvHead * group
+  const longest = longestPrefix(record)
+  const at = <usize>dimension << 2
+  const bytes = <usize>dimensions << 2
+  for (let i = 0; i < queries; i++) {
+    memory.fill(outputOf(record, i / group, headBegin + (i % group)) + at, 0, bytes)
+  }
+  for (let from = earliestPosition(record); from < longest; from += BLOCK) {
+    for (let i = 0; i < queries; i += 2) {
+      const row = i / group
+      const begin = max(from, visibleBegin(record, row))
+      const end = min(from + BLOCK, prefixOf(record, row))
+      if (i + 1 == queries) {
+        valuesOne(record, kvHead, row, headBegin + (i % group), dimension, dimensions, begin, begin, end - begin)
+        continue
+      }
+      const nextRow = (i + 1) / group
+      const nextBegin = max(from, visibleBegin(record, nextRow))
+      const nextEnd = min(from + BLOCK, prefixOf(record, nextRow))
+      const head = headBegin + (i % group)
+      const nextHead = headBegin + ((i + 1) % group)
+      const both = max(begin, nextBegin)
+      const bothEnd = max(both, min(end, nextEnd))
+      // Positions are added in their order: what one row sees alone lies before or behind what both see.
+      valuesOne(record, kvHead, row, head, dimension, dimensions, begin, begin, min(both, end) - begin)
+      valuesOne(
+        record,
+        kvHead,
+        nextRow,
+        nextHead,
+        dimension,
+        dimensions,
+        nextBegin,
+        nextBegin,
+        min(both, nextEnd) - nextBegin,
+      )
+      valuesTwo(record, kvHead, row, head, nextRow, nextHead, dimension, dimensions, both, bothEnd - both)
+      valuesOne(record, kvHead, row, head, dimension, dimensions, bothEnd, bothEnd, end - bothEnd)
+      valuesOne(record, kvHead, nextRow, nextHead, dimension, dimensions, bothEnd, bothEnd, nextEnd - bothEnd)
     }
   }
-  for (let key = max(begin, whole); key < end; key++) {
-    for (h = 0; h < count; h++) {
-      const score = dot1(query + <usize>h * headBytes, keys + <usize>key * headBytes, headBytes, scale)
-      store<f32>(scores + <usize>h * scoreBytes + (<usize>key << 2), score)
+  for (let i = 0; i < queries; i++) {
+    const row = i / group
+    const head = headBegin + (i % group)
+    const prefix = prefixOf(record, row)
+    const ancestors = ancestorsOf(record, row)
+    const count = visibleEnd(record, row) - prefix
+    for (let a = max(0, visibleBegin(record, row) - prefix); a < count; ) {
+      const run = runLength(ancestors, a, count)
+      const slot = load<i32>(ancestors + (<usize>a << 2))
+      valuesOne(record, kvHead, row, head, dimension, dimensions, slot, prefix + a, run)
+      a += run
     }
+    const sum = load<f32>(scoresOf(record, row, head) + pointer(record, ATTENTION_SCORE_STRIDE) - 4)
+    divide(outputOf(record, row, head) + at, sum, bytes)
   }
+}
+
+// Adds the values of the neighbouring slots from `slot` on, which have the positions from `position` on.
+function valuesOne(
+  record: usize,
+  kvHead: i32,
+  row: i32,
+  head: i32,
+  dimension: i32,
+  dimensions: i32,
+  slot: i32,
+  position: i32,
+  count: i32,
+): void {
+  if (count <= 0) return
+  const bytes = vectorBytes(record)
+  const weights = scoresOf(record, row, head) + (<usize>position << 2)
+  const end = dimension + dimensions
+  let output = outputOf(record, row, head) + (<usize>dimension << 2)
+  if (isQ8(record)) {
+    let value = valuesOf(record, kvHead) + <usize>slot * bytes + <usize>dimension
+    for (; dimension + STRIPE <= end; dimension += STRIPE) {
+      q8Values1x4(output, weights, value, bytes, count)
+      output += STRIPE * 4
+      value += STRIPE
+    }
+    for (; dimension < end; dimension += 4) {
+      q8Values1x1(output, weights, value, bytes, count)
+      output += 16
+      value += 4
+    }
+    return
+  }
+  let value = valuesOf(record, kvHead) + <usize>slot * bytes + (<usize>dimension << 2)
+  for (; dimension + STRIPE <= end; dimension += STRIPE) {
+    f32Values1x4(output, weights, value, bytes, count)
+    output += STRIPE * 4
+    value += STRIPE * 4
+  }
+  for (; dimension < end; dimension += 4) {
+    f32Values1x1(output, weights, value, bytes, count)
+    output += 16
+    value += 16
+  }
+}
+
+// The same for two, of the prefix, where slot = position.
+function valuesTwo(
+  record: usize,
+  kvHead: i32,
+  row0: i32,
+  head0: i32,
+  row1: i32,
+  head1: i32,
+  dimension: i32,
+  dimensions: i32,
+  slot: i32,
+  count: i32,
+): void {
+  if (count <= 0) return
+  const bytes = vectorBytes(record)
+  const weights0 = scoresOf(record, row0, head0) + (<usize>slot << 2)
+  const weights1 = scoresOf(record, row1, head1) + (<usize>slot << 2)
+  const end = dimension + dimensions
+  let output0 = outputOf(record, row0, head0) + (<usize>dimension << 2)
+  let output1 = outputOf(record, row1, head1) + (<usize>dimension << 2)
+  if (isQ8(record)) {
+    let value = valuesOf(record, kvHead) + <usize>slot * bytes + <usize>dimension
+    for (; dimension + STRIPE <= end; dimension += STRIPE) {
+      q8Values2x4(output0, weights0, output1, weights1, value, bytes, count)
+      output0 += STRIPE * 4
+      output1 += STRIPE * 4
+      value += STRIPE
+    }
+    for (; dimension < end; dimension += 4) {
+      q8Values2x1(output0, weights0, output1, weights1, value, bytes, count)
+      output0 += 16
+      output1 += 16
+      value += 4
+    }
+    return
+  }
+  let value = valuesOf(record, kvHead) + <usize>slot * bytes + (<usize>dimension << 2)
+  for (; dimension + STRIPE <= end; dimension += STRIPE) {
+    f32Values2x4(output0, weights0, output1, weights1, value, bytes, count)
+    output0 += STRIPE * 4
+    output1 += STRIPE * 4
+    value += STRIPE * 4
+  }
+  for (; dimension < end; dimension += 4) {
+    f32Values2x1(output0, weights0, output1, weights1, value, bytes, count)
+    output0 += 16
+    output1 += 16
+    value += 16
+  }
+}
+
+@inline
+function divide(output: usize, divisor: f32, bytes: usize): void {
+  const d = f32x4.splat(divisor)
+  for (let i: usize = 0; i < bytes; i += 16) v128.store(output + i, f32x4.div(v128.load(output + i), d))
 }

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import asc from 'assemblyscript/asc'
 import { generateGemm } from './generate.mjs'
+import { generateAttention } from './generate-attention.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
@@ -28,6 +29,7 @@ if (existsSync(output) && existsSync(embedded) && readFileSync(embedded, 'utf8')
 mkdirSync(join(here, 'generated'), { recursive: true })
 mkdirSync(dirname(output), { recursive: true })
 writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm())
+writeWhole(join(here, 'generated', 'attention.ts'), generateAttention())
 const unfinished = `${output}.${process.pid}`
 const { error, stderr } = await asc.main(['--config', 'asconfig.json', '--baseDir', root, '--outFile', unfinished])
 if (error) {

@@ -1,6 +1,7 @@
 // Everything of a layer that is neither a matrix product nor attention. Shares are runs of rows.
 import { exp4 } from './exp'
 import { half1 } from './half'
+import { storeVector } from './kv-vector'
 import { max4, sum4 } from './lanes'
 import {
   float,
@@ -57,6 +58,7 @@ import {
   STORE_KV_KEYS,
   STORE_KV_KV_HEADS,
   STORE_KV_ROWS,
+  STORE_KV_SCALES_OFFSET,
   STORE_KV_SLOTS,
   STORE_KV_SOURCE_STRIDE,
   STORE_KV_V,
@@ -213,16 +215,17 @@ export function rope(record: usize, part: i32, parts: i32): void {
 export function storeKeysAndValues(record: usize, part: i32, parts: i32): void {
   const rows = int(record, STORE_KV_ROWS)
   const heads = int(record, STORE_KV_KV_HEADS)
-  const bytes = <usize>int(record, STORE_KV_HEAD_SIZE) << 2
+  const size = int(record, STORE_KV_HEAD_SIZE)
   const end = shareBegin(rows, part + 1, parts)
   for (let row = shareBegin(rows, part, parts); row < end; row++) {
     const from = <usize>row * pointer(record, STORE_KV_SOURCE_STRIDE)
-    const to = <usize>load<i32>(pointer(record, STORE_KV_SLOTS) + (<usize>row << 2)) * bytes
+    const slot = load<i32>(pointer(record, STORE_KV_SLOTS) + (<usize>row << 2))
     for (let head = 0; head < heads; head++) {
-      const source = from + <usize>head * bytes
-      const target = to + <usize>head * pointer(record, STORE_KV_HEAD_STRIDE)
-      memory.copy(pointer(record, STORE_KV_KEYS) + target, pointer(record, STORE_KV_K) + source, bytes)
-      memory.copy(pointer(record, STORE_KV_VALUES) + target, pointer(record, STORE_KV_V) + source, bytes)
+      const source = from + <usize>(head * size) * 4
+      const base = <usize>head * pointer(record, STORE_KV_HEAD_STRIDE)
+      const scales = pointer(record, STORE_KV_SCALES_OFFSET)
+      storeVector(pointer(record, STORE_KV_K) + source, size, pointer(record, STORE_KV_KEYS) + base, slot, scales)
+      storeVector(pointer(record, STORE_KV_V) + source, size, pointer(record, STORE_KV_VALUES) + base, slot, scales)
     }
   }
 }

@@ -13,3 +13,11 @@ export function max4(v: v128): f32 {
     max(f32x4.extract_lane(v, 2), f32x4.extract_lane(v, 3)),
   )
 }
+
+// Integers are exact in any order.
+@inline
+export function sum4i(v: v128): i32 {
+  return (
+    i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + (i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3))
+  )
+}

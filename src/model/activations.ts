@@ -1,8 +1,7 @@
 /** The working buffers of one transformer: named, sized once, overwritten by every layer. */
 import type { Arena, Region } from '../tensor/arena.ts'
-import { jobShares } from '../tensor/compute.ts'
 import { paddedInner, paddedOutputs } from '../tensor/layout.ts'
-import { attentionScratchBytes } from '../tensor/operations.ts'
+import { scoreStride } from '../tensor/operations.ts'
 import { QuantisedRows, Rows } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type KvShape, kvCacheBytes } from './kv-cache.ts'
@@ -14,11 +13,10 @@ export interface TransformerShape extends KvShape {
   /** Rows of logits at once. */
   readonly logitsRows: number
   readonly headStreams: boolean
-  readonly threads: number
 }
 
-/** More scratch per share than the least lets attention take several rows per block of keys. */
-const ATTENTION_SCRATCH_BYTES = 64 * 1024
+/** Attention scores at the least: with room for more rows and heads at once, there are fewer and larger jobs. */
+const SCORES_BYTES = 256 * 1024
 
 const stride = (columns: number): number => paddedInner(columns) * 4
 
@@ -35,8 +33,9 @@ function widths(config: ModelConfig) {
   }
 }
 
-const scratchPerShare = (config: ModelConfig, shape: TransformerShape): number =>
-  Math.max(ATTENTION_SCRATCH_BYTES, attentionScratchBytes(config.heads / config.kvHeads, shape.context + shape.scratch))
+/** One row of all heads always fits, so plain decoding needs one block. */
+const scoresBytes = (config: ModelConfig, shape: TransformerShape): number =>
+  Math.max(SCORES_BYTES, config.heads * scoreStride(shape.context + shape.scratch))
 
 const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
 
@@ -48,7 +47,7 @@ export function transformerRegions(name: string, config: ModelConfig, shape: Tra
     { name: `${name} KV cache`, bytes: kvCacheBytes(config, shape) },
     rowBatchRegion(`${name} rows`, shape.rows),
     { name: `${name} activations`, bytes: activationBytes(config, shape) + QuantisedRows.bytes(shape.rows, widest) },
-    { name: `${name} attention scratch`, bytes: jobShares(shape.threads) * scratchPerShare(config, shape) },
+    { name: `${name} attention scores`, bytes: scoresBytes(config, shape) },
     { name: `${name} logits`, bytes: logitsBytes(config, shape.logitsRows) },
   ]
 }
@@ -77,12 +76,12 @@ export class Activations {
   readonly sines: Float32Array
   readonly cosinesPointer: number
   readonly sinesPointer: number
-  readonly attentionScratch: number
-  readonly attentionScratchBytes: number
+  readonly scores: number
+  readonly scoresBytes: number
 
   constructor(config: ModelConfig, shape: TransformerShape, arena: Arena, name: string) {
     const w = widths(config)
-    const [, , activations, scratch, logits] = transformerRegions(name, config, shape)
+    const [, , activations, scores, logits] = transformerRegions(name, config, shape)
     let next = arena.allocate(activations.name, activations.bytes)
     const take = (bytes: number): number => {
       const pointer = next
@@ -105,8 +104,8 @@ export class Activations {
     this.sines = arena.f32(this.sinesPointer, shape.rows * w.half)
     const widest = Math.max(w.hidden, w.attended, w.gated)
     this.quantised = new QuantisedRows(take(QuantisedRows.bytes(shape.rows, widest)), shape.rows, widest)
-    this.attentionScratch = arena.allocate(scratch.name, scratch.bytes)
-    this.attentionScratchBytes = scratchPerShare(config, shape)
+    this.scores = arena.allocate(scores.name, scores.bytes)
+    this.scoresBytes = scores.bytes
     this.logits = new Rows(
       arena.allocate(logits.name, logits.bytes),
       paddedOutputs(config.vocabulary) * 4,

@@ -161,31 +161,18 @@ export class Transformer {
     if (w.kNorm !== 0) operators.rmsNormHeads(k, rows, kvHeads, headSize, w.kNorm, normEpsilon)
     operators.rope(q, rows, heads, headSize, a.cosinesPointer, a.sinesPointer)
     operators.rope(k, rows, kvHeads, headSize, a.cosinesPointer, a.sinesPointer)
-    operators.storeKeysAndValues(
-      k,
-      v,
-      rows,
-      kvHeads,
-      headSize,
-      cache.keys(layer),
-      cache.values(layer),
-      cache.headStride,
-      batch.slots,
-    )
+    const kv = cache.layers[layer]
+    operators.storeKeysAndValues(k, v, rows, kv, batch.slots)
     operators.attention({
       rows,
       heads,
-      kvHeads,
-      headSize,
       queries: q,
-      keys: cache.keys(layer),
-      values: cache.values(layer),
-      headStride: cache.headStride,
+      cache: kv,
       output: a.attended,
       batch,
       window: config.windows[layer],
-      scratch: a.attentionScratch,
-      scratchBytes: a.attentionScratchBytes,
+      scores: a.scores,
+      scoresBytes: a.scoresBytes,
     })
     const attended = operators.prepare(a.attended, rows, w.attentionOutput.kind, a.quantised)
     operators.matmulAdd(attended, rows, w.attentionOutput, a.hidden, w.attentionOutputBias)

@@ -76,6 +76,7 @@ export const RopeWord = {
   sines: 8,
 } as const
 
+/** scalesOffset: bytes from the vectors of a KV head to their f32 scales in a q8 cache; 0: f32 cache. */
 export const StoreKvWord = {
   rows: 1,
   kvHeads: 2,
@@ -87,9 +88,13 @@ export const StoreKvWord = {
   values: 8,
   headStride: 9,
   slots: 10,
+  scalesOffset: 11,
 } as const
 
-/** window 0: none; softcap 0: none; scale and softcap are f32; scratchBytes is per share. */
+/**
+ * One phase of attention; the record of the others differs in `phase` only. window 0: none; softcap 0:
+ * none; scale and softcap are f32; scalesOffset 0: f32 cache.
+ */
 export const AttentionWord = {
   rows: 1,
   heads: 2,
@@ -108,9 +113,14 @@ export const AttentionWord = {
   window: 15,
   scale: 16,
   softcap: 17,
-  scratch: 18,
-  scratchBytes: 19,
+  scores: 18,
+  scoreStride: 19,
+  phase: 20,
+  scalesOffset: 21,
 } as const
+
+/** The `phase` word of attention records, in order; `queries` for a q8 cache only. */
+export const ATTENTION_PHASE = { queries: 0, scores: 1, weights: 2, values: 3 } as const
 
 /** upOffset in bytes from gate to up; paddedTo 0: no zeros behind. */
 export const SiluGateWord = {
@@ -135,10 +145,5 @@ export const GatherWord = {
   targetStride: 8,
 } as const
 
-/**
- * Scratch that one share of an attention job needs at the least: scores of one row for the query
- * heads of one group. With more, several rows use a block of keys while it is in the cache.
- * @param group query heads per KV head
- * @param positions keys that a row can see at the most
- */
-export const attentionScratchBytes = (group: number, positions: number): number => group * (positions + 8) * 4
+/** Bytes of one query's scores: whole vectors of four positions, and one behind them for their sum. */
+export const scoreStride = (positions: number): number => (Math.ceil(positions / 4) * 4 + 4) * 4

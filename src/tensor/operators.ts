@@ -9,6 +9,7 @@ import type { Kernels } from './kernels.ts'
 import { BLOCK, type Kind, paddedInner, paddedOutputs } from './layout.ts'
 import { log } from './math.ts'
 import {
+  ATTENTION_PHASE,
   AttentionWord,
   GatherWord,
   GemmWord,
@@ -20,6 +21,7 @@ import {
   RopeWord,
   SiluGateWord,
   StoreKvWord,
+  scoreStride,
 } from './operations.ts'
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */
@@ -86,23 +88,32 @@ export interface Visibility {
   readonly ancestorSlots: Int32Array
 }
 
-export interface AttentionJob {
-  readonly rows: number
-  readonly heads: number
+/** Keys and values of one layer, as the kernels address them. */
+export interface KvLayer {
   readonly kvHeads: number
   readonly headSize: number
-  readonly queries: Rows
+  /** Address of the keys: per KV head one vector per slot, f32 or int8 (then f32 scales per slot). */
   readonly keys: number
   readonly values: number
   /** Bytes from one KV head to the next. */
   readonly headStride: number
+  /** Bytes from a KV head's vectors to their scales; 0: the vectors are f32. */
+  readonly scalesOffset: number
+}
+
+export interface AttentionJob {
+  readonly rows: number
+  readonly heads: number
+  readonly queries: Rows
+  readonly cache: KvLayer
   readonly output: Rows
   readonly batch: Visibility
   /** Keys that a row sees, itself included; 0: all. */
   readonly window: number
-  readonly scratch: number
-  /** Per share of the job. */
-  readonly scratchBytes: number
+  /** Address of the scores' buffer. */
+  readonly scores: number
+  /** Its size: at the least the scores of one row for the query heads of one KV head. */
+  readonly scoresBytes: number
 }
 
 export interface Candidates {
@@ -111,6 +122,24 @@ export interface Candidates {
   readonly count: number
   /** ln of the sum of exp(scale * (logit - largest logit)) over the whole row. */
   readonly logSum: number
+}
+
+/**
+ * Queries that share a block of keys from the first-level cache are many enough at this number; from
+ * there on more KV heads at a time are worth more than more rows: they divide better over threads.
+ */
+const QUERIES_PER_KEY = 32
+
+/**
+ * Rows and KV heads whose scores fit in a buffer for `queries` queries, in blocks of nearly equal size.
+ * @param group query heads per KV head
+ */
+export function attentionBlock(rows: number, kvHeads: number, group: number, queries: number): [number, number] {
+  const even = (all: number, most: number): number => Math.ceil(all / Math.ceil(all / Math.max(1, most)))
+  const enough = Math.min(rows, Math.ceil(QUERIES_PER_KEY / group))
+  const kvHeadsAtOnce = even(kvHeads, Math.min(kvHeads, Math.floor(queries / (enough * group))))
+  const rowsAtOnce = even(rows, Math.min(rows, Math.floor(queries / (kvHeadsAtOnce * group))))
+  return [rowsAtOnce, kvHeadsAtOnce]
 }
 
 const MAXIMUM_CANDIDATES = 64
@@ -193,57 +222,95 @@ export class Operators {
     this.#run(count > 1, count * heads * headSize)
   }
 
-  /** Copies k and v of each row to its slot in the cache. */
-  storeKeysAndValues(
-    k: Rows,
-    v: Rows,
-    count: number,
-    kvHeads: number,
-    headSize: number,
-    keys: number,
-    values: number,
-    headStride: number,
-    slots: Int32Array,
-  ): void {
+  /** Brings k and v of each row to its slot in the cache, in the cache's form. */
+  storeKeysAndValues(k: Rows, v: Rows, count: number, cache: KvLayer, slots: Int32Array): void {
     const w = this.#words
     w[0] = Operation.storeKeysAndValues
     w[StoreKvWord.rows] = count
-    w[StoreKvWord.kvHeads] = kvHeads
-    w[StoreKvWord.headSize] = headSize
+    w[StoreKvWord.kvHeads] = cache.kvHeads
+    w[StoreKvWord.headSize] = cache.headSize
     w[StoreKvWord.k] = k.pointer
     w[StoreKvWord.v] = v.pointer
     w[StoreKvWord.sourceStride] = k.stride
-    w[StoreKvWord.keys] = keys
-    w[StoreKvWord.values] = values
-    w[StoreKvWord.headStride] = headStride
+    w[StoreKvWord.keys] = cache.keys
+    w[StoreKvWord.values] = cache.values
+    w[StoreKvWord.headStride] = cache.headStride
     w[StoreKvWord.slots] = slots.byteOffset
+    w[StoreKvWord.scalesOffset] = cache.scalesOffset
     this.#run(false, 0)
   }
 
-  /** softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. */
+  /**
+   * softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. Where the scores of all
+   * rows and heads do not fit in their buffer, it is done for some rows and KV heads at a time.
+   */
   attention(job: AttentionJob): void {
+    const { rows, heads, cache, batch } = job
+    const group = heads / cache.kvHeads
+    let positions = 0
+    for (let row = 0; row < rows; row++) {
+      const ancestors = batch.ancestorOffsets[row + 1] - batch.ancestorOffsets[row]
+      positions = Math.max(positions, batch.prefixes[row] + ancestors)
+    }
+    const stride = scoreStride(positions)
+    const queries = Math.floor(job.scoresBytes / stride)
+    const [rowsAtOnce, kvHeadsAtOnce] = attentionBlock(rows, cache.kvHeads, group, queries)
+    for (let kvHead = 0; kvHead < cache.kvHeads; kvHead += kvHeadsAtOnce) {
+      const kvHeads = Math.min(kvHeadsAtOnce, cache.kvHeads - kvHead)
+      for (let row = 0; row < rows; row += rowsAtOnce) {
+        this.#attend(job, row, Math.min(rowsAtOnce, rows - row), kvHead, kvHeads, stride, positions)
+      }
+    }
+  }
+
+  #attend(
+    job: AttentionJob,
+    firstRow: number,
+    rows: number,
+    firstKvHead: number,
+    kvHeads: number,
+    stride: number,
+    positions: number,
+  ): void {
+    const { cache, batch } = job
+    const { headSize, headStride, scalesOffset } = cache
+    const group = job.heads / cache.kvHeads
+    const heads = kvHeads * group
+    const queries = job.queries.rowsFrom(firstRow).columnsFrom(firstKvHead * group * headSize)
+    const output = job.output.rowsFrom(firstRow).columnsFrom(firstKvHead * group * headSize)
     const w = this.#words
     w[0] = Operation.attention
-    w[AttentionWord.rows] = job.rows
-    w[AttentionWord.heads] = job.heads
-    w[AttentionWord.kvHeads] = job.kvHeads
-    w[AttentionWord.headSize] = job.headSize
-    w[AttentionWord.queries] = job.queries.pointer
-    w[AttentionWord.queryStride] = job.queries.stride
-    w[AttentionWord.keys] = job.keys
-    w[AttentionWord.values] = job.values
-    w[AttentionWord.headStride] = job.headStride
-    w[AttentionWord.output] = job.output.pointer
-    w[AttentionWord.outputStride] = job.output.stride
-    w[AttentionWord.prefixes] = job.batch.prefixes.byteOffset
-    w[AttentionWord.ancestorOffsets] = job.batch.ancestorOffsets.byteOffset
-    w[AttentionWord.ancestorSlots] = job.batch.ancestorSlots.byteOffset
+    w[AttentionWord.rows] = rows
+    w[AttentionWord.heads] = heads
+    w[AttentionWord.kvHeads] = kvHeads
+    w[AttentionWord.headSize] = headSize
+    w[AttentionWord.queries] = queries.pointer
+    w[AttentionWord.queryStride] = queries.stride
+    w[AttentionWord.keys] = cache.keys + firstKvHead * headStride
+    w[AttentionWord.values] = cache.values + firstKvHead * headStride
+    w[AttentionWord.headStride] = headStride
+    w[AttentionWord.output] = output.pointer
+    w[AttentionWord.outputStride] = output.stride
+    w[AttentionWord.prefixes] = batch.prefixes.byteOffset + firstRow * 4
+    w[AttentionWord.ancestorOffsets] = batch.ancestorOffsets.byteOffset + firstRow * 4
+    w[AttentionWord.ancestorSlots] = batch.ancestorSlots.byteOffset
     w[AttentionWord.window] = job.window
-    this.#floats[AttentionWord.scale] = 1 / Math.sqrt(job.headSize)
+    this.#floats[AttentionWord.scale] = 1 / Math.sqrt(headSize)
     this.#floats[AttentionWord.softcap] = 0
-    w[AttentionWord.scratch] = job.scratch
-    w[AttentionWord.scratchBytes] = job.scratchBytes
-    this.#run(true, job.rows * job.heads * job.headSize * 64)
+    w[AttentionWord.scores] = job.scores
+    w[AttentionWord.scoreStride] = stride
+    w[AttentionWord.scalesOffset] = scalesOffset
+    const scored = rows * heads * positions
+    if (scalesOffset !== 0) {
+      w[AttentionWord.phase] = ATTENTION_PHASE.queries
+      this.#run(true, rows * heads * headSize)
+    }
+    w[AttentionWord.phase] = ATTENTION_PHASE.scores
+    this.#run(true, scored * headSize)
+    w[AttentionWord.phase] = ATTENTION_PHASE.weights
+    this.#run(true, scored * 8)
+    w[AttentionWord.phase] = ATTENTION_PHASE.values
+    this.#run(true, scored * headSize)
   }
 
   /** target = silu(gate) * up, where up begins `upColumn` columns after gate. */
