@@ -2,21 +2,18 @@
 // that divides over all threads, and begins when the one before is done. Scores are indexed by absolute
 // position, so lane = position mod 4 wherever lanes are summed, and a tree node repeats the operations
 // of the same token in plain decoding.
+import { EXP_TABLE_BYTES } from './exp'
 import {
   f32Scores1,
   f32Scores2,
-  f32Values1x1,
-  f32Values1x4,
-  f32Values2x1,
-  f32Values2x4,
   q8Scores1,
   q8Scores2,
-  q8Values1x1,
-  q8Values1x4,
-  q8Values2x1,
-  q8Values2x4,
+  values1x1,
+  values1x4,
+  values2x1,
+  values2x4,
 } from './generated/attention'
-import { quantiseVector16, q8VectorBytes } from './kv-vector'
+import { q8VectorBytes, quantiseVector16, widenVectors } from './kv-vector'
 import {
   ATTENTION_ANCESTOR_OFFSETS,
   ATTENTION_ANCESTOR_SLOTS,
@@ -157,11 +154,16 @@ function factorOf(record: usize, query: usize): f32 {
   return isQ8(record) ? load<f32>(query + 2 * vectorBytes(record)) : float(record, ATTENTION_SCALE)
 }
 
-// Scores by position; the last of the stride is their sum.
+// Scores by position. Behind them in the stride: the table of exp, and 16 bytes for the sum of the weights.
 @inline
 function scoresOf(record: usize, row: i32, head: i32): usize {
   const index = row * int(record, ATTENTION_HEADS) + head
   return pointer(record, ATTENTION_SCORES) + <usize>index * pointer(record, ATTENTION_SCORE_STRIDE)
+}
+
+@inline
+function sumOf(record: usize, row: i32, head: i32): usize {
+  return scoresOf(record, row, head) + pointer(record, ATTENTION_SCORE_STRIDE) - 16
 }
 
 @inline
@@ -303,8 +305,9 @@ function weighRows(record: usize, part: i32, parts: i32): void {
       scoreOne(record, kvHead, row, head, load<i32>(ancestors + (<usize>i << 2)), prefix + i, run)
       i += run
     }
-    const sum = softmax(scores, begin, visible, float(record, ATTENTION_SOFTCAP))
-    store<f32>(scores + pointer(record, ATTENTION_SCORE_STRIDE) - 4, sum)
+    const table = scores + pointer(record, ATTENTION_SCORE_STRIDE) - 16 - EXP_TABLE_BYTES
+    const sum = softmax(scores, begin, visible, float(record, ATTENTION_SOFTCAP), table)
+    store<f32>(sumOf(record, row, head), sum)
     if (isQ8(record)) {
       const scales = valuesOf(record, kvHead) + pointer(record, ATTENTION_SCALES_OFFSET)
       scaleWeights(scores, scales, begin, min(prefix, visible))
@@ -333,174 +336,184 @@ function scaleWeights(weights: usize, scales: usize, begin: i32, end: i32): void
 // Phase 3: weighted values, and the division by the sum of the weights. Shares are runs of (KV head, stripe of
 // dimensions), so that every value is read by one thread, once for all rows and heads.
 function addValues(record: usize, part: i32, parts: i32): void {
-  const stripes = (int(record, ATTENTION_HEAD_SIZE) + STRIPE - 1) / STRIPE
+  const size = int(record, ATTENTION_HEAD_SIZE)
+  const stripes = (size + STRIPE - 1) / STRIPE
   const units = stripes * int(record, ATTENTION_KV_HEADS)
   const end = shareBegin(units, part + 1, parts)
   for (let unit = shareBegin(units, part, parts); unit < end; ) {
     const stripe = unit % stripes
     const count = min(stripes - stripe, end - unit)
-    const dimension = stripe * STRIPE
-    const dimensions = min(int(record, ATTENTION_HEAD_SIZE), dimension + count * STRIPE) - dimension
-    addDimensions(record, unit / stripes, dimension, dimensions)
+    addStripes(record, unit / stripes, stripe * STRIPE, min(size, (stripe + count) * STRIPE), widenedOf(record, part))
     unit += count
   }
 }
 
-// Dimensions [dimension, dimension + dimensions) of all rows and heads of one KV head.
-function addDimensions(record: usize, kvHead: i32, dimension: i32, dimensions: i32): void {
+// Where a share widens values of a q8 cache: a stripe of a block of positions, behind all scores.
+@inline
+function widenedOf(record: usize, part: i32): usize {
+  const queries = int(record, ATTENTION_ROWS) * int(record, ATTENTION_HEADS)
+  const behind = <usize>queries * pointer(record, ATTENTION_SCORE_STRIDE)
+  return pointer(record, ATTENTION_SCORES) + behind + <usize>part * <usize>(BLOCK * STRIPE * 4)
+}
+
+// Dimensions [dimension, endDimension) of all rows and heads of one KV head, in stripes of at most STRIPE.
+function addStripes(record: usize, kvHead: i32, dimension: i32, endDimension: i32, widened: usize): void {
   const rows = int(record, ATTENTION_ROWS)
   const group = groupOf(record)
-  const queries = rows * group
-  const headBegin = kvHead * group
+  const head = kvHead * group
   const longest = longestPrefix(record)
   const at = <usize>dimension << 2
-  const bytes = <usize>dimensions << 2
-  for (let i = 0; i < queries; i++) {
-    memory.fill(outputOf(record, i / group, headBegin + (i % group)) + at, 0, bytes)
+  const bytes = <usize>(endDimension - dimension) << 2
+  for (let row = 0; row < rows; row++) {
+    for (let h = 0; h < group; h++) memory.fill(outputOf(record, row, head + h) + at, 0, bytes)
   }
   for (let from = earliestPosition(record); from < longest; from += BLOCK) {
-    for (let i = 0; i < queries; i += 2) {
-      const row = i / group
-      const begin = max(from, visibleBegin(record, row))
-      const end = min(from + BLOCK, prefixOf(record, row))
-      if (i + 1 == queries) {
-        valuesOne(record, kvHead, row, headBegin + (i % group), dimension, dimensions, begin, begin, end - begin)
-        continue
-      }
-      const nextRow = (i + 1) / group
-      const nextBegin = max(from, visibleBegin(record, nextRow))
-      const nextEnd = min(from + BLOCK, prefixOf(record, nextRow))
-      const head = headBegin + (i % group)
-      const nextHead = headBegin + ((i + 1) % group)
-      const both = max(begin, nextBegin)
-      const bothEnd = max(both, min(end, nextEnd))
-      // Positions are added in their order: what one row sees alone lies before or behind what both see.
-      valuesOne(record, kvHead, row, head, dimension, dimensions, begin, begin, min(both, end) - begin)
-      valuesOne(
-        record,
-        kvHead,
-        nextRow,
-        nextHead,
-        dimension,
-        dimensions,
-        nextBegin,
-        nextBegin,
-        min(both, nextEnd) - nextBegin,
-      )
-      valuesTwo(record, kvHead, row, head, nextRow, nextHead, dimension, dimensions, both, bothEnd - both)
-      valuesOne(record, kvHead, row, head, dimension, dimensions, bothEnd, bothEnd, end - bothEnd)
-      valuesOne(record, kvHead, nextRow, nextHead, dimension, dimensions, bothEnd, bothEnd, nextEnd - bothEnd)
+    const count = min(BLOCK, longest - from)
+    for (let d = dimension; d < endDimension; d += STRIPE) {
+      const size = min(STRIPE, endDimension - d)
+      addBlock(record, kvHead, d, size, from, valuesAt(record, kvHead, d, size, from, count, widened))
     }
   }
-  for (let i = 0; i < queries; i++) {
-    const row = i / group
-    const head = headBegin + (i % group)
+  for (let row = 0; row < rows; row++) {
     const prefix = prefixOf(record, row)
     const ancestors = ancestorsOf(record, row)
     const count = visibleEnd(record, row) - prefix
-    for (let a = max(0, visibleBegin(record, row) - prefix); a < count; ) {
-      const run = runLength(ancestors, a, count)
-      const slot = load<i32>(ancestors + (<usize>a << 2))
-      valuesOne(record, kvHead, row, head, dimension, dimensions, slot, prefix + a, run)
-      a += run
+    for (let i = max(0, visibleBegin(record, row) - prefix); i < count; ) {
+      const run = min(BLOCK, runLength(ancestors, i, count))
+      const slot = load<i32>(ancestors + (<usize>i << 2))
+      for (let d = dimension; d < endDimension; d += STRIPE) {
+        const size = min(STRIPE, endDimension - d)
+        const value = valuesAt(record, kvHead, d, size, slot, run, widened)
+        for (let h = 0; h < group; h++) valuesOne(record, row, head + h, d, size, prefix + i, run, value)
+      }
+      i += run
     }
-    const sum = load<f32>(scoresOf(record, row, head) + pointer(record, ATTENTION_SCORE_STRIDE) - 4)
-    divide(outputOf(record, row, head) + at, sum, bytes)
+    for (let h = 0; h < group; h++) {
+      divide(outputOf(record, row, head + h) + at, load<f32>(sumOf(record, row, head + h)), bytes)
+    }
   }
 }
 
-// Adds the values of the neighbouring slots from `slot` on, which have the positions from `position` on.
-function valuesOne(
+// Address of a stripe of `count` neighbouring values as f32, `valueStride` apart.
+@inline
+function valuesAt(
   record: usize,
   kvHead: i32,
+  dimension: i32,
+  size: i32,
+  slot: i32,
+  count: i32,
+  widened: usize,
+): usize {
+  const bytes = vectorBytes(record)
+  const vector = valuesOf(record, kvHead) + <usize>slot * bytes
+  if (!isQ8(record)) return vector + (<usize>dimension << 2)
+  widenVectors(vector + <usize>dimension, bytes, size, widened, count)
+  return widened
+}
+
+@inline
+function valueStride(record: usize, size: i32): usize {
+  return isQ8(record) ? <usize>size << 2 : vectorBytes(record)
+}
+
+// One stripe of the prefix's positions [from, from + BLOCK) for all rows and heads of one KV head; `value`: the
+// first position's.
+function addBlock(record: usize, kvHead: i32, dimension: i32, size: i32, from: i32, value: usize): void {
+  const group = groupOf(record)
+  const head = kvHead * group
+  const queries = int(record, ATTENTION_ROWS) * group
+  const stride = valueStride(record, size)
+  for (let i = 0; i < queries; i += 2) {
+    const row0 = i / group
+    const head0 = head + (i % group)
+    const begin0 = max(from, visibleBegin(record, row0))
+    const end0 = min(from + BLOCK, prefixOf(record, row0))
+    if (i + 1 == queries) {
+      addRun(record, row0, head0, dimension, size, begin0, end0, from, value)
+      continue
+    }
+    const row1 = (i + 1) / group
+    const head1 = head + ((i + 1) % group)
+    const begin1 = max(from, visibleBegin(record, row1))
+    const end1 = min(from + BLOCK, prefixOf(record, row1))
+    // Positions are added in their order: what one row sees alone lies before or behind what both see.
+    const begin = max(begin0, begin1)
+    const end = max(begin, min(end0, end1))
+    addRun(record, row0, head0, dimension, size, begin0, min(begin, end0), from, value)
+    addRun(record, row1, head1, dimension, size, begin1, min(begin, end1), from, value)
+    if (begin < end) {
+      valuesTwo(record, row0, head0, row1, head1, dimension, size, begin, end - begin, value + <usize>(begin - from) * stride)
+    }
+    addRun(record, row0, head0, dimension, size, end, end0, from, value)
+    addRun(record, row1, head1, dimension, size, end, end1, from, value)
+  }
+}
+
+@inline
+function addRun(
+  record: usize,
   row: i32,
   head: i32,
   dimension: i32,
-  dimensions: i32,
-  slot: i32,
+  size: i32,
+  begin: i32,
+  end: i32,
+  from: i32,
+  value: usize,
+): void {
+  if (begin >= end) return
+  const first = value + <usize>(begin - from) * valueStride(record, size)
+  valuesOne(record, row, head, dimension, size, begin, end - begin, first)
+}
+
+// Adds the `count` values from `value` on, which have the positions from `position` on.
+function valuesOne(
+  record: usize,
+  row: i32,
+  head: i32,
+  dimension: i32,
+  size: i32,
   position: i32,
   count: i32,
+  value: usize,
 ): void {
-  if (count <= 0) return
-  const bytes = vectorBytes(record)
+  const stride = valueStride(record, size)
   const weights = scoresOf(record, row, head) + (<usize>position << 2)
-  const end = dimension + dimensions
-  let output = outputOf(record, row, head) + (<usize>dimension << 2)
-  if (isQ8(record)) {
-    let value = valuesOf(record, kvHead) + <usize>slot * bytes + <usize>dimension
-    for (; dimension + STRIPE <= end; dimension += STRIPE) {
-      q8Values1x4(output, weights, value, bytes, count)
-      output += STRIPE * 4
-      value += STRIPE
-    }
-    for (; dimension < end; dimension += 4) {
-      q8Values1x1(output, weights, value, bytes, count)
-      output += 16
-      value += 4
-    }
-    return
-  }
-  let value = valuesOf(record, kvHead) + <usize>slot * bytes + (<usize>dimension << 2)
-  for (; dimension + STRIPE <= end; dimension += STRIPE) {
-    f32Values1x4(output, weights, value, bytes, count)
-    output += STRIPE * 4
-    value += STRIPE * 4
-  }
-  for (; dimension < end; dimension += 4) {
-    f32Values1x1(output, weights, value, bytes, count)
-    output += 16
-    value += 16
+  const output = outputOf(record, row, head) + (<usize>dimension << 2)
+  if (size == STRIPE) {
+    values1x4(output, weights, value, stride, count)
+  } else {
+    const bytes = <usize>size << 2
+    for (let at: usize = 0; at < bytes; at += 16) values1x1(output + at, weights, value + at, stride, count)
   }
 }
 
-// The same for two, of the prefix, where slot = position.
+// The same for two.
 function valuesTwo(
   record: usize,
-  kvHead: i32,
   row0: i32,
   head0: i32,
   row1: i32,
   head1: i32,
   dimension: i32,
-  dimensions: i32,
-  slot: i32,
+  size: i32,
+  position: i32,
   count: i32,
+  value: usize,
 ): void {
-  if (count <= 0) return
-  const bytes = vectorBytes(record)
-  const weights0 = scoresOf(record, row0, head0) + (<usize>slot << 2)
-  const weights1 = scoresOf(record, row1, head1) + (<usize>slot << 2)
-  const end = dimension + dimensions
-  let output0 = outputOf(record, row0, head0) + (<usize>dimension << 2)
-  let output1 = outputOf(record, row1, head1) + (<usize>dimension << 2)
-  if (isQ8(record)) {
-    let value = valuesOf(record, kvHead) + <usize>slot * bytes + <usize>dimension
-    for (; dimension + STRIPE <= end; dimension += STRIPE) {
-      q8Values2x4(output0, weights0, output1, weights1, value, bytes, count)
-      output0 += STRIPE * 4
-      output1 += STRIPE * 4
-      value += STRIPE
+  const stride = valueStride(record, size)
+  const weights0 = scoresOf(record, row0, head0) + (<usize>position << 2)
+  const weights1 = scoresOf(record, row1, head1) + (<usize>position << 2)
+  const output0 = outputOf(record, row0, head0) + (<usize>dimension << 2)
+  const output1 = outputOf(record, row1, head1) + (<usize>dimension << 2)
+  if (size == STRIPE) {
+    values2x4(output0, weights0, output1, weights1, value, stride, count)
+  } else {
+    const bytes = <usize>size << 2
+    for (let at: usize = 0; at < bytes; at += 16) {
+      values2x1(output0 + at, weights0, output1 + at, weights1, value + at, stride, count)
     }
-    for (; dimension < end; dimension += 4) {
-      q8Values2x1(output0, weights0, output1, weights1, value, bytes, count)
-      output0 += 16
-      output1 += 16
-      value += 4
-    }
-    return
-  }
-  let value = valuesOf(record, kvHead) + <usize>slot * bytes + (<usize>dimension << 2)
-  for (; dimension + STRIPE <= end; dimension += STRIPE) {
-    f32Values2x4(output0, weights0, output1, weights1, value, bytes, count)
-    output0 += STRIPE * 4
-    output1 += STRIPE * 4
-    value += STRIPE * 4
-  }
-  for (; dimension < end; dimension += 4) {
-    f32Values2x1(output0, weights0, output1, weights1, value, bytes, count)
-    output0 += 16
-    output1 += 16
-    value += 16
   }
 }
 

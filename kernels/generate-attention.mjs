@@ -81,34 +81,18 @@ function scores(kind, queries) {
   ])
 }
 
-/** Names `d_0`, `d_1`, ... of the value's vectors as f32. */
-function loadValue(kind, vectors) {
-  if (kind === 'f32') return range(vectors).map((v) => `    const d_${v} = v128.load(value, ${16 * v})`)
-  const widened =
-    vectors === 1
-      ? ['    const h_0 = i16x8.extend_low_i8x16_s(v128.load32_zero(value))']
-      : range(vectors / 2).map((h) => `    const h_${h} = v128.load_ext<i8>(value, ${8 * h})`)
-  const half = (v) => (v & 1 ? 'high' : 'low')
-  return [
-    ...widened,
-    ...range(vectors).map(
-      (v) => `    const d_${v} = f32x4.convert_i32x4_s(i32x4.extend_${half(v)}_i16x8_s(h_${v >> 1}))`,
-    ),
-  ]
-}
-
 /** output += weight * value for a run of `count` neighbouring slots, one position after the other. */
-function values(kind, queries, vectors) {
+function values(queries, vectors) {
   const each = (text) => range(queries).map(text)
   const cells = range(queries).flatMap((q) => range(vectors).map((v) => [q, v]))
   return lines([
-    `export function ${kind}Values${queries}x${vectors}(`,
+    `export function values${queries}x${vectors}(`,
     `  ${each((q) => `output${q}: usize, weights${q}: usize`).join(', ')}, value: usize, valueBytes: usize, count: i32,`,
     '): void {',
     ...cells.map(([q, v]) => `  let a_${q}_${v} = v128.load(output${q}, ${16 * v})`),
     '  const end = weights0 + (<usize>count << 2)',
     '  while (weights0 < end) {',
-    ...loadValue(kind, vectors),
+    ...range(vectors).map((v) => `    const d_${v} = v128.load(value, ${16 * v})`),
     ...range(queries).flatMap((q) => [
       `    const w_${q} = v128.load32_splat(weights${q})`,
       ...range(vectors).map((v) => `    ${multiplyAdd('f32', `a_${q}_${v}`, `w_${q}`, `d_${v}`)}`),
@@ -148,6 +132,6 @@ export function generateAttention() {
     "import { sum4, sum4i } from '../lanes'",
     ...KINDS.map(sumColumns),
     ...KINDS.flatMap((kind) => QUERIES.map((queries) => scores(kind, queries))),
-    ...KINDS.flatMap((kind) => QUERIES.flatMap((queries) => VECTORS.map((v) => values(kind, queries, v)))),
+    ...QUERIES.flatMap((queries) => VECTORS.map((vectors) => values(queries, vectors))),
   ].join('\n\n')}\n`
 }

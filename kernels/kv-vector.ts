@@ -63,3 +63,22 @@ export function storeVector(source: usize, size: i32, head: usize, slot: i32, sc
     store<f32>(head + scalesOffset + (<usize>slot << 2), scale)
   }
 }
+
+// `count` neighbouring vectors, of each `size` int8 (a multiple of four), as f32 one after the other.
+export function widenVectors(source: usize, sourceBytes: usize, size: i32, target: usize, count: i32): void {
+  for (let i = 0; i < count; i++) {
+    let d = 0
+    for (; d + 8 <= size; d += 8) {
+      const halves = v128.load_ext<i8>(source + <usize>d)
+      v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(halves)))
+      v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(halves)), 16)
+      target += 32
+    }
+    if (d < size) {
+      const halves = i16x8.extend_low_i8x16_s(v128.load32_zero(source + <usize>d))
+      v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(halves)))
+      target += 16
+    }
+    source += sourceBytes
+  }
+}

@@ -105,7 +105,7 @@ export function prepare(
   const rows = Math.max(PASS_ROWS, nodes + 1)
   // Trees given to `logits` also need slots, so there are some even for plain decoding.
   const kind = chooseKvKind(options.kvCache ?? 'f32', config, draft?.manifest.config)
-  const shape = { context, scratch: Math.max(PASS_ROWS, nodes), kind, rows }
+  const shape = { context, scratch: Math.max(PASS_ROWS, nodes), kind, rows, threads }
   const targetShape: TransformerShape = { ...shape, logitsRows: LOGITS_ROWS, headStreams: false }
   const streamedShape: TransformerShape = { ...shape, logitsRows: rows, headStreams: true }
   const drafted = draft === undefined || nodes === 0 ? undefined : draft

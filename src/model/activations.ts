@@ -1,7 +1,8 @@
 /** The working buffers of one transformer: named, sized once, overwritten by every layer. */
 import type { Arena, Region } from '../tensor/arena.ts'
+import { jobShares } from '../tensor/compute.ts'
 import { paddedInner, paddedOutputs } from '../tensor/layout.ts'
-import { scoreStride } from '../tensor/operations.ts'
+import { scoreStride, WIDENED_BYTES } from '../tensor/operations.ts'
 import { QuantisedRows, Rows } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type KvShape, kvCacheBytes } from './kv-cache.ts'
@@ -13,6 +14,7 @@ export interface TransformerShape extends KvShape {
   /** Rows of logits at once. */
   readonly logitsRows: number
   readonly headStreams: boolean
+  readonly threads: number
 }
 
 /** Attention scores at the least: with room for more rows and heads at once, there are fewer and larger jobs. */
@@ -34,8 +36,10 @@ function widths(config: ModelConfig) {
 }
 
 /** One row of all heads always fits, so plain decoding needs one block. */
-const scoresBytes = (config: ModelConfig, shape: TransformerShape): number =>
-  Math.max(SCORES_BYTES, config.heads * scoreStride(shape.context + shape.scratch))
+function scoresBytes(config: ModelConfig, shape: TransformerShape): number {
+  const scores = Math.max(SCORES_BYTES, config.heads * scoreStride(shape.context + shape.scratch))
+  return scores + (shape.kind === 'f32' ? 0 : jobShares(shape.threads) * WIDENED_BYTES)
+}
 
 const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
 

@@ -145,5 +145,11 @@ export const GatherWord = {
   targetStride: 8,
 } as const
 
-/** Bytes of one query's scores: whole vectors of four positions, and one behind them for their sum. */
-export const scoreStride = (positions: number): number => (Math.ceil(positions / 4) * 4 + 4) * 4
+/**
+ * Bytes of one query's scores: whole vectors of four positions, and behind them 64 bytes for the constants
+ * of exp and the sum.
+ */
+export const scoreStride = (positions: number): number => Math.ceil(positions / 4) * 16 + 64
+
+/** Behind the scores of all queries, for each share of a job over a q8 cache: 32 positions x 16 dimensions as f32. */
+export const WIDENED_BYTES = 2048

@@ -4,7 +4,7 @@
  */
 
 import type { Arena } from './arena.ts'
-import type { Compute } from './compute.ts'
+import { type Compute, jobShares } from './compute.ts'
 import type { Kernels } from './kernels.ts'
 import { BLOCK, type Kind, paddedInner, paddedOutputs } from './layout.ts'
 import { log } from './math.ts'
@@ -22,6 +22,7 @@ import {
   SiluGateWord,
   StoreKvWord,
   scoreStride,
+  WIDENED_BYTES,
 } from './operations.ts'
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */
@@ -112,7 +113,7 @@ export interface AttentionJob {
   readonly window: number
   /** Address of the scores' buffer. */
   readonly scores: number
-  /** Its size: at the least the scores of one row for the query heads of one KV head. */
+  /** Its size: at the least the scores of one row for the query heads of one KV head, and WIDENED_BYTES per share for q8. */
   readonly scoresBytes: number
 }
 
@@ -253,7 +254,8 @@ export class Operators {
       positions = Math.max(positions, batch.prefixes[row] + ancestors)
     }
     const stride = scoreStride(positions)
-    const queries = Math.floor(job.scoresBytes / stride)
+    const widened = cache.scalesOffset === 0 ? 0 : jobShares(this.#compute.threads) * WIDENED_BYTES
+    const queries = Math.floor((job.scoresBytes - widened) / stride)
     const [rowsAtOnce, kvHeadsAtOnce] = attentionBlock(rows, cache.kvHeads, group, queries)
     for (let kvHead = 0; kvHead < cache.kvHeads; kvHead += kvHeadsAtOnce) {
       const kvHeads = Math.min(kvHeadsAtOnce, cache.kvHeads - kvHead)

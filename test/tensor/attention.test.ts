@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { Arena } from '../../src/tensor/arena.ts'
 import { Compute } from '../../src/tensor/compute.ts'
 import { Control } from '../../src/tensor/control.ts'
-import { ATTENTION_PHASE, AttentionWord, Operation, scoreStride } from '../../src/tensor/operations.ts'
+import { ATTENTION_PHASE, AttentionWord, Operation, scoreStride, WIDENED_BYTES } from '../../src/tensor/operations.ts'
 import { attentionBlock, Operators, Rows } from '../../src/tensor/operators.ts'
 import { Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
 import { type AttentionParameters, attend, type CachedVector, plain, quantiseVector } from './twins/attention.ts'
@@ -92,7 +92,9 @@ function attention(rows: readonly Row[], cache: Cache, heads: Heads, run: Run): 
   const output = bench.floats(rows.length * stride).fill(7)
   const { headStride, scalesOffset } = layoutOf(headSize, cache.slots, run.kind)
   const seen = visibility(rows)
-  const scores = bench.bytes(bytesPerQuery * rows.length * kvHeads * group)
+  const scores = bench.bytes(
+    bytesPerQuery * rows.length * kvHeads * group + (run.kind === 'q8' ? run.parts * WIDENED_BYTES : 0),
+  )
   const behind = bench.integers([123456])
   const words = {
     rows: rows.length,
@@ -352,7 +354,7 @@ test('a buffer for the scores of few rows and heads gives what one for all gives
         const keys = store(cache.keys, heads, slots, kind)
         const values = store(cache.values, heads, slots, kind)
         const positions = Math.max(...rows.map(({ prefix, ancestors }) => prefix + ancestors.length))
-        const scoresBytes = scoreStride(positions) * Math.max(group, room)
+        const scoresBytes = scoreStride(positions) * Math.max(group, room) + (kind === 'q8' ? WIDENED_BYTES : 0)
         const batch = visibility(rows)
         const records = bench.bytes(4096).byteOffset
         const scores = bench.bytes(scoresBytes).byteOffset
