@@ -48,7 +48,7 @@ import {
 import { softmax } from './softmax'
 
 // Positions whose keys or values stay in the first-level cache while all queries use them.
-const BLOCK: i32 = 32
+const BLOCK: i32 = 64
 // Dimensions of a head that are a unit of work in the last phase: a cache line of f32.
 const STRIPE: i32 = 16
 
@@ -204,20 +204,30 @@ function scorePrefix(record: usize, part: i32, parts: i32): void {
   for (let unit = shareBegin(blocks * int(record, ATTENTION_KV_HEADS), part, parts); unit < end; unit++) {
     const kvHead = unit / blocks
     const from = first + (unit % blocks) * BLOCK
+    let row = 0
+    let head = kvHead * group
+    const headEnd = head + group
     for (let i = 0; i < queries; i += 2) {
-      const row = i / group
-      const head = kvHead * group + (i % group)
+      const row0 = row
+      const head0 = head
+      if (++head == headEnd) {
+        head -= group
+        row++
+      }
+      const end0 = min(from + BLOCK, prefixOf(record, row0))
       if (i + 1 == queries) {
-        if (from + BLOCK <= visibleBegin(record, row)) continue
-        const last = min(from + BLOCK, prefixOf(record, row))
-        scoreOne(record, kvHead, row, head, from, from, last - from)
+        if (from + BLOCK > visibleBegin(record, row0)) scoreOne(record, kvHead, row0, head0, from, from, end0 - from)
         continue
       }
-      const nextRow = (i + 1) / group
-      const nextHead = kvHead * group + ((i + 1) % group)
-      const count = min(from + BLOCK, max(prefixOf(record, row), prefixOf(record, nextRow))) - from
-      if (from + BLOCK <= min(visibleBegin(record, row), visibleBegin(record, nextRow))) continue
-      scoreTwo(record, kvHead, row, head, nextRow, nextHead, from, count)
+      const row1 = row
+      const head1 = head
+      if (++head == headEnd) {
+        head -= group
+        row++
+      }
+      if (from + BLOCK <= min(visibleBegin(record, row0), visibleBegin(record, row1))) continue
+      const count = max(end0, min(from + BLOCK, prefixOf(record, row1))) - from
+      scoreTwo(record, kvHead, row0, head0, row1, head1, from, count)
     }
   }
 }
@@ -421,20 +431,30 @@ function valueStride(record: usize, size: i32): usize {
 // first position's.
 function addBlock(record: usize, kvHead: i32, dimension: i32, size: i32, from: i32, value: usize): void {
   const group = groupOf(record)
-  const head = kvHead * group
   const queries = int(record, ATTENTION_ROWS) * group
   const stride = valueStride(record, size)
+  let row = 0
+  let head = kvHead * group
+  const headEnd = head + group
   for (let i = 0; i < queries; i += 2) {
-    const row0 = i / group
-    const head0 = head + (i % group)
+    const row0 = row
+    const head0 = head
+    if (++head == headEnd) {
+      head -= group
+      row++
+    }
     const begin0 = max(from, visibleBegin(record, row0))
     const end0 = min(from + BLOCK, prefixOf(record, row0))
     if (i + 1 == queries) {
       addRun(record, row0, head0, dimension, size, begin0, end0, from, value)
       continue
     }
-    const row1 = (i + 1) / group
-    const head1 = head + ((i + 1) % group)
+    const row1 = row
+    const head1 = head
+    if (++head == headEnd) {
+      head -= group
+      row++
+    }
     const begin1 = max(from, visibleBegin(record, row1))
     const end1 = min(from + BLOCK, prefixOf(record, row1))
     // Positions are added in their order: what one row sees alone lies before or behind what both see.

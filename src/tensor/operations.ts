@@ -151,5 +151,5 @@ export const GatherWord = {
  */
 export const scoreStride = (positions: number): number => Math.ceil(positions / 4) * 16 + 64
 
-/** Behind the scores of all queries, for each share of a job over a q8 cache: 32 positions x 16 dimensions as f32. */
-export const WIDENED_BYTES = 2048
+/** Behind the scores of all queries, for each share of a job over a q8 cache: 64 positions x 16 dimensions as f32. */
+export const WIDENED_BYTES = 4096
