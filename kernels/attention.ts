@@ -215,7 +215,9 @@ function scorePrefix(record: usize, part: i32, parts: i32): void {
     const from = first + (unit % blocks) * BLOCK
     const bytes = vectorBytes(record)
     // Few queries are done before it pays.
-    if (queries >= 4) touch(keysOf(record, kvHead) + <usize>from * bytes, <usize>(min(from + BLOCK, longest) - from) * bytes)
+    if (queries >= 4) {
+      touch(keysOf(record, kvHead) + <usize>from * bytes, <usize>(min(from + BLOCK, longest) - from) * bytes)
+    }
     let row = 0
     let head = kvHead * group
     const headEnd = head + group
@@ -475,7 +477,8 @@ function addBlock(record: usize, kvHead: i32, dimension: i32, size: i32, from: i
     addRun(record, row0, head0, dimension, size, begin0, min(begin, end0), from, value)
     addRun(record, row1, head1, dimension, size, begin1, min(begin, end1), from, value)
     if (begin < end) {
-      valuesTwo(record, row0, head0, row1, head1, dimension, size, begin, end - begin, value + <usize>(begin - from) * stride)
+      const first = value + <usize>(begin - from) * stride
+      valuesTwo(record, row0, head0, row1, head1, dimension, size, begin, end - begin, first)
     }
     addRun(record, row0, head0, dimension, size, end, end0, from, value)
     addRun(record, row1, head1, dimension, size, end, end1, from, value)

@@ -396,6 +396,17 @@ test('blocks of rows and KV heads fit in the buffer and are of nearly equal size
   assert.equal(attentionBlock(64, 4, 8, 100), [6, 2])
 })
 
+test('the integer products of the largest head that a q8 cache takes do not overflow', () => {
+  const shape = { kvHeads: 1, group: 1, headSize: 512 }
+  const cache = randomCache(5, shape, 15)
+  cache.keys.fill(3)
+  cache.keys.fill(-3, 0, 512)
+  const rows = [{ prefix: 5, ancestors: [], query: new Float32Array(512).fill(0.001) }]
+  const parameters = { kind: 'q8', parts: 1, scale: 0.3, softcap: 0, window: 0 } as const
+  const [actual] = attention(rows, cache, shape, parameters)
+  assert.is(firstDifference(actual, twin(rows[0], cache, shape, parameters)), -1)
+})
+
 test('NaN and infinite scores do not trap', () => {
   const shape = { kvHeads: 1, group: 1, headSize: 8 }
   for (const odd of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
