@@ -20,7 +20,10 @@ const MOST = Math.max(...ROWS)
 /** Outputs that the twin computes; its time is scaled up. */
 const TWIN_OUTPUTS = 16
 
-const memory = new Bench(Math.ceil((matrixBytes('f32', outputs, columns) * 2) / 2 ** 20) + 16, (process.env.COPPICE_KERNELS ?? 'simd128') as 'simd128')
+const memory = new Bench(
+  Math.ceil((matrixBytes('f32', outputs, columns) * 2) / 2 ** 20) + 16,
+  (process.env.COPPICE_KERNELS ?? 'simd128') as 'simd128',
+)
 
 /** @returns median milliseconds of one call */
 async function medianTime(run: () => void): Promise<number> {

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import asc from 'assemblyscript/asc'
 import { generateGemm } from './generate.mjs'
+import { generateAttention } from './generate-attention.mjs'
 
 /** The number is what kernels/variant.ts calls VARIANT. */
 const VARIANTS = [
@@ -34,6 +35,7 @@ if (written && readFileSync(embedded, 'utf8').startsWith(stamp)) process.exit(0)
 
 mkdirSync(join(here, 'generated'), { recursive: true })
 mkdirSync(dirname(output(VARIANTS[0])), { recursive: true })
+writeWhole(join(here, 'generated', 'attention.ts'), generateAttention())
 const modules = []
 for (const variant of VARIANTS) modules.push({ variant, wasm: await compile(variant) })
 

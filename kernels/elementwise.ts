@@ -1,6 +1,7 @@
 // Everything of a layer that is neither a matrix product nor attention.
 import { exp4 } from './exp'
 import { half1 } from './half'
+import { storeVector } from './kv-vector'
 import { firstLanes, partial, sum4 } from './lanes'
 import { operandBlockBytes, tileAddress, tileBegin, tileOf } from './operand'
 import { quantiseBlock, quantiseRow } from './quantise'
@@ -45,6 +46,7 @@ import {
   ROTATE_AND_STORE_Q,
   ROTATE_AND_STORE_Q_NORM,
   ROTATE_AND_STORE_ROWS,
+  ROTATE_AND_STORE_SCALES_OFFSET,
   ROTATE_AND_STORE_SINES,
   ROTATE_AND_STORE_SLOTS,
   ROTATE_AND_STORE_STRIDE,
@@ -201,10 +203,12 @@ export function rotateAndStore(record: usize, part: i32, parts: i32): void {
     const cosines = pointer(record, ROTATE_AND_STORE_COSINES) + table
     rotate(x, half, cosines, pointer(record, ROTATE_AND_STORE_SINES) + table)
     if (isQ) continue
-    const slot = <usize>load<i32>(pointer(record, ROTATE_AND_STORE_SLOTS) + (<usize>row << 2))
-    const to = <usize>(head - heads) * pointer(record, ROTATE_AND_STORE_HEAD_STRIDE) + slot * bytes
-    memory.copy(pointer(record, ROTATE_AND_STORE_KEYS) + to, x, bytes)
-    memory.copy(pointer(record, ROTATE_AND_STORE_VALUES) + to, pointer(record, ROTATE_AND_STORE_V) + at, bytes)
+    const slot = load<i32>(pointer(record, ROTATE_AND_STORE_SLOTS) + (<usize>row << 2))
+    const to = <usize>(head - heads) * pointer(record, ROTATE_AND_STORE_HEAD_STRIDE)
+    const scales = pointer(record, ROTATE_AND_STORE_SCALES_OFFSET)
+    storeVector(x, headSize, pointer(record, ROTATE_AND_STORE_KEYS) + to, slot, scales)
+    const v = pointer(record, ROTATE_AND_STORE_V) + at
+    storeVector(v, headSize, pointer(record, ROTATE_AND_STORE_VALUES) + to, slot, scales)
   }
 }
 

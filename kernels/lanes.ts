@@ -29,3 +29,11 @@ export function partial(at: usize, left: i32): v128 {
 export function firstLanes(left: i32): v128 {
   return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(left))
 }
+
+// Integers are exact in any order.
+@inline
+export function sum4i(v: v128): i32 {
+  return (
+    i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + (i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3))
+  )
+}

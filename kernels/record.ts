@@ -63,6 +63,7 @@ export const ROTATE_AND_STORE_KEYS: i32 = 15
 export const ROTATE_AND_STORE_VALUES: i32 = 16
 export const ROTATE_AND_STORE_HEAD_STRIDE: i32 = 17
 export const ROTATE_AND_STORE_SLOTS: i32 = 18
+export const ROTATE_AND_STORE_SCALES_OFFSET: i32 = 19
 
 export const ATTENTION_ROWS: i32 = 1
 export const ATTENTION_HEADS: i32 = 2
@@ -81,8 +82,15 @@ export const ATTENTION_ANCESTOR_SLOTS: i32 = 14
 export const ATTENTION_WINDOW: i32 = 15
 export const ATTENTION_SCALE: i32 = 16
 export const ATTENTION_SOFTCAP: i32 = 17
-export const ATTENTION_SCRATCH: i32 = 18
-export const ATTENTION_SCRATCH_BYTES: i32 = 19
+export const ATTENTION_SCORES: i32 = 18
+export const ATTENTION_SCORE_STRIDE: i32 = 19
+export const ATTENTION_PHASE: i32 = 20
+export const ATTENTION_SCALES_OFFSET: i32 = 21
+
+export const PHASE_QUERIES: i32 = 0
+export const PHASE_SCORES: i32 = 1
+export const PHASE_WEIGHTS: i32 = 2
+export const PHASE_VALUES: i32 = 3
 
 export const SILU_GATE_ROWS: i32 = 1
 export const SILU_GATE_COLUMNS: i32 = 2

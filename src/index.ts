@@ -32,6 +32,7 @@ export type {
 export { CoppiceError, type ErrorCode } from './errors.ts'
 export type { DrafterStatistics, Stats } from './generate/statistics.ts'
 export type { Plan } from './memory/plan.ts'
+export type { KvKind } from './model/kv-cache.ts'
 export type { DrafterName } from './speculate/drafter.ts'
 export type { Region } from './tensor/arena.ts'
 export type { KernelVariant } from './tensor/kernels.ts'

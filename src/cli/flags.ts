@@ -25,6 +25,7 @@ export const LOAD_FLAGS = {
   },
   threads: { type: 'integer', help: 'threads that compute' },
   ctxSize: { type: 'integer', short: 'c', help: 'tokens of prompt and output together' },
+  kvCache: { type: 'string', value: 'KIND', help: 'f32, or q8: smaller caches for keys and values' },
   io: { type: 'string', value: 'MODE', help: 'auto, direct (past the page cache) or buffered' },
   sharpening: { type: 'number', help: "exponent on the draft's probabilities; never changes the text" },
 } as const satisfies Flags
@@ -68,7 +69,7 @@ function embeddedModel(name: 'target' | 'draft'): string {
 }
 
 export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS>): LoadOptions {
-  const { nodes, memory, weights, threads, ctxSize, io, sharpening } = values
+  const { nodes, memory, weights, threads, ctxSize, kvCache, io, sharpening } = values
   return defined({
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
     draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
@@ -77,6 +78,7 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
     weights: weights as LoadOptions['weights'],
     threads,
     context: ctxSize,
+    kvCache: kvCache as LoadOptions['kvCache'],
     io: io as LoadOptions['io'],
     sharpening,
   })

@@ -74,7 +74,7 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
     ['output head', plan.headPinned ? 'pinned' : 'streams'],
     ['slots', plan.slots === 0 ? 'none' : `${plan.slots} of ${formatBytes(plan.slotBytes)}`],
     ['read per pass', formatBytes(plan.streamedBytesPerPass)],
-    ['context', `${plan.context} positions`],
+    ['context', `${plan.context} positions; KV cache ${plan.kvCache.kind}, ${formatBytes(plan.kvCache.bytes)}`],
     ['tree', plan.nodes === 0 ? 'none: plain decoding' : `${plan.nodes} nodes per pass`],
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
     [

@@ -4,6 +4,7 @@ import { type Unit, unitFootprint } from '../memory/load-board.ts'
 import { type Layout, planMemory } from '../memory/plan.ts'
 import { layerUnit, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
 import { type TransformerShape, transformerRegions } from '../model/activations.ts'
+import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
 import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
 import { availableMemoryBytes, cores } from '../runtime/platform.ts'
@@ -104,7 +105,8 @@ export function prepare(
   )
   const rows = Math.max(PASS_ROWS, nodes + 1)
   // Trees given to `logits` also need slots, so there are some even for plain decoding.
-  const shape = { context, scratch: Math.max(PASS_ROWS, nodes), rows, threads }
+  const kind = chooseKvKind(options.kvCache ?? 'f32', config, draft?.manifest.config)
+  const shape = { context, scratch: Math.max(PASS_ROWS, nodes), kind, rows, threads }
   const targetShape: TransformerShape = { ...shape, logitsRows: LOGITS_ROWS, headStreams: false }
   const streamedShape: TransformerShape = { ...shape, logitsRows: rows, headStreams: true }
   const drafted = draft === undefined || nodes === 0 ? undefined : draft
@@ -166,6 +168,12 @@ export function prepare(
       ...layout.plan,
       weights: target.manifest.quantisation,
       context,
+      kvCache: {
+        kind,
+        bytes:
+          kvCacheBytes(config, targetShape) +
+          (drafted === undefined ? 0 : kvCacheBytes(drafted.manifest.config, draftShape)),
+      },
       nodes: drafted === undefined ? 0 : nodes,
       threads,
       loaders,
@@ -296,6 +304,24 @@ function integer(name: string, value: number, least: number, most: number): numb
     throw new CoppiceError('INVALID_OPTION', `${name} must be an integer from ${least} to ${most}, not ${value}`)
   }
   return value
+}
+
+/** Head sizes that the integer products of a q8 cache take: beyond, their sums would not fit in 32 bits. */
+const Q8_HEAD_SIZES = { least: 8, most: 512 }
+
+function chooseKvKind(kind: KvKind, ...configs: (ModelConfig | undefined)[]): KvKind {
+  if (!KV_KINDS.includes(kind)) {
+    throw new CoppiceError('INVALID_OPTION', `kvCache must be 'f32' or 'q8', not '${kind}'`)
+  }
+  const { least, most } = Q8_HEAD_SIZES
+  const odd = configs.find((config) => config !== undefined && !(config.headSize >= least && config.headSize <= most))
+  if (kind === 'q8' && odd !== undefined) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `kvCache 'q8' takes heads of ${least} to ${most} dimensions, this model's have ${odd.headSize}; use 'f32'`,
+    )
+  }
+  return kind
 }
 
 function chooseMode(io: 'auto' | 'direct' | 'buffered', streamed: boolean, bytes: number, unit: Unit): OpenMode {

@@ -2,6 +2,7 @@
 import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
+import type { KvKind } from '../model/kv-cache.ts'
 import type { DrafterName } from '../speculate/drafter.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
@@ -38,6 +39,11 @@ export interface LoadOptions {
   threads?: number
   /** Positions that the KV cache holds: prompt and output together. Default: the model's own, at most 4096. */
   context?: number
+  /**
+   * How the KV caches of target and draft keep keys and values: 'f32', or 'q8' (int8 with a scale per head
+   * and position) in little more than a quarter of the bytes, for a small loss of quality. Default 'f32'.
+   */
+  kvCache?: KvKind
   /** Whether layers are read past the page cache. 'auto' does so when the target does not fit in free memory. */
   io?: 'auto' | 'direct' | 'buffered'
   /**
@@ -160,6 +166,7 @@ export interface Model {
 export interface ModelPlan extends Plan {
   readonly weights: { readonly layers: Kind; readonly edges: Kind }
   readonly context: number
+  readonly kvCache: { readonly kind: KvKind; readonly bytes: number }
   /** Tree nodes per pass; 0: plain decoding. */
   readonly nodes: number
   readonly threads: number

@@ -2,7 +2,7 @@
 import type { Arena, Region } from '../tensor/arena.ts'
 import { scratchShares } from '../tensor/compute.ts'
 import { ALIGNMENT, paddedInner, paddedOutputs } from '../tensor/layout.ts'
-import { attentionScratchBytes } from '../tensor/operations.ts'
+import { scoreStride, WIDENED_BYTES } from '../tensor/operations.ts'
 import { type Operand, quantisedBytes, Rows } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type KvShape, kvCacheBytes } from './kv-cache.ts'
@@ -17,8 +17,8 @@ export interface TransformerShape extends KvShape {
   readonly threads: number
 }
 
-/** More scratch per share than the least lets attention take several rows per block of keys. */
-const ATTENTION_SCRATCH_BYTES = 64 * 1024
+/** Attention scores at the least: with room for more rows and heads at once, there are fewer and larger jobs. */
+const SCORES_BYTES = 256 * 1024
 
 /**
  * Bytes from row to row. Rows that lie a multiple of 4096 bytes apart fall into the same few lines of the
@@ -41,8 +41,11 @@ function widths(config: ModelConfig) {
   }
 }
 
-const scratchPerShare = (config: ModelConfig, shape: TransformerShape): number =>
-  Math.max(ATTENTION_SCRATCH_BYTES, attentionScratchBytes(config.heads / config.kvHeads, shape.context + shape.scratch))
+/** One row of all heads always fits, so plain decoding needs one block. */
+function scoresBytes(config: ModelConfig, shape: TransformerShape): number {
+  const scores = Math.max(SCORES_BYTES, config.heads * scoreStride(shape.context + shape.scratch))
+  return scores + (shape.kind === 'f32' ? 0 : scratchShares(shape.threads) * WIDENED_BYTES)
+}
 
 const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
 
@@ -60,7 +63,7 @@ export function transformerRegions(name: string, config: ModelConfig, shape: Tra
     { name: `${name} KV cache`, bytes: kvCacheBytes(config, shape) },
     rowBatchRegion(`${name} rows`, shape.rows),
     { name: `${name} activations`, bytes: activationBytes(config, shape) },
-    { name: `${name} attention scratch`, bytes: scratchShares(shape.threads) * scratchPerShare(config, shape) },
+    { name: `${name} attention scores`, bytes: scoresBytes(config, shape) },
     { name: `${name} logits`, bytes: logitsBytes(config, shape.logitsRows) },
   ]
 }
@@ -95,12 +98,12 @@ export class Activations {
   readonly sines: Float32Array
   readonly cosinesPointer: number
   readonly sinesPointer: number
-  readonly attentionScratch: number
-  readonly attentionScratchBytes: number
+  readonly scores: number
+  readonly scoresBytes: number
 
   constructor(config: ModelConfig, shape: TransformerShape, arena: Arena, name: string) {
     const w = widths(config)
-    const [, , activations, scratch, logits] = transformerRegions(name, config, shape)
+    const [, , activations, scores, logits] = transformerRegions(name, config, shape)
     let next = arena.allocate(activations.name, activations.bytes)
     const take = (bytes: number): number => {
       const pointer = next
@@ -124,8 +127,8 @@ export class Activations {
     this.sinesPointer = take(shape.rows * w.half * 4)
     this.cosines = arena.f32(this.cosinesPointer, shape.rows * w.half)
     this.sines = arena.f32(this.sinesPointer, shape.rows * w.half)
-    this.attentionScratch = arena.allocate(scratch.name, scratch.bytes)
-    this.attentionScratchBytes = scratchPerShare(config, shape)
+    this.scores = arena.allocate(scores.name, scores.bytes)
+    this.scoresBytes = scores.bytes
     this.logits = new Rows(
       arena.allocate(logits.name, logits.bytes),
       paddedOutputs(config.vocabulary) * 4,

@@ -3,49 +3,71 @@
  * prefix (slot = position), slots `[context, context + scratch)` the nodes of a token tree.
  */
 import type { Arena } from '../tensor/arena.ts'
+import type { KvLayer } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
+
+/** How keys and values are kept: f32, or int8 with one f32 scale per KV head and position. */
+export const KV_KINDS = ['f32', 'q8'] as const
+export type KvKind = (typeof KV_KINDS)[number]
 
 export interface KvShape {
   /** Positions that the prefix can hold. */
   readonly context: number
   /** Slots for tree nodes. */
   readonly scratch: number
+  readonly kind: KvKind
 }
 
-/** Bytes of the cache: keys and values, f32. */
+/** Bytes of one key or value; the kernels take eight dimensions of int8 at a time. */
+const vectorBytes = (config: ModelConfig, kind: KvKind): number =>
+  kind === 'f32' ? config.headSize * 4 : Math.ceil(config.headSize / 8) * 8
+
+/** Bytes of the keys (or values) of one KV head: the vectors of all slots, then their scales. */
+function headBytes(config: ModelConfig, { context, scratch, kind }: KvShape): number {
+  const scaleBytes = kind === 'f32' ? 0 : 4
+  return Math.ceil(((context + scratch) * (vectorBytes(config, kind) + scaleBytes)) / 16) * 16
+}
+
+/** Bytes of the cache. */
 export function kvCacheBytes(config: ModelConfig, shape: KvShape): number {
-  return 2 * config.layers * config.kvHeads * (shape.context + shape.scratch) * config.headSize * 4
+  return 2 * config.layers * config.kvHeads * headBytes(config, shape)
 }
 
 export class KvCache {
   readonly context: number
   readonly scratch: number
-  /** Bytes from one KV head to the next, within a layer. */
-  readonly headStride: number
+  readonly kind: KvKind
   /** Positions committed so far: slots `[0, length)` are valid. */
   length = 0
+  /** Where the kernels find the keys and values of each layer. */
+  readonly layers: readonly KvLayer[]
   readonly #config: ModelConfig
-  readonly #pointer: number
-  readonly #values: Float32Array
+  readonly #headStride: number
+  readonly #vectorBytes: number
+  readonly #bytes: Uint8Array
 
   constructor(config: ModelConfig, shape: KvShape, arena: Arena, name: string) {
     this.context = shape.context
     this.scratch = shape.scratch
-    this.headStride = (shape.context + shape.scratch) * config.headSize * 4
+    this.kind = shape.kind
     this.#config = config
+    this.#headStride = headBytes(config, shape)
+    this.#vectorBytes = vectorBytes(config, shape.kind)
     const bytes = kvCacheBytes(config, shape)
-    this.#pointer = arena.allocate(name, bytes, 4096)
-    this.#values = arena.f32(this.#pointer, bytes / 4)
-  }
-
-  /** Address of a layer's keys: [kvHeads][slots][headSize] f32. */
-  keys(layer: number): number {
-    return this.#pointer + 2 * layer * this.#config.kvHeads * this.headStride
-  }
-
-  /** Address of a layer's values, laid out like its keys. */
-  values(layer: number): number {
-    return this.keys(layer) + this.#config.kvHeads * this.headStride
+    const pointer = arena.allocate(name, bytes, 4096)
+    this.#bytes = arena.u8(pointer, bytes)
+    const { kvHeads, headSize } = config
+    this.layers = Array.from({ length: config.layers }, (_, layer) => {
+      const keys = pointer + 2 * layer * kvHeads * this.#headStride
+      return {
+        kvHeads,
+        headSize,
+        keys,
+        values: keys + kvHeads * this.#headStride,
+        headStride: this.#headStride,
+        scalesOffset: this.kind === 'f32' ? 0 : this.#scalesOffset,
+      }
+    })
   }
 
   /** First slot of the scratch region. */
@@ -53,22 +75,32 @@ export class KvCache {
     return this.context
   }
 
+  /** Bytes from a head's first vector to its first scale. */
+  get #scalesOffset(): number {
+    return (this.context + this.scratch) * this.#vectorBytes
+  }
+
   /**
    * Makes the nodes in `slots` (root side first) part of the prefix, at positions `length` onwards.
-   * All heads of all layers move.
+   * All heads of all layers move, with their scales.
    */
   commit(slots: ArrayLike<number>, count: number): void {
-    const { headSize, layers, kvHeads } = this.#config
-    const rows = 2 * layers * kvHeads
-    const slotsPerHead = this.context + this.scratch
-    for (let row = 0; row < rows; row++) {
-      const base = row * slotsPerHead
-      for (let i = 0; i < count; i++) {
-        const from = (base + slots[i]) * headSize
-        this.#values.copyWithin((base + this.length + i) * headSize, from, from + headSize)
-      }
+    const { layers, kvHeads } = this.#config
+    const heads = 2 * layers * kvHeads
+    for (let head = 0; head < heads; head++) {
+      const vectors = head * this.#headStride
+      this.#move(vectors, this.#vectorBytes, slots, count)
+      if (this.kind === 'q8') this.#move(vectors + this.#scalesOffset, 4, slots, count)
     }
     this.length += count
+  }
+
+  /** Moves the entries of `slots` of one head to the positions from `length` on. */
+  #move(start: number, entryBytes: number, slots: ArrayLike<number>, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const from = start + slots[i] * entryBytes
+      this.#bytes.copyWithin(start + (this.length + i) * entryBytes, from, from + entryBytes)
+    }
   }
 
   /** Declares that slots `[length, length + count)` were written in place and are valid. */

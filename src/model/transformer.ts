@@ -152,18 +152,13 @@ export class Transformer {
     const { batch, cache } = this
     const a = this.#activations
     const rows = batch.count
-    const { heads, kvHeads, headSize, normEpsilon: epsilon } = config
-    const keys = cache.keys(layer)
-    const values = cache.values(layer)
-    const { headStride } = cache
+    const { heads, normEpsilon: epsilon } = config
 
     operators.rmsNorm(a.hidden, rows, w.attentionNorm, epsilon, w.qkv.kind, a.normed)
     operators.matmul(a.normed, rows, w.qkv, a.qkv, w.qkvBias)
     operators.rotateAndStore({
       rows,
       heads,
-      kvHeads,
-      headSize,
       q: a.q,
       k: a.k,
       v: a.v,
@@ -172,25 +167,19 @@ export class Transformer {
       epsilon,
       cosines: a.cosinesPointer,
       sines: a.sinesPointer,
-      keys,
-      values,
-      headStride,
+      cache: cache.layers[layer],
       slots: batch.slots,
     })
     operators.attention({
       rows,
       heads,
-      kvHeads,
-      headSize,
       queries: a.q,
-      keys,
-      values,
-      headStride,
+      cache: cache.layers[layer],
       output: a.attended.rows,
       batch,
       window: config.windows[layer],
-      scratch: a.attentionScratch,
-      scratchBytes: a.attentionScratchBytes,
+      scores: a.scores,
+      scoresBytes: a.scoresBytes,
     })
     operators.quantise(a.attended, rows, w.attentionOutput.kind)
     operators.matmulAdd(a.attended, rows, w.attentionOutput, a.hidden, w.attentionOutputBias)

@@ -63,7 +63,8 @@ export const RmsNormWord = {
 
 /**
  * Of each row: q [heads][headSize], k and v [kvHeads][headSize], `stride` bytes from row to row; norms 0: none;
- * dimensions [0, 2 * half) of each head of q and k rotate, cosines and sines are [rows][half]; epsilon is f32.
+ * dimensions [0, 2 * half) of each head of q and k rotate, cosines and sines are [rows][half]; epsilon is f32;
+ * scalesOffset: bytes from the vectors of a KV head to their f32 scales in a q8 cache, 0: f32 cache.
  */
 export const RotateAndStoreWord = {
   rows: 1,
@@ -84,9 +85,13 @@ export const RotateAndStoreWord = {
   values: 16,
   headStride: 17,
   slots: 18,
+  scalesOffset: 19,
 } as const
 
-/** window 0: none; softcap 0: none; scale and softcap are f32; scratchBytes is per share. */
+/**
+ * One phase of attention; the record of the others differs in `phase` only. window 0: none; softcap 0:
+ * none; scale and softcap are f32; scalesOffset 0: f32 cache.
+ */
 export const AttentionWord = {
   rows: 1,
   heads: 2,
@@ -105,9 +110,14 @@ export const AttentionWord = {
   window: 15,
   scale: 16,
   softcap: 17,
-  scratch: 18,
-  scratchBytes: 19,
+  scores: 18,
+  scoreStride: 19,
+  phase: 20,
+  scalesOffset: 21,
 } as const
+
+/** The `phase` word of attention records, in order; `queries` for a q8 cache only. */
+export const ATTENTION_PHASE = { queries: 0, scores: 1, weights: 2, values: 3 } as const
 
 /** upOffset in bytes from gate to up; target 0: to values for weights of `kind`, and the gate is overwritten. */
 export const SiluGateWord = {
@@ -134,9 +144,10 @@ export const GatherWord = {
 } as const
 
 /**
- * Scratch that one share of an attention job needs at the least: scores of one row for the query
- * heads of one group. With more, several rows use a block of keys while it is in the cache.
- * @param group query heads per KV head
- * @param positions keys that a row can see at the most
+ * Bytes of one query's scores: whole vectors of four positions, and behind them 64 bytes for the constants
+ * of exp and the sum.
  */
-export const attentionScratchBytes = (group: number, positions: number): number => group * (positions + 8) * 4
+export const scoreStride = (positions: number): number => Math.ceil(positions / 4) * 16 + 64
+
+/** Behind the scores of all queries, for each share of a job over a q8 cache: 64 positions x 16 dimensions as f32. */
+export const WIDENED_BYTES = 4096

@@ -9,6 +9,7 @@ import type { Kernels } from './kernels.ts'
 import { BLOCK, isFloat, type Kind, paddedInner, paddedOutputs, TILE } from './layout.ts'
 import { log } from './math.ts'
 import {
+  ATTENTION_PHASE,
   AttentionWord,
   GatherWord,
   GemmWord,
@@ -19,6 +20,8 @@ import {
   RmsNormWord,
   RotateAndStoreWord,
   SiluGateWord,
+  scoreStride,
+  WIDENED_BYTES,
 } from './operations.ts'
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */
@@ -41,6 +44,10 @@ export class Rows {
     this.pointer = pointer
     this.stride = stride
     this.columns = columns
+  }
+
+  rowsFrom(row: number): Rows {
+    return new Rows(this.pointer + row * this.stride, this.stride, this.columns)
   }
 
   columnsFrom(column: number): Rows {
@@ -68,31 +75,46 @@ export interface Visibility {
   readonly ancestorSlots: Int32Array
 }
 
-export interface AttentionJob {
-  readonly rows: number
-  readonly heads: number
+/** Keys and values of one layer, as the kernels address them. */
+export interface KvLayer {
   readonly kvHeads: number
   readonly headSize: number
-  readonly queries: Rows
+  /** Address of the keys: per KV head one vector per slot, f32 or int8 (then f32 scales per slot). */
   readonly keys: number
   readonly values: number
   /** Bytes from one KV head to the next. */
   readonly headStride: number
+  /** Bytes from a KV head's vectors to their scales; 0: the vectors are f32. */
+  readonly scalesOffset: number
+}
+
+/** Rows and KV heads whose scores fit in the buffer together. */
+interface AttentionBlock {
+  readonly firstRow: number
+  readonly rows: number
+  readonly firstKvHead: number
+  readonly kvHeads: number
+}
+
+export interface AttentionJob {
+  readonly rows: number
+  readonly heads: number
+  readonly queries: Rows
+  readonly cache: KvLayer
   readonly output: Rows
   readonly batch: Visibility
   /** Keys that a row sees, itself included; 0: all. */
   readonly window: number
-  readonly scratch: number
-  /** Per share of the job. */
-  readonly scratchBytes: number
+  /** Address of the scores' buffer. */
+  readonly scores: number
+  /** Its size: at the least the scores of one row for the query heads of one KV head, and WIDENED_BYTES per share for q8. */
+  readonly scoresBytes: number
 }
 
 /** Where the queries, keys and values of a layer lie, and what becomes of them before attention. */
 export interface HeadsJob {
   readonly rows: number
   readonly heads: number
-  readonly kvHeads: number
-  readonly headSize: number
   /** Of one stride. */
   readonly q: Rows
   readonly k: Rows
@@ -104,10 +126,7 @@ export interface HeadsJob {
   /** Addresses of [rows][headSize/2] f32. */
   readonly cosines: number
   readonly sines: number
-  readonly keys: number
-  readonly values: number
-  /** Bytes from one KV head to the next. */
-  readonly headStride: number
+  readonly cache: KvLayer
   readonly slots: Int32Array
 }
 
@@ -117,6 +136,24 @@ export interface Candidates {
   readonly count: number
   /** ln of the sum of exp(scale * (logit - largest logit)) over the whole row. */
   readonly logSum: number
+}
+
+/**
+ * Queries that share a block of keys from the first-level cache are many enough at this number; from
+ * there on more KV heads at a time are worth more than more rows: they divide better over threads.
+ */
+const QUERIES_PER_KEY = 32
+
+/**
+ * Rows and KV heads whose scores fit in a buffer for `queries` queries, in blocks of nearly equal size.
+ * @param group query heads per KV head
+ */
+export function attentionBlock(rows: number, kvHeads: number, group: number, queries: number): [number, number] {
+  const even = (all: number, most: number): number => Math.ceil(all / Math.ceil(all / Math.max(1, most)))
+  const enough = Math.min(rows, Math.ceil(QUERIES_PER_KEY / group))
+  const kvHeadsAtOnce = even(kvHeads, Math.min(kvHeads, Math.floor(queries / (enough * group))))
+  const rowsAtOnce = even(rows, Math.min(rows, Math.floor(queries / (kvHeadsAtOnce * group))))
+  return [rowsAtOnce, kvHeadsAtOnce]
 }
 
 const MAXIMUM_CANDIDATES = 64
@@ -136,8 +173,12 @@ const NORM_COST = 16
 const ROTATE_COST = 8
 const GATE_COST = 48
 const GATHER_COST = 16
-/** Per key or value element that a query head meets. */
-const ATTENTION_COST = 2
+/** Per score. */
+const SOFTMAX_COST = 8
+
+/** Positions and dimensions that attention takes at a time, and at which its steps can be cut. */
+const KEY_BLOCK = 64
+const VALUE_STRIPE = 16
 
 export class Operators {
   readonly #kernels: Kernels
@@ -229,12 +270,13 @@ export class Operators {
 
   /** Norm and rotation of each head of q and k; then k and v of each row go to their slot in the cache. */
   rotateAndStore(job: HeadsJob): void {
+    const { cache } = job
     const w = this.#begin(Operation.rotateAndStore)
     w[RotateAndStoreWord.rows] = job.rows
     w[RotateAndStoreWord.heads] = job.heads
-    w[RotateAndStoreWord.kvHeads] = job.kvHeads
-    w[RotateAndStoreWord.headSize] = job.headSize
-    w[RotateAndStoreWord.half] = job.headSize / 2
+    w[RotateAndStoreWord.kvHeads] = cache.kvHeads
+    w[RotateAndStoreWord.headSize] = cache.headSize
+    w[RotateAndStoreWord.half] = cache.headSize / 2
     w[RotateAndStoreWord.q] = job.q.pointer
     w[RotateAndStoreWord.k] = job.k.pointer
     w[RotateAndStoreWord.v] = job.v.pointer
@@ -244,42 +286,83 @@ export class Operators {
     this.#floats[this.#steps][RotateAndStoreWord.epsilon] = job.epsilon
     w[RotateAndStoreWord.cosines] = job.cosines
     w[RotateAndStoreWord.sines] = job.sines
-    w[RotateAndStoreWord.keys] = job.keys
-    w[RotateAndStoreWord.values] = job.values
-    w[RotateAndStoreWord.headStride] = job.headStride
+    w[RotateAndStoreWord.keys] = cache.keys
+    w[RotateAndStoreWord.values] = cache.values
+    w[RotateAndStoreWord.headStride] = cache.headStride
     w[RotateAndStoreWord.slots] = job.slots.byteOffset
-    const units = job.rows * (job.heads + job.kvHeads)
-    this.#end(units, units * job.headSize * ROTATE_COST)
+    w[RotateAndStoreWord.scalesOffset] = cache.scalesOffset
+    const units = job.rows * (job.heads + cache.kvHeads)
+    this.#end(units, units * cache.headSize * ROTATE_COST)
   }
 
-  /** softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. */
+  /**
+   * softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. Where the scores of all
+   * rows and heads do not fit in their buffer, it is done for some rows and KV heads at a time.
+   */
   attention(job: AttentionJob): void {
-    const { rows, batch } = job
+    const { rows, heads, cache, batch } = job
+    const group = heads / cache.kvHeads
+    let positions = 0
+    for (let row = 0; row < rows; row++) {
+      const ancestors = batch.ancestorOffsets[row + 1] - batch.ancestorOffsets[row]
+      positions = Math.max(positions, batch.prefixes[row] + ancestors)
+    }
+    const stride = scoreStride(positions)
+    const widened = cache.scalesOffset === 0 ? 0 : scratchShares(this.#compute.threads) * WIDENED_BYTES
+    const queries = Math.floor((job.scoresBytes - widened) / stride)
+    const [rowsAtOnce, kvHeadsAtOnce] = attentionBlock(rows, cache.kvHeads, group, queries)
+    for (let kvHead = 0; kvHead < cache.kvHeads; kvHead += kvHeadsAtOnce) {
+      const kvHeads = Math.min(kvHeadsAtOnce, cache.kvHeads - kvHead)
+      for (let row = 0; row < rows; row += rowsAtOnce) {
+        const block = { firstRow: row, rows: Math.min(rowsAtOnce, rows - row), firstKvHead: kvHead, kvHeads }
+        this.#attend(job, block, stride, positions)
+      }
+    }
+  }
+
+  /** All phases for some rows and the query heads of some KV heads. */
+  #attend(job: AttentionJob, block: AttentionBlock, stride: number, positions: number): void {
+    const { headSize, scalesOffset } = job.cache
+    const queries = block.rows * block.kvHeads * (job.heads / job.cache.kvHeads)
+    const scored = queries * positions
+    const { queries: quantise, scores, weights, values } = ATTENTION_PHASE
+    if (scalesOffset !== 0) this.#phase(job, block, stride, quantise, queries, queries * headSize * QUANTISE_COST)
+    this.#phase(job, block, stride, scores, block.kvHeads * Math.ceil(positions / KEY_BLOCK), scored * headSize)
+    this.#phase(job, block, stride, weights, queries, scored * SOFTMAX_COST)
+    this.#phase(job, block, stride, values, block.kvHeads * Math.ceil(headSize / VALUE_STRIPE), scored * headSize)
+  }
+
+  #phase(job: AttentionJob, block: AttentionBlock, stride: number, phase: number, units: number, work: number): void {
+    const { cache, batch } = job
+    const { headSize, headStride } = cache
+    const { firstRow, firstKvHead } = block
+    const group = job.heads / cache.kvHeads
+    const queries = job.queries.rowsFrom(firstRow).columnsFrom(firstKvHead * group * headSize)
+    const output = job.output.rowsFrom(firstRow).columnsFrom(firstKvHead * group * headSize)
     const w = this.#begin(Operation.attention)
-    w[AttentionWord.rows] = rows
-    w[AttentionWord.heads] = job.heads
-    w[AttentionWord.kvHeads] = job.kvHeads
-    w[AttentionWord.headSize] = job.headSize
-    w[AttentionWord.queries] = job.queries.pointer
-    w[AttentionWord.queryStride] = job.queries.stride
-    w[AttentionWord.keys] = job.keys
-    w[AttentionWord.values] = job.values
-    w[AttentionWord.headStride] = job.headStride
-    w[AttentionWord.output] = job.output.pointer
-    w[AttentionWord.outputStride] = job.output.stride
-    w[AttentionWord.prefixes] = batch.prefixes.byteOffset
-    w[AttentionWord.ancestorOffsets] = batch.ancestorOffsets.byteOffset
+    w[AttentionWord.rows] = block.rows
+    w[AttentionWord.heads] = block.kvHeads * group
+    w[AttentionWord.kvHeads] = block.kvHeads
+    w[AttentionWord.headSize] = headSize
+    w[AttentionWord.queries] = queries.pointer
+    w[AttentionWord.queryStride] = queries.stride
+    w[AttentionWord.keys] = cache.keys + firstKvHead * headStride
+    w[AttentionWord.values] = cache.values + firstKvHead * headStride
+    w[AttentionWord.headStride] = headStride
+    w[AttentionWord.output] = output.pointer
+    w[AttentionWord.outputStride] = output.stride
+    w[AttentionWord.prefixes] = batch.prefixes.byteOffset + firstRow * 4
+    w[AttentionWord.ancestorOffsets] = batch.ancestorOffsets.byteOffset + firstRow * 4
     w[AttentionWord.ancestorSlots] = batch.ancestorSlots.byteOffset
     w[AttentionWord.window] = job.window
     const floats = this.#floats[this.#steps]
-    floats[AttentionWord.scale] = 1 / Math.sqrt(job.headSize)
+    floats[AttentionWord.scale] = 1 / Math.sqrt(headSize)
     floats[AttentionWord.softcap] = 0
-    w[AttentionWord.scratch] = job.scratch
-    w[AttentionWord.scratchBytes] = job.scratchBytes
-    const seen = batch.prefixes[rows - 1] + 1
-    const keys = job.window > 0 ? Math.min(seen, job.window) : seen
-    const units = Math.min(rows * job.heads, scratchShares(this.#compute.threads))
-    this.#end(units, rows * job.heads * keys * job.headSize * ATTENTION_COST)
+    w[AttentionWord.scores] = job.scores
+    w[AttentionWord.scoreStride] = stride
+    w[AttentionWord.scalesOffset] = cache.scalesOffset
+    w[AttentionWord.phase] = phase
+    this.#end(Math.min(units, scratchShares(this.#compute.threads)), work)
   }
 
   /**

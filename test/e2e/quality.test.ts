@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { measureQuality, type Predict, type Quality, windowsOf } from '../../bench/perplexity.ts'
 import { readTokenizer } from '../../src/engine/tokenizer-files.ts'
+import type { KvKind } from '../../src/model/kv-cache.ts'
 import type { Kind } from '../../src/tensor/layout.ts'
 import { openInline } from '../engine/harness.ts'
 import { root } from '../paths.ts'
@@ -18,8 +19,8 @@ const test = suite('quality')
 const text = readFileSync(join(root, 'bench', 'held-out.txt'), 'utf8')
 const windows = windowsOf(readTokenizer(TARGET).encode(text), WINDOW).filter((_, i) => i % 4 === 0)
 
-const predictWith = (weights: Kind): Predict => {
-  const { engine } = openInline(TARGET, { weights, context: WINDOW })
+const predictWith = (weights: Kind, kvCache: KvKind = 'f32'): Predict => {
+  const { engine } = openInline(TARGET, { weights, kvCache, context: WINDOW })
   return (tokens) => engine.logits({ tokens })
 }
 
@@ -63,6 +64,14 @@ test('q4a stays within 3 % of the perplexity of f32', async () => {
   const ratio = q4a.perplexity / plain.perplexity
   assert.ok(Math.abs(ratio - 1) < 0.03, `perplexity ${plain.perplexity} became ${q4a.perplexity}`)
   assert.ok(q4a.agreement > 0.85, `${q4a.agreement} of the tokens`)
+})
+
+test('a q8 KV cache costs less than q8 weights', async () => {
+  const cache = await measureQuality(predictWith('f32', 'q8'), reference, windows)
+  const ratio = cache.perplexity / plain.perplexity
+  assert.ok(Math.abs(ratio - 1) < 0.002, `perplexity ${plain.perplexity} became ${cache.perplexity}`)
+  assert.ok(cache.divergence > 0, 'a q8 cache says exactly what f32 says: was it quantised at all?')
+  assert.ok(cache.divergence < q8.divergence, `${cache.divergence} and ${q8.divergence} nats per token`)
 })
 
 test('q4 stays within 3 % of the perplexity of f32, and is further from it than q4a and q8', async () => {

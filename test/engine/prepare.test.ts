@@ -45,6 +45,21 @@ test('a draft whose ids mean other tokens is refused, naming one', () => {
   assert.match(message, /token 30[01] /)
 })
 
+test('a q8 KV cache takes a scale and a byte per dimension of f32, in target, draft and plan', () => {
+  const plan = (kvCache: 'f32' | 'q8') => prepare(target, { draft, nodes: 8, context: 512, kvCache }, hooks).plan
+  const [f32, q8] = [plan('f32'), plan('q8')]
+  const bytes = ({ regions }: typeof f32, name: string) => regions.find((region) => region.name === name)!.bytes
+  assert.equal(prepare(target, { context: 512 }, hooks).plan.kvCache.kind, 'f32')
+  for (const name of ['target KV cache', 'draft KV cache']) {
+    const ratio = bytes(q8, name) / bytes(f32, name)
+    assert.ok(ratio > 0.25 && ratio < 0.32, `${name}: ${ratio}`)
+  }
+  assert.is(q8.kvCache.kind, 'q8')
+  assert.is(q8.kvCache.bytes, bytes(q8, 'target KV cache') + bytes(q8, 'draft KV cache'))
+  const saved = f32.kvCache.bytes - q8.kvCache.bytes
+  assert.ok(f32.smallestBudgetBytes - q8.smallestBudgetBytes > saved * 0.9)
+})
+
 test('options that make no sense are refused by name', () => {
   const cases: [EngineOptions, string][] = [
     [{ nodes: 4 }, 'nodes'],
@@ -53,6 +68,7 @@ test('options that make no sense are refused by name', () => {
     [{ threads: 0 }, 'threads'],
     [{ context: 1 }, 'context'],
     [{ context: 2000 }, 'context'],
+    [{ kvCache: 'f16' as 'q8' }, 'f16'],
     [{ memory: 'much' }, 'size'],
     [{ memory: -5 }, 'memory'],
     [{ draft: 'self:q4' }, 'self:q4'],

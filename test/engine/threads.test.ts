@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type LoadOptions, type Logits, type LogitsInput, load } from '../../src/index.ts'
+import { type Kind, type KvKind, type LoadOptions, type Logits, type LogitsInput, load } from '../../src/index.ts'
 import { KINDS } from '../../src/tensor/layout.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { fixtures } from '../paths.ts'
@@ -81,9 +81,10 @@ const inputs: LogitsInput[] = [
   { prefix: Array.from({ length: 100 }, (_, i) => 300 + i), tokens: [5], parents: [-1] },
 ]
 
-for (const weights of KINDS) {
-  pair(`${weights}: every number of threads and every budget gives the same bits`, async () => {
-    const common: LoadOptions = { weights, context: 256 }
+const kinds: (readonly [Kind, KvKind])[] = [...KINDS.map((kind) => [kind, 'f32'] as const), ['q8', 'q8']]
+for (const [weights, kvCache] of kinds) {
+  pair(`${weights}, ${kvCache} cache: every number of threads and every budget gives the same bits`, async () => {
+    const common: LoadOptions = { weights, kvCache, context: 256 }
     const resident = await logitsOf(TARGET, { ...common, threads: 1 }, inputs)
     assert.is(resident.plan.streamedBytesPerPass, 0)
     const { smallestBudgetBytes: smallest, residentBudgetBytes: most } = resident.plan

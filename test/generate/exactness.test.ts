@@ -80,6 +80,15 @@ pair('penalties, bias and truncated sampling see the path that led to a node', (
   compare('q8, 24 nodes', plainPair('q8'), withTree(), CHOICES, 24)
 })
 
+for (const nodes of [4, 24]) {
+  pair(`with a q8 KV cache ${nodes} nodes write what plain decoding writes with it`, () => {
+    const options = { weights: 'q8', kvCache: 'q8', context: CONTEXT } as const
+    const plain = openInline(TARGET, options)
+    const tree = openInline(TARGET, { ...options, draft: DRAFT, nodes })
+    compare(`q8 cache, ${nodes} nodes`, plain, tree, SAMPLED, 20)
+  })
+}
+
 pair('log-probabilities are plain decoding’s, bit for bit', () => {
   const call = { temperature: 0.8, seed: 9, maxTokens: 16, logprobs: true }
   const values = (model: InlineModel) => model.generate(PROMPT, call).pieces.map((piece) => piece.logprob)

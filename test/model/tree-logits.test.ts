@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Logits } from '../../src/index.ts'
+import { KV_KINDS } from '../../src/model/kv-cache.ts'
 import { openInline } from '../engine/harness.ts'
 import { fixtures } from '../paths.ts'
 
@@ -10,9 +11,12 @@ import { fixtures } from '../paths.ts'
 const row = ({ data, vocab }: Logits, i: number): Uint32Array =>
   new Uint32Array(data.slice(i * vocab, (i + 1) * vocab).buffer)
 
-for (const family of ['llama', 'mistral-swa', 'qwen3']) {
-  const test = suite(`logits of trees, ${family}`)
-  const model = openInline(join(fixtures, family), { weights: 'q8', context: 96 })
+const cases = ['llama', 'mistral-swa', 'qwen3'].flatMap((family) =>
+  KV_KINDS.map((kvCache) => [family, kvCache] as const),
+)
+for (const [family, kvCache] of cases) {
+  const test = suite(`logits of trees, ${family}, ${kvCache} cache`)
+  const model = openInline(join(fixtures, family), { weights: 'q8', context: 96, kvCache })
   const token = fc.nat(model.engine.config.vocabulary - 1)
 
   test('every node of a random tree repeats the bits of its path run alone', () => {

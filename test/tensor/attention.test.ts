@@ -1,9 +1,13 @@
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { AttentionWord, attentionScratchBytes, Operation } from '../../src/tensor/operations.ts'
+import { Arena } from '../../src/tensor/arena.ts'
+import { Compute } from '../../src/tensor/compute.ts'
+import { Control } from '../../src/tensor/control.ts'
+import { ATTENTION_PHASE, AttentionWord, Operation, scoreStride, WIDENED_BYTES } from '../../src/tensor/operations.ts'
+import { attentionBlock, JOB_BYTES, Operators, Rows } from '../../src/tensor/operators.ts'
 import { Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
-import { type AttentionParameters, attend } from './twins/attention.ts'
+import { type AttentionParameters, attend, type CachedVector, plain, quantiseVector } from './twins/attention.ts'
 
 const test = suite('attention')
 const bench = new Bench()
@@ -30,10 +34,50 @@ interface Cache {
   readonly values: Float32Array
 }
 
+type Kind = 'f32' | 'q8'
+
 interface Run extends AttentionParameters {
+  readonly kind: Kind
   readonly parts: number
-  /** Rows that the scratch holds at once; 1 is what the formula promises to suffice. */
-  readonly rowsOfScratch: number
+}
+
+const vectorsOf = (from: Float32Array, headSize: number): Float32Array[] =>
+  Array.from({ length: from.length / headSize }, (_, i) => from.subarray(i * headSize, (i + 1) * headSize))
+
+const cached = (vector: Float32Array, kind: Kind): CachedVector =>
+  kind === 'f32' ? plain(vector) : quantiseVector(vector, 127)
+
+/** Keys or values in the memory's form: per head the vectors of all slots, then their scales. @returns the address */
+function store(from: Float32Array, { kvHeads, headSize }: Heads, slots: number, kind: Kind): number {
+  if (kind === 'f32') return bench.floats(from).byteOffset
+  const { headStride, scalesOffset, vectorBytes } = layoutOf(headSize, slots, kind)
+  const bytes = bench.bytes(kvHeads * headStride)
+  const view = new DataView(bench.memory.buffer, bytes.byteOffset, bytes.length)
+  vectorsOf(from, headSize).forEach((vector, i) => {
+    const { values, scale } = quantiseVector(vector, 127)
+    const head = Math.floor(i / slots) * headStride
+    bytes.fill(0, head + (i % slots) * vectorBytes, head + ((i % slots) + 1) * vectorBytes)
+    values.forEach((value, d) => void view.setInt8(head + (i % slots) * vectorBytes + d, value))
+    view.setFloat32(head + scalesOffset + (i % slots) * 4, scale, true)
+  })
+  return bytes.byteOffset
+}
+
+function layoutOf(headSize: number, slots: number, kind: Kind) {
+  if (kind === 'f32') return { vectorBytes: headSize * 4, headStride: slots * headSize * 4, scalesOffset: 0 }
+  const vectorBytes = Math.ceil(headSize / 8) * 8
+  return { vectorBytes, headStride: slots * (vectorBytes + 4), scalesOffset: slots * vectorBytes }
+}
+
+/** What rows see, in memory. */
+function visibility(rows: readonly Row[]) {
+  const offsets = [0]
+  for (const { ancestors } of rows) offsets.push(offsets[offsets.length - 1] + ancestors.length)
+  return {
+    prefixes: bench.integers(rows.map(({ prefix }) => prefix)),
+    ancestorOffsets: bench.integers(offsets),
+    ancestorSlots: bench.integers(rows.flatMap(({ ancestors }) => ancestors)),
+  }
 }
 
 /** @returns one [heads x headSize] vector per row */
@@ -44,12 +88,13 @@ function attention(rows: readonly Row[], cache: Cache, heads: Heads, run: Run): 
   const stride = width + 4
   const queries = bench.floats(rows.length * stride)
   rows.forEach(({ query }, i) => void queries.set(query, i * stride))
-  const offsets = [0]
-  for (const { ancestors } of rows) offsets.push(offsets[offsets.length - 1] + ancestors.length)
-  const positions = Math.max(...rows.map(({ prefix, ancestors }) => prefix + ancestors.length))
-  const scratchBytes = attentionScratchBytes(group, positions) * run.rowsOfScratch
+  const bytesPerQuery = scoreStride(Math.max(...rows.map(({ prefix, ancestors }) => prefix + ancestors.length)))
   const output = bench.floats(rows.length * stride).fill(7)
-  const scratch = bench.bytes(scratchBytes * run.parts)
+  const { headStride, scalesOffset } = layoutOf(headSize, cache.slots, run.kind)
+  const seen = visibility(rows)
+  const scores = bench.bytes(
+    bytesPerQuery * rows.length * kvHeads * group + (run.kind === 'q8' ? run.parts * WIDENED_BYTES : 0),
+  )
   const behind = bench.integers([123456])
   const words = {
     rows: rows.length,
@@ -58,22 +103,26 @@ function attention(rows: readonly Row[], cache: Cache, heads: Heads, run: Run): 
     headSize,
     queries: queries.byteOffset,
     queryStride: stride * 4,
-    keys: bench.floats(cache.keys).byteOffset,
-    values: bench.floats(cache.values).byteOffset,
-    headStride: cache.slots * headSize * 4,
+    keys: store(cache.keys, heads, cache.slots, run.kind),
+    values: store(cache.values, heads, cache.slots, run.kind),
+    headStride,
     output: output.byteOffset,
     outputStride: stride * 4,
-    prefixes: bench.integers(rows.map(({ prefix }) => prefix)).byteOffset,
-    ancestorOffsets: bench.integers(offsets).byteOffset,
-    ancestorSlots: bench.integers(rows.flatMap(({ ancestors }) => ancestors)).byteOffset,
+    prefixes: seen.prefixes.byteOffset,
+    ancestorOffsets: seen.ancestorOffsets.byteOffset,
+    ancestorSlots: seen.ancestorSlots.byteOffset,
     window: run.window,
     scale: run.scale,
     softcap: run.softcap,
-    scratch: scratch.byteOffset,
-    scratchBytes,
+    scores: scores.byteOffset,
+    scoreStride: bytesPerQuery,
+    scalesOffset,
   }
-  bench.run(Operation.attention, AttentionWord, words, run.parts, ['scale', 'softcap'])
-  assert.is(behind[0], 123456, 'scratch was overrun')
+  for (const [name, phase] of Object.entries(ATTENTION_PHASE)) {
+    if (name === 'queries' && run.kind === 'f32') continue
+    bench.run(Operation.attention, AttentionWord, { ...words, phase }, run.parts, ['scale', 'softcap'])
+  }
+  assert.is(behind[0], 123456, 'the scores were overrun')
   return rows.map((_, i) => {
     for (const left of output.subarray(i * stride + width, (i + 1) * stride)) assert.is(left, 7)
     return output.slice(i * stride, i * stride + width)
@@ -84,12 +133,12 @@ function twin({ prefix, ancestors, query }: Row, cache: Cache, heads: Heads, run
   const { kvHeads, group, headSize } = heads
   const slots = [...Array.from({ length: prefix }, (_, i) => i), ...ancestors]
   const output = new Float32Array(kvHeads * group * headSize)
+  const [keys, values] = [cache.keys, cache.values].map((from) => vectorsOf(from, headSize))
   for (let head = 0; head < kvHeads * group; head++) {
     const base = Math.floor(head / group) * cache.slots
-    const vectors = (from: Float32Array): Float32Array[] =>
-      slots.map((slot) => from.subarray((base + slot) * headSize, (base + slot + 1) * headSize))
+    const seen = (from: Float32Array[]): CachedVector[] => slots.map((slot) => cached(from[base + slot], run.kind))
     const q = query.subarray(head * headSize, (head + 1) * headSize)
-    output.set(attend(q, vectors(cache.keys), vectors(cache.values), run), head * headSize)
+    output.set(attend(q, seen(keys), seen(values), run, run.kind), head * headSize)
   }
   return output
 }
@@ -108,8 +157,8 @@ const heads = fc.record({
   headSize: fc.integer({ min: 2, max: 32 }).map((n) => n * 4),
 })
 const run = fc.record({
-  parts: fc.integer({ min: 1, max: 4 }),
-  rowsOfScratch: fc.integer({ min: 1, max: 6 }),
+  kind: fc.constantFrom<Kind>('f32', 'q8'),
+  parts: fc.integer({ min: 1, max: 9 }),
   scale: fc.constantFrom(0.125, 0.3),
   softcap: fc.constantFrom(0, 0, 5, 50),
   window: fc.constantFrom(0, 0, 1, 5, 37),
@@ -155,7 +204,7 @@ test('a node of a tree repeats the bits of the same path run alone in the plain 
         const order = [...Array.from({ length: prefix }, (_, slot) => slot), ...ancestors]
         const path = pathCache(cache, order, heads)
         const alone = [{ prefix: order.length, ancestors: [], query }]
-        const [expected] = attention(alone, path, heads, { ...run, parts: 1, rowsOfScratch: 1 })
+        const [expected] = attention(alone, path, heads, { ...run, parts: 1 })
         assert.is(firstDifference(together[i], expected), -1)
       })
     }),
@@ -205,38 +254,159 @@ test('a causal chunk, where every row has a longer prefix, equals its rows one a
   )
 })
 
-test('the result is the softmax-weighted mean of the values, to f32 precision', () => {
-  const shape = { kvHeads: 1, group: 1, headSize: 16 }
-  const cache = randomCache(300, shape, 5)
-  const query = queryOf(shape, 6)
-  const parameters = { parts: 1, rowsOfScratch: 1, scale: 0.25, softcap: 30, window: 0 }
-  const [actual] = attention([{ prefix: 300, ancestors: [], query }], cache, shape, parameters)
-  const weights = Array.from({ length: 300 }, (_, slot) => {
-    const dot = query.reduce((sum, x, d) => sum + x * cache.keys[slot * 16 + d], 0) * 0.25
-    return Math.exp(30 * Math.tanh(dot / 30))
+for (const [kind, tolerance] of [
+  ['f32', 1e-5],
+  ['q8', 0.02],
+] as const) {
+  test(`the result is the softmax-weighted mean of the values, to ${kind} precision`, () => {
+    const shape = { kvHeads: 1, group: 1, headSize: 16 }
+    const cache = randomCache(300, shape, 5)
+    const query = queryOf(shape, 6)
+    const parameters = { kind, parts: 1, scale: 0.25, softcap: 30, window: 0 }
+    const [actual] = attention([{ prefix: 300, ancestors: [], query }], cache, shape, parameters)
+    const weights = Array.from({ length: 300 }, (_, slot) => {
+      const dot = query.reduce((sum, x, d) => sum + x * cache.keys[slot * 16 + d], 0) * 0.25
+      return Math.exp(30 * Math.tanh(dot / 30))
+    })
+    const total = weights.reduce((a, b) => a + b)
+    for (let d = 0; d < 16; d++) {
+      const exact = weights.reduce((sum, w, slot) => sum + w * cache.values[slot * 16 + d], 0) / total
+      assert.ok(Math.abs(actual[d] - exact) < tolerance, `${actual[d]} ${exact}`)
+    }
   })
-  const total = weights.reduce((a, b) => a + b)
-  for (let d = 0; d < 16; d++) {
-    const exact = weights.reduce((sum, w, slot) => sum + w * cache.values[slot * 16 + d], 0) / total
-    assert.ok(Math.abs(actual[d] - exact) < 1e-5, `${actual[d]} ${exact}`)
-  }
-})
+}
 
 test('a key outside the window has no influence, whatever its value', () => {
   const shape = { kvHeads: 1, group: 2, headSize: 8 }
-  const parameters = { parts: 1, rowsOfScratch: 1, scale: 0.3, softcap: 0, window: 6 }
-  const query = queryOf(shape, 1)
-  const row = { prefix: 9, ancestors: [11, 10], query }
-  const cache = randomCache(12, shape, 2)
-  const [before] = attention([row], cache, shape, parameters)
-  // The row is at position 10 and sees positions 5 to 10; slot 4 is the last that it does not see.
-  cache.keys.fill(1e6, 0, 5 * 8)
-  cache.values.fill(Number.NaN, 0, 5 * 8)
-  const [after] = attention([row], cache, shape, parameters)
-  assert.is(firstDifference(after, before), -1)
-  cache.values.fill(3, 5 * 8, 6 * 8)
-  const [changed] = attention([row], cache, shape, parameters)
-  assert.is.not(firstDifference(changed, before), -1)
+  for (const kind of ['f32', 'q8'] as const) {
+    const parameters = { kind, parts: 1, scale: 0.3, softcap: 0, window: 6 }
+    const query = queryOf(shape, 1)
+    const row = { prefix: 9, ancestors: [11, 10], query }
+    const cache = randomCache(12, shape, 2)
+    const [before] = attention([row], cache, shape, parameters)
+    // The row is at position 10 and sees positions 5 to 10; slot 4 is the last that it does not see.
+    cache.keys.fill(1e6, 0, 5 * 8)
+    cache.values.fill(Number.NaN, 0, 5 * 8)
+    const [after] = attention([row], cache, shape, parameters)
+    assert.is(firstDifference(after, before), -1)
+    cache.values.fill(3, 5 * 8, 6 * 8)
+    const [changed] = attention([row], cache, shape, parameters)
+    assert.is.not(firstDifference(changed, before), -1)
+  }
+})
+
+test('contexts of thousands of positions equal the twin, with windows that begin far behind', () => {
+  const shape = { kvHeads: 2, group: 3, headSize: 20 }
+  const cache = randomCache(3010, shape, 7)
+  for (const kind of ['f32', 'q8'] as const) {
+    for (const window of [0, 1000]) {
+      const parameters = { kind, parts: 5, scale: 0.3, softcap: 0, window }
+      const rows = [
+        { prefix: 2999, ancestors: [3003, 3004, 3001], query: queryOf(shape, 8) },
+        { prefix: 2999, ancestors: [3003], query: queryOf(shape, 9) },
+        { prefix: 1777, ancestors: [], query: queryOf(shape, 10) },
+      ]
+      const actual = attention(rows, cache, shape, parameters)
+      rows.forEach((row, i) => void assert.is(firstDifference(actual[i], twin(row, cache, shape, parameters)), -1))
+    }
+  }
+})
+
+test('what the cache holds behind a row and between its ancestors has no influence, even NaN', () => {
+  const shape = { kvHeads: 1, group: 3, headSize: 16 }
+  for (const kind of ['f32', 'q8'] as const) {
+    const cache = randomCache(40, shape, 11)
+    const rows = [29, 30, 21].map((prefix, i) => ({ prefix, ancestors: [38, 36], query: queryOf(shape, 12 + i) }))
+    const parameters = { kind, parts: 2, scale: 0.3, softcap: 0, window: 0 }
+    const before = attention(rows, cache, shape, parameters)
+    for (const slot of [30, 31, 32, 37, 39]) {
+      cache.keys.fill(Number.NaN, slot * 16, (slot + 1) * 16)
+      cache.values.fill(Number.NaN, slot * 16, (slot + 1) * 16)
+    }
+    const after = attention(rows, cache, shape, parameters)
+    rows.forEach((_, i) => void assert.is(firstDifference(after[i], before[i]), -1))
+  }
+})
+
+test('a buffer for the scores of few rows and heads gives what one for all gives', () => {
+  fc.assert(
+    fc.property(
+      tree,
+      prefix,
+      heads,
+      fc.constantFrom<Kind>('f32', 'q8'),
+      fc.integer({ min: 1, max: 40 }),
+      fc.integer(),
+      (parents, prefix, heads, kind, room, seed) => {
+        const { kvHeads, group, headSize } = heads
+        const slots = prefix + parents.length
+        const cache = randomCache(slots, heads, seed)
+        const rows = treeRows(parents, prefix, slots, heads, seed)
+        const scale = Math.fround(1 / Math.sqrt(headSize))
+        const expected = attention(rows, cache, heads, { kind, parts: 1, scale, softcap: 0, window: 9 })
+
+        bench.reset()
+        const width = kvHeads * group * headSize
+        const asRows = (array: Float32Array): Rows => new Rows(array.byteOffset, width * 4, width)
+        const queries = bench.floats(rows.flatMap(({ query }) => [...query]))
+        const output = bench.floats(rows.length * width)
+        const { headStride, scalesOffset } = layoutOf(headSize, slots, kind)
+        const keys = store(cache.keys, heads, slots, kind)
+        const values = store(cache.values, heads, slots, kind)
+        const positions = Math.max(...rows.map(({ prefix, ancestors }) => prefix + ancestors.length))
+        const scoresBytes = scoreStride(positions) * Math.max(group, room) + (kind === 'q8' ? WIDENED_BYTES : 0)
+        const batch = visibility(rows)
+        const records = bench.bytes(JOB_BYTES).byteOffset
+        const scores = bench.bytes(scoresBytes).byteOffset
+        const behind = bench.integers([123456])
+        const compute = new Compute({ kernels: bench.kernels, control: new Control(), threads: 1, cores: 1 })
+        const operators = new Operators(bench.kernels, compute, new Arena(bench.memory), records)
+        operators.attention({
+          rows: rows.length,
+          heads: kvHeads * group,
+          queries: asRows(queries),
+          cache: { kvHeads, headSize, keys, values, headStride, scalesOffset },
+          output: asRows(output),
+          batch,
+          window: 9,
+          scores,
+          scoresBytes,
+        })
+        operators.run()
+        assert.is(behind[0], 123456, 'the scores were overrun')
+        rows.forEach((_, i) => {
+          assert.is(firstDifference(output.slice(i * width, (i + 1) * width), expected[i]), -1)
+        })
+      },
+    ),
+    { numRuns: 60 },
+  )
+})
+
+test('blocks of rows and KV heads fit in the buffer and are of nearly equal size', () => {
+  const some = fc.integer({ min: 1, max: 70 })
+  fc.assert(
+    fc.property(some, some, some, fc.integer({ min: 1, max: 3000 }), (rows, kvHeads, group, more) => {
+      const queries = group + more
+      const [rowsAtOnce, kvHeadsAtOnce] = attentionBlock(rows, kvHeads, group, queries)
+      assert.ok(rowsAtOnce >= 1 && rowsAtOnce <= rows && kvHeadsAtOnce >= 1 && kvHeadsAtOnce <= kvHeads)
+      assert.ok(rowsAtOnce * kvHeadsAtOnce * group <= queries)
+      assert.ok(rowsAtOnce * Math.ceil(rows / rowsAtOnce) - rows < Math.ceil(rows / rowsAtOnce))
+    }),
+  )
+  assert.equal(attentionBlock(1, 4, 8, 32), [1, 4])
+  assert.equal(attentionBlock(64, 4, 8, 100), [6, 2])
+})
+
+test('the integer products of the largest head that a q8 cache takes do not overflow', () => {
+  const shape = { kvHeads: 1, group: 1, headSize: 512 }
+  const cache = randomCache(5, shape, 15)
+  cache.keys.fill(3)
+  cache.keys.fill(-3, 0, 512)
+  const rows = [{ prefix: 5, ancestors: [], query: new Float32Array(512).fill(0.001) }]
+  const parameters = { kind: 'q8', parts: 1, scale: 0.3, softcap: 0, window: 0 } as const
+  const [actual] = attention(rows, cache, shape, parameters)
+  assert.is(firstDifference(actual, twin(rows[0], cache, shape, parameters)), -1)
 })
 
 test('NaN and infinite scores do not trap', () => {
@@ -245,7 +415,7 @@ test('NaN and infinite scores do not trap', () => {
     for (const softcap of [0, 10]) {
       const cache = randomCache(9, shape, 3)
       cache.keys[20] = odd
-      const parameters = { parts: 1, rowsOfScratch: 1, scale: 1, softcap, window: 0 }
+      const parameters = { kind: 'f32', parts: 1, scale: 1, softcap, window: 0 } as const
       const [result] = attention([{ prefix: 9, ancestors: [], query: queryOf(shape, 4) }], cache, shape, parameters)
       assert.is(result.length, 8)
     }

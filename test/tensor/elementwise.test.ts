@@ -9,6 +9,7 @@ import { KIND_CODE, Operation, RmsNormWord, RotateAndStoreWord, SiluGateWord } f
 import { quantisedBytes } from '../../src/tensor/operators.ts'
 import { root } from '../paths.ts'
 import { type Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
+import { quantiseVector } from './twins/attention.ts'
 import { rmsNorm, rope, siluGate, sumExp } from './twins/elementwise.ts'
 import { quantise } from './twins/gemm.ts'
 import { operandBytes } from './twins/operand.ts'
@@ -71,6 +72,7 @@ test('the kernels name the words of a record as TypeScript does', () => {
     const prefix = snake(table.slice(0, -4)).slice(1)
     for (const [name, index] of Object.entries(words)) expected.set(`${prefix}_${snake(name)}`, index as number)
   }
+  for (const [name, code] of Object.entries(operations.ATTENTION_PHASE)) expected.set(`PHASE_${snake(name)}`, code)
   const source = readFileSync(join(root, 'kernels', 'record.ts'), 'utf8')
   const actual = [...source.matchAll(/^export const (\w+): i32 = (\d+)$/gm)].map(([, name, value]) => [name, +value])
   assert.ok(actual.length > 80)
@@ -229,6 +231,7 @@ testEach(
           values: values.byteOffset,
           headStride: slotCount * headSize * 4,
           slots: slots.byteOffset,
+          scalesOffset: 0,
         }
         bench.run(Operation.rotateAndStore, RotateAndStoreWord, words, parts, ['epsilon'])
 
@@ -261,6 +264,64 @@ testEach(
     )
   },
 )
+
+testEach('a q8 cache holds keys and values as integers with a scale per head and slot', () => {
+  fc.assert(
+    fc.property(shape, ({ rows, extra, parts, n, seed }) => {
+      bench.reset()
+      const kvHeads = 1 + (extra % 4)
+      const headSize = 4 + 4 * n
+      const vectorBytes = Math.ceil(headSize / 8) * 8
+      const slotCount = rows + 2
+      const slots = bench.integers(Array.from({ length: rows }, (_, row) => slotCount - 1 - row))
+      const width = 2 * kvHeads * headSize
+      const source = bench.floats(randomFloats(rows * width, seed))
+      // All zeros, and too small for 127 / amax.
+      source.fill(0, 0, headSize)
+      source.fill(1e-38, kvHeads * headSize, (kvHeads + 1) * headSize)
+      const headStride = slotCount * (vectorBytes + 4)
+      const scalesOffset = slotCount * vectorBytes
+      const caches = [bench.bytes(kvHeads * headStride).fill(7), bench.bytes(kvHeads * headStride).fill(7)]
+      const words = {
+        rows,
+        heads: 0,
+        kvHeads,
+        headSize,
+        half: 0,
+        q: 0,
+        k: source.byteOffset,
+        v: source.byteOffset + kvHeads * headSize * 4,
+        stride: width * 4,
+        qNorm: 0,
+        kNorm: 0,
+        epsilon: 0,
+        cosines: 0,
+        sines: 0,
+        keys: caches[0].byteOffset,
+        values: caches[1].byteOffset,
+        headStride,
+        slots: slots.byteOffset,
+        scalesOffset,
+      }
+      bench.run(Operation.rotateAndStore, RotateAndStoreWord, words, parts, ['epsilon'])
+      caches.forEach((cache, which) => {
+        const expected = new Uint8Array(cache.length).fill(7)
+        const view = new DataView(expected.buffer)
+        for (let row = 0; row < rows; row++) {
+          for (let head = 0; head < kvHeads; head++) {
+            const from = row * width + (which * kvHeads + head) * headSize
+            const { values, scale } = quantiseVector(source.slice(from, from + headSize), 127)
+            const at = head * headStride + slots[row] * vectorBytes
+            expected.fill(0, at, at + vectorBytes)
+            values.forEach((value, d) => void view.setInt8(at + d, value))
+            view.setFloat32(head * headStride + scalesOffset + slots[row] * 4, scale, true)
+          }
+        }
+        assert.equal(cache.slice(), expected)
+      })
+    }),
+  )
+})
 
 testEach('exp is within 2 ulp of the exact value, 0 below -87 and finite above 88', () => {
   bench.reset()
