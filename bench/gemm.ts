@@ -17,7 +17,7 @@ import { quantisationOf } from '../src/weights/packed-layout.ts'
 import { randomFloats } from '../test/tensor/harness.ts'
 import { gemmF32, gemmQuantised, quantise } from '../test/tensor/twins/gemm.ts'
 import { disagreement, TOLERANCE } from './agreement.ts'
-import { headOutputs, layerBytes, MatrixPass, readJob, Team } from './harness.ts'
+import { allocateMatrices, headOutputs, layerBytes, MatrixPass, passBytes, readJob, Team } from './harness.ts'
 import { chainModel, isOnnxKind, madeUpMatrix, type OnnxKind } from './onnx.ts'
 import { Baseline, type BaselineName, type LoadedChain } from './onnxruntime.ts'
 import { type Contestant, defaultThreads, number, numbers, Report, race, ratio, words } from './report.ts'
@@ -83,6 +83,9 @@ function levelName(level: Level): string {
 
 interface Part {
   readonly pass: MatrixPass
+  readonly layers: number
+  /** The weights lie in one region from here on. */
+  readonly pointer: number
   readonly few: boolean
   readonly rowCounts: readonly number[]
 }
@@ -100,10 +103,13 @@ async function measure(shape: ShapeName, kind: Kind): Promise<void> {
     .map((size) => ({ ...size, rowCounts: rowCounts.filter((rows) => rows < MANY_ROWS === size.few) }))
     .filter((size) => size.rowCounts.length > 0)
     .map((size) => ({ ...size, rows: Math.max(...size.rowCounts) }))
-  const bytes = sizes.reduce((sum, size) => sum + MatrixPass.bytes(config, kind, size), 0)
+  const bytes = sizes.reduce((sum, size) => sum + passBytes(config, kind, size), 0)
   const arena = new Arena(createMemory(bytes + threadCounts.length * 65536 + (1 << 20)))
-  const parts = sizes.map((size): Part => ({ ...size, pass: new MatrixPass(arena, config, kind, size) }))
-  const layers = parts.map(({ pass }) => pass.layers).join(' or ')
+  const parts = sizes.map((size): Part => {
+    const matrices = allocateMatrices(arena, config, kind, size.layers)
+    return { ...size, pointer: matrices[0].pointer, pass: new MatrixPass(arena, matrices, size.rows) }
+  })
+  const layers = parts.map(({ layers }) => layers).join(' or ')
   report.table(`${shape}, ${kind} weights, ${edges} head; measured: ${layers} of ${config.layers} layers`, [
     'threads',
     'rows',
@@ -116,16 +122,16 @@ async function measure(shape: ShapeName, kind: Kind): Promise<void> {
     'against web',
     'against twin',
   ])
-  const fewest = Math.min(...parts.map(({ pass }) => pass.layers))
+  const fewest = Math.min(...parts.map(({ layers }) => layers))
   const twins = new Map<number, number>()
   const alone = new Map<number, number>()
   for (const threads of threadCounts) {
     const team = await Team.start(arena, threads)
     const webs = await loadChains(shape, kind, 'web', fewest, threads, [4])
     for (const part of parts) {
-      const nodes = await loadChains(shape, kind, 'node', part.pass.layers, threads, part.few ? [4] : [4, 0])
+      const nodes = await loadChains(shape, kind, 'node', part.layers, threads, part.few ? [4] : [4, 0])
       for (const rows of part.rowCounts) {
-        const reading = part.few ? readJob(team, arena, part.pass.pointer, part.pass.bytes) : undefined
+        const reading = part.few ? readJob(team, arena, part.pointer, part.pass.bytes) : undefined
         const contestants: Contestant[] = [
           ...(reading === undefined ? [] : [{ name: 'read', run: reading.run }]),
           { name: 'ours', run: () => part.pass.run(team.operators, rows) },
@@ -224,7 +230,7 @@ function show({ shape, kind, threads, rows, part, times, baselineMs, reading, tw
   const { pass } = part
   const ours = times.get('ours')!
   if (threads === 1) alone.set(rows, ours)
-  const ms = (ours * SHAPES[shape].layers) / pass.layers
+  const ms = (ours * SHAPES[shape].layers) / part.layers
   const gigabytes = pass.bytes / ours / 1e6
   const readGigabytes = reading === undefined ? undefined : reading / times.get('read')! / 1e6
   const node = (['node int8', 'node f32'] as const)

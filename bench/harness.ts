@@ -4,8 +4,11 @@
  */
 
 import type { ComputeWorkerData, HelperMessage } from '../src/engine/protocol.ts'
+import { Activations, type TransformerShape, transformerRegions } from '../src/model/activations.ts'
+import { KvCache, kvCacheBytes } from '../src/model/kv-cache.ts'
+import { RowBatch } from '../src/model/row-batch.ts'
 import { createLine, spawnWorker, type WorkerHandle } from '../src/runtime/workers.ts'
-import type { Arena } from '../src/tensor/arena.ts'
+import { Arena, createMemory, type Region } from '../src/tensor/arena.ts'
 import { Compute, jobShares } from '../src/tensor/compute.ts'
 import { Control } from '../src/tensor/control.ts'
 import { instantiateKernels, type Kernels } from '../src/tensor/kernels.ts'
@@ -101,13 +104,6 @@ export function fillMatrix(kind: Kind, columns: number, target: Uint8Array): voi
   }
 }
 
-/** How much of a model is multiplied, and for how many rows at the most. */
-export interface PassSize {
-  /** Layers, each with weights of its own; may be more than the model has. */
-  readonly layers: number
-  readonly rows: number
-}
-
 /** Rows of the output head in the proportion of the layers. */
 export const headOutputs = (config: ModelConfig, layers: number): number =>
   Math.max(TILE, Math.round((config.vocabulary * layers) / config.layers / TILE) * TILE)
@@ -115,44 +111,64 @@ export const headOutputs = (config: ModelConfig, layers: number): number =>
 export const layerBytes = (config: ModelConfig, kind: Kind): number =>
   layerMatrices(config).reduce((sum, { outputs, columns }) => sum + matrixBytes(kind, outputs, columns), 0)
 
-/** All matrices of some layers and the same proportion of the output head, with inputs and outputs. */
-export class MatrixPass {
+/** How much of a model is multiplied, and for how many rows at the most. */
+export interface PassSize {
+  /** Layers, each with weights of its own; may be more than the model has. */
   readonly layers: number
+  readonly rows: number
+}
+
+/** Matrices of some layers and the same proportion of the output head, with made-up weights. */
+export function allocateMatrices(arena: Arena, config: ModelConfig, kind: Kind, layers: number): Matrix[] {
+  const allocate = (kind: Kind, { outputs, columns }: MatrixShape): Matrix => {
+    const rows = paddedOutputs(outputs)
+    const bytes = matrixBytes(kind, rows, columns)
+    const pointer = arena.allocate('matrix', bytes)
+    fillMatrix(kind, columns, arena.u8(pointer, bytes))
+    return { kind, rows, columns, pointer }
+  }
+  const shapes = Array.from({ length: layers }, () => layerMatrices(config)).flat()
+  const head = { outputs: headOutputs(config, layers), columns: config.hidden }
+  return [...shapes.map((shape) => allocate(kind, shape)), allocate(quantisationOf(kind).edges, head)]
+}
+
+/** Memory of `allocateMatrices` and of a pass over them. */
+export function passBytes(config: ModelConfig, kind: Kind, { layers, rows }: PassSize): number {
+  const head = headOutputs(config, layers)
+  const weights = layers * layerBytes(config, kind) + matrixBytes(quantisationOf(kind).edges, head, config.hidden)
+  return weights + inputAndOutputBytes([...layerMatrices(config), { outputs: head, columns: config.hidden }], rows)
+}
+
+const inputAndOutputBytes = (shapes: readonly MatrixShape[], rows: number): number =>
+  65536 + rows * 4 * shapes.reduce((sum, { outputs, columns }) => sum + outputs + 2 * columns, 0)
+
+/** The products of given matrices with rows of made-up values, and nothing else of a model. */
+export class MatrixPass {
   /** Multiplications per row. */
   readonly products: number
   /** Of the weights. */
   readonly bytes: number
-  /** The weights lie in one region from here on. */
-  readonly pointer: number
   readonly #matrices: readonly Matrix[]
   readonly #inputs = new Map<number, { rows: Rows; quantised: QuantisedRows }>()
   readonly #output: Rows
 
-  constructor(arena: Arena, config: ModelConfig, kind: Kind, { layers, rows }: PassSize) {
-    this.layers = layers
-    this.pointer = arena.allocate('weights', 0)
-    const layer = layerMatrices(config)
-    const head = { outputs: headOutputs(config, layers), columns: config.hidden }
-    this.#matrices = [
-      ...Array.from({ length: layers }, () => layer.map((shape) => this.#matrix(arena, kind, shape))).flat(),
-      this.#matrix(arena, quantisationOf(kind).edges, head),
-    ]
-    this.bytes = this.#matrices.reduce((sum, m) => sum + matrixBytes(m.kind, m.rows, m.columns), 0)
-    this.products = this.#matrices.reduce((sum, m) => sum + m.rows * m.columns, 0)
-    for (const { columns } of [...layer, head]) this.#inputs.set(columns, inputRows(arena, rows, columns))
-    const widest = Math.max(head.outputs, ...layer.map(({ outputs }) => outputs))
+  constructor(arena: Arena, matrices: readonly Matrix[], rows: number) {
+    this.#matrices = matrices
+    this.bytes = matrices.reduce((sum, m) => sum + matrixBytes(m.kind, m.rows, m.columns), 0)
+    this.products = matrices.reduce((sum, m) => sum + m.rows * m.columns, 0)
+    for (const { columns } of matrices) {
+      if (!this.#inputs.has(columns)) this.#inputs.set(columns, inputRows(arena, rows, columns))
+    }
+    const widest = Math.max(...matrices.map((matrix) => paddedOutputs(matrix.rows)))
     this.#output = new Rows(arena.allocate('output', rows * widest * 4), widest * 4, widest)
   }
 
-  static bytes(config: ModelConfig, kind: Kind, { layers, rows }: PassSize): number {
-    const head = headOutputs(config, layers)
-    const { edges } = quantisationOf(kind)
-    const weights = layers * layerBytes(config, kind) + matrixBytes(edges, head, config.hidden)
-    const widths = [head, ...layerMatrices(config).flatMap(({ outputs, columns }) => [outputs, 2 * columns])]
-    return weights + rows * 4 * widths.reduce((sum, width) => sum + width, 0) + 65536
+  /** Memory of inputs and outputs at the most. */
+  static bytes(matrices: readonly MatrixShape[], rows: number): number {
+    return inputAndOutputBytes(matrices, rows)
   }
 
-  /** Every matrix once. Inputs are quantised for every matrix, as onnxruntime does. */
+  /** Every matrix once. Its input is quantised each time, as onnxruntime does. */
   run(operators: Operators, rows: number): void {
     for (const matrix of this.#matrices) {
       const input = this.#inputs.get(matrix.columns)!
@@ -160,12 +176,17 @@ export class MatrixPass {
     }
   }
 
-  #matrix(arena: Arena, kind: Kind, shape: MatrixShape): Matrix {
-    const rows = paddedOutputs(shape.outputs)
-    const bytes = matrixBytes(kind, rows, shape.columns)
-    const pointer = arena.allocate('matrix', bytes)
-    fillMatrix(kind, shape.columns, arena.u8(pointer, bytes))
-    return { kind, rows, columns: shape.columns, pointer }
+  /** @returns every product once, of inputs that are quantised now: the least that a pass can take */
+  productsAlone(operators: Operators, rows: number): () => void {
+    const inputs = this.#matrices.map(({ kind, columns }) => {
+      const input = this.#inputs.get(columns)!
+      return operators.prepare(input.rows, rows, kind, input.quantised)
+    })
+    return () => {
+      this.#matrices.forEach((matrix, i) => {
+        operators.matmul(inputs[i], rows, matrix, this.#output)
+      })
+    }
   }
 }
 
@@ -175,4 +196,101 @@ function inputRows(arena: Arena, rows: number, columns: number): { rows: Rows; q
   arena.f32(pointer, (rows * stride) / 4).set(randomFloats((rows * stride) / 4, 1))
   const quantised = new QuantisedRows(arena.allocate('quantised', QuantisedRows.bytes(rows, columns)), rows, columns)
   return { rows: new Rows(pointer, stride, columns), quantised }
+}
+
+/** Rows of a pass: one, a binary tree below the last of a prefix, or the next tokens of it. */
+export type BatchForm = 'row' | 'tree' | 'chain'
+
+/** The rows of a tree come level by level: node i is a child of node (i - 1) / 2. */
+export function fillBatch(batch: RowBatch, cache: KvCache, rows: number, form: BatchForm, prefix: number): void {
+  batch.clear()
+  for (let i = 0; i < rows; i++) {
+    if (form === 'tree') batch.addTreeRow(i, cache.scratchStart + i, prefix, i === 0 ? -1 : (i - 1) >> 1)
+    else batch.addPrefixRow(i, prefix - rows + i)
+  }
+}
+
+const MOST_ROWS = 64
+
+/** Attention alone, on the caches and buffers of a transformer with some layers. */
+export class AttentionStack {
+  readonly arena: Arena
+  readonly #config: ModelConfig
+  readonly #prefix: number
+  readonly #cache: KvCache
+  readonly #batch: RowBatch
+  readonly #activations: Activations
+
+  private constructor(arena: Arena, config: ModelConfig, shape: TransformerShape) {
+    this.arena = arena
+    this.#config = config
+    this.#prefix = shape.context
+    this.#cache = new KvCache(config, shape, arena, 'KV cache')
+    this.#batch = new RowBatch(arena, 'rows', shape.rows)
+    this.#activations = new Activations(config, shape, arena, 'attention')
+    fillFloats(arena.u8(this.#cache.keys(0), kvCacheBytes(config, shape)))
+    const { qkv } = this.#activations
+    fillFloats(arena.u8(qkv.pointer, shape.rows * qkv.stride))
+  }
+
+  static create(model: ModelConfig, layers: number, prefix: number, threads: number): AttentionStack {
+    const config = { ...model, layers, vocabulary: TILE }
+    const shape = { context: prefix, scratch: MOST_ROWS, rows: MOST_ROWS, logitsRows: 1, headStreams: false, threads }
+    const bytes = regionsBytes(transformerRegions('attention', config, shape))
+    return new AttentionStack(new Arena(createMemory(bytes + 65536)), config, shape)
+  }
+
+  /** Keys that all rows together see. */
+  get visibleKeys(): number {
+    const { count, prefixes, ancestorOffsets } = this.#batch
+    return prefixes.subarray(0, count).reduce((sum, prefix) => sum + prefix, 0) + ancestorOffsets[count]
+  }
+
+  /** A job that reads all keys and values. */
+  readJob(team: Team): { run: () => void; bytes: number } {
+    const { kvHeads, layers } = this.#config
+    return readJob(team, this.arena, this.#cache.keys(0), 2 * layers * kvHeads * this.#cache.headStride)
+  }
+
+  /**
+   * @param perCall layers per call; the next call takes the next ones
+   * @returns attention of the rows
+   */
+  job({ operators }: Team, rows: number, form: BatchForm, perCall: number): () => void {
+    const batch = this.#batch
+    const cache = this.#cache
+    const a = this.#activations
+    const { heads, kvHeads, headSize, layers } = this.#config
+    fillBatch(batch, cache, rows, form, this.#prefix)
+    const jobs = Array.from({ length: layers }, (_, layer) => ({
+      rows,
+      heads,
+      kvHeads,
+      headSize,
+      queries: a.qkv,
+      keys: cache.keys(layer),
+      values: cache.values(layer),
+      headStride: cache.headStride,
+      output: a.attended,
+      batch,
+      window: 0,
+      scratch: a.attentionScratch,
+      scratchBytes: a.attentionScratchBytes,
+    }))
+    let next = 0
+    return () => {
+      for (let i = 0; i < perCall; i++) operators.attention(jobs[next++ % layers])
+    }
+  }
+}
+
+const regionsBytes = (regions: readonly Region[]): number =>
+  regions.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096) * 4096, 0)
+
+function fillFloats(target: Uint8Array): void {
+  const values = randomFloats(4096, 9)
+  const pattern = new Uint8Array(values.buffer)
+  for (let at = 0; at < target.length; at += pattern.length) {
+    target.set(pattern.subarray(0, Math.min(pattern.length, target.length - at)), at)
+  }
 }
