@@ -30,12 +30,53 @@ import { layerMatrices, type MatrixShape } from './shapes.ts'
 
 const OPERATORS_BYTES = 4096
 
+export type OperationName = keyof typeof Operation
+
+/** Kernels that keep a record of their time while it is wanted. */
+export class Profile {
+  readonly kernels: Kernels
+  /** Milliseconds by operation. */
+  readonly times = new Map<OperationName, number>()
+  #running = false
+
+  constructor(kernels: Kernels, memory: WebAssembly.Memory) {
+    const words = new Int32Array(memory.buffer)
+    const names = new Map(Object.entries(Operation).map(([name, code]) => [code as number, name as OperationName]))
+    const run: Kernels['run'] = (record, part, parts) => {
+      if (!this.#running) {
+        kernels.run(record, part, parts)
+        return
+      }
+      const began = performance.now()
+      kernels.run(record, part, parts)
+      const name = names.get(words[record >>> 2])!
+      this.times.set(name, (this.times.get(name) ?? 0) + performance.now() - began)
+    }
+    this.kernels = { ...kernels, run }
+  }
+
+  /**
+   * @returns milliseconds of the whole call. What `times` lacks of it is TypeScript, handing out jobs, and waiting for
+   *   other threads.
+   */
+  measure(call: () => void): number {
+    this.times.clear()
+    this.#running = true
+    const began = performance.now()
+    call()
+    const total = performance.now() - began
+    this.#running = false
+    return total
+  }
+}
+
 /** The calling thread and its helpers, who serve its jobs as they do in an engine. */
 export class Team {
   readonly threads: number
-  readonly kernels: Kernels
   readonly compute: Compute
   readonly operators: Operators
+  /** Where the calling thread's time goes. */
+  readonly profile: Profile
   readonly #control: Control
   readonly #workers: readonly WorkerHandle[]
 
@@ -43,9 +84,10 @@ export class Team {
     this.threads = threads
     this.#control = control
     this.#workers = workers
-    this.kernels = instantiateKernels(arena.memory)
-    this.compute = new Compute(this.kernels, control, threads)
-    this.operators = new Operators(this.kernels, this.compute, arena, arena.allocate('job records', OPERATORS_BYTES))
+    this.profile = new Profile(instantiateKernels(arena.memory), arena.memory)
+    const { kernels } = this.profile
+    this.compute = new Compute(kernels, control, threads)
+    this.operators = new Operators(kernels, this.compute, arena, arena.allocate('job records', OPERATORS_BYTES))
   }
 
   static async start(arena: Arena, threads: number): Promise<Team> {
@@ -284,7 +326,8 @@ export class AttentionStack {
   }
 }
 
-const regionsBytes = (regions: readonly Region[]): number =>
+/** Memory of regions, with room to align them. */
+export const regionsBytes = (regions: readonly Region[]): number =>
   regions.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096) * 4096, 0)
 
 function fillFloats(target: Uint8Array): void {

@@ -95,7 +95,7 @@ export interface Contestant {
 /**
  * Times the contestants one after the other, in several rounds, so that a disturbance of the machine does not hit
  * one of them alone.
- * @param time of one round of one contestant, in ms; it lasts for three calls at least
+ * @param time of one round of one contestant, in ms; it has one call at the least
  * @returns per contestant the milliseconds of its fastest call. Whatever else runs on the machine only adds to a time,
  *   and more to some contestants than to others: of threads that wait for each other, all wait for the one held up.
  */
@@ -104,8 +104,8 @@ export async function race(contestants: readonly Contestant[], time: number, rou
   for (let round = 0; round < rounds; round++) {
     for (const { name, run, once = false } of contestants) {
       if (once && round > 0) continue
-      const length = once ? { time: 0, iterations: 1 } : { time, iterations: 3 }
-      const timer = new Timer({ ...length, warmupTime: 0, warmupIterations: 1 })
+      const length = { time: once ? 0 : time, iterations: 1 }
+      const timer = new Timer({ ...length, warmup: round === 0, warmupTime: 0, warmupIterations: 1 })
       timer.add(name, run)
       await timer.run()
       const { result } = timer.tasks[0]
