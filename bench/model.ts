@@ -26,7 +26,8 @@ const shapes = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], [
 const threadCounts = numbers('--threads', defaultThreads())
 const prefix = number('--prefix', 512)
 
-/** Tokens that are decoded, once to warm up and then to be timed. */
+/** Tokens that are read and then decoded, in one call to warm up and one that counts. */
+const PROMPT_TOKENS = 16
 const TOKENS = 32
 
 const report = new Report('model')
@@ -70,8 +71,8 @@ for (const { shape, kind } of small) {
 report.end()
 
 async function decode(shape: ShapeName, kind: Kind, threads: number, directory: string): Promise<void> {
-  await using model = await load(directory, { threads, context: prefix + 2 * TOKENS })
-  const prompt = { tokens: Array.from({ length: prefix }, (_, i) => i % 100) }
+  await using model = await load(directory, { threads, context: PROMPT_TOKENS + TOKENS })
+  const prompt = { tokens: Array.from({ length: PROMPT_TOKENS }, (_, i) => i) }
   let best = Number.POSITIVE_INFINITY
   for (let run = 0; run < 2; run++) {
     const { stats } = await model.complete(prompt, { temperature: 0, maxTokens: TOKENS, ignoreEos: true })

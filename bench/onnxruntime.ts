@@ -52,13 +52,15 @@ export class Baseline {
   static async open(name: BaselineName): Promise<Baseline | string> {
     const path = join(directory, `onnxruntime-${name}`)
     if (!existsSync(path)) return `onnxruntime-${name} is not installed: npm run install:bench`
-    // Its threads are workers that the others do not start, and its native module aborts where Node-API is partial.
-    if (runtimeName() !== 'node') return `onnxruntime-${name} is measured on Node only, this is ${runtimeName()}`
-    const runtime: OnnxRuntime =
-      name === 'node'
-        ? createRequire(join(directory, 'package.json'))(path)
-        : await import(pathToFileURL(join(path, 'dist', 'ort.node.min.mjs')).href)
-    return new Baseline(name, runtime)
+    try {
+      const runtime: OnnxRuntime =
+        name === 'node'
+          ? createRequire(join(directory, 'package.json'))(path)
+          : await import(pathToFileURL(join(path, 'dist', 'ort.node.min.mjs')).href)
+      return new Baseline(name, runtime)
+    } catch (error) {
+      return `onnxruntime-${name} does not start on ${runtimeName()}: ${error instanceof Error ? error.message : error}`
+    }
   }
 
   /** @param input values of x, from which each run takes the first rows. @param columns of x. @param outputs of y */
