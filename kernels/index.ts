@@ -1,5 +1,6 @@
 // What the module exports: one entry for jobs, and the few functions that are called directly.
 import { attention } from './attention'
+import { read } from './bandwidth'
 import { gather, rmsNorm, rotateAndStore, siluGate } from './elementwise'
 import { gemm } from './gemm'
 import { quantise } from './quantise'
@@ -9,6 +10,7 @@ import {
   OP_GATHER,
   OP_GEMM,
   OP_QUANTISE,
+  OP_READ,
   OP_RMS_NORM,
   OP_ROTATE_AND_STORE,
   OP_SILU_GATE,
@@ -34,6 +36,8 @@ export function run(record: usize, part: i32, parts: i32): void {
       return siluGate(record, part, parts)
     case OP_GATHER:
       return gather(record, part, parts)
+    case OP_READ:
+      return read(record, part, parts)
     default:
       unreachable()
   }

@@ -7,6 +7,7 @@ export const OP_ROTATE_AND_STORE: i32 = 4
 export const OP_ATTENTION: i32 = 6
 export const OP_SILU_GATE: i32 = 7
 export const OP_GATHER: i32 = 8
+export const OP_READ: i32 = 9
 
 export const KIND_F32: i32 = 0
 export const KIND_Q8: i32 = 1
@@ -110,6 +111,10 @@ export const GATHER_IDS: i32 = 5
 export const GATHER_WEIGHTS: i32 = 6
 export const GATHER_TARGET: i32 = 7
 export const GATHER_TARGET_STRIDE: i32 = 8
+
+export const READ_SOURCE: i32 = 1
+export const READ_BYTES: i32 = 2
+export const READ_SUMS: i32 = 3
 
 // Word `index` of the record as an integer or an address.
 @inline

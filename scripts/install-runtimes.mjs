@@ -8,7 +8,14 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { binaryPath, platformPackage, runtimeEnvironment, runtimes, runtimesDirectory } from './runtimes.mjs'
+import {
+  binaryPath,
+  platformPackage,
+  runtimeEnvironment,
+  runtimes,
+  runtimesDirectory,
+  withoutNpmSettings,
+} from './runtimes.mjs'
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(runtimes)
 const missing = []
@@ -59,10 +66,4 @@ process.exitCode = failed ? 1 : 0
 function version(name) {
   const result = spawnSync(binaryPath(name), ['--version'], { encoding: 'utf8', env: runtimeEnvironment() })
   return result.status === 0 ? result.stdout.split('\n')[0].trim() : undefined
-}
-
-/** Under `npm run`, npm passes its settings and folders on; they would send the install to the project's own folder. */
-function withoutNpmSettings(environment) {
-  const dropped = /^npm_(config_(local_)?prefix|config_global|package_|lifecycle_)/i
-  return Object.fromEntries(Object.entries(environment).filter(([key]) => !dropped.test(key)))
 }

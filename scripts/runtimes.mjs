@@ -83,3 +83,9 @@ export function runtimeEnvironment() {
     DO_NOT_TRACK: '1',
   }
 }
+
+/** Under `npm run`, npm passes its settings and folders on; they would send the install to the project's own folder. */
+export function withoutNpmSettings(environment) {
+  const dropped = /^npm_(config_(local_)?prefix|config_global|package_|lifecycle_)/i
+  return Object.fromEntries(Object.entries(environment).filter(([key]) => !dropped.test(key)))
+}

@@ -16,6 +16,7 @@ export const Operation = {
   attention: 6,
   siluGate: 7,
   gather: 8,
+  read: 9,
 } as const
 
 /** The `kind` word of records. */
@@ -141,6 +142,13 @@ export const GatherWord = {
   weights: 6,
   target: 7,
   targetStride: 8,
+} as const
+
+/** bytes: a multiple of 256; sums: 64 bytes per share, of which the first 4 receive the sum of its i32 words. */
+export const ReadWord = {
+  source: 1,
+  bytes: 2,
+  sums: 3,
 } as const
 
 /**
