@@ -1,7 +1,7 @@
 /** Do the baselines multiply the same matrices as we do? A benchmark against something else would mean nothing. */
 import { Arena, createMemory } from '../src/tensor/arena.ts'
 import { groupBytes, type Kind, matrixBytes, packGroup, TILE } from '../src/tensor/layout.ts'
-import { QuantisedRows, Rows } from '../src/tensor/operators.ts'
+import { quantisedBytes, Rows } from '../src/tensor/operators.ts'
 import { randomFloats, randomNumbers } from '../test/tensor/harness.ts'
 import { Team } from './harness.ts'
 import { chainModel, ONNX_BLOCK, type OnnxKind } from './onnx.ts'
@@ -72,11 +72,13 @@ async function ourProduct(kind: Kind, weights: Float32Array, x: Float32Array): P
   }
   const input = new Rows(arena.allocate('x', x.byteLength), COLUMNS * 4, COLUMNS)
   arena.f32(input.pointer, x.length).set(x)
-  const quantised = new QuantisedRows(arena.allocate('quantised', QuantisedRows.bytes(ROWS, COLUMNS)), ROWS, COLUMNS)
+  const operand = { rows: input, quantised: arena.allocate('quantised', quantisedBytes(ROWS, COLUMNS)) }
   const output = new Rows(arena.allocate('y', ROWS * OUTPUTS * 4), OUTPUTS * 4, OUTPUTS)
   const { operators } = team
   const matrix = { kind, rows: OUTPUTS, columns: COLUMNS, pointer }
-  operators.matmul(operators.prepare(input, ROWS, kind, quantised), ROWS, matrix, output)
+  operators.quantise(operand, ROWS, kind)
+  operators.matmul(operand, ROWS, matrix, output)
+  operators.run()
   await team.close()
   return arena.f32(output.pointer, ROWS * OUTPUTS).slice()
 }

@@ -4,12 +4,13 @@
  * in turn, so that they come from memory. Beside it, in the same run: the memory's read bandwidth and the scalar twin
  * of the tests. Prints a table and JSON lines.
  *
- *     npm run bench:attention [-- --shape 135M,1.1B,8B --threads 1,2 --ms 60 --json FILE]
+ *     npm run bench:attention [-- --shape 135M,1.1B,8B --cache f32,q8 --threads 1,2 --ms 60 --json FILE]
  *
  * GB/s count keys and values once per layer, however many rows see them.
  */
+import { KV_KINDS, type KvKind } from '../src/model/kv-cache.ts'
 import { randomFloats } from '../test/tensor/harness.ts'
-import { attend } from '../test/tensor/twins/attention.ts'
+import { attend, plain } from '../test/tensor/twins/attention.ts'
 import { AttentionStack, Team } from './harness.ts'
 import { defaultThreads, number, numbers, Report, race, ratio, words } from './report.ts'
 import { SHAPES, type ShapeName } from './shapes.ts'
@@ -38,30 +39,36 @@ const CASES: readonly Case[] = [
   { rows: 64, keys: 512, form: 'chain' },
 ]
 
+const kinds = words<KvKind>('--cache', KV_KINDS, ['f32', 'q8'])
+
 const report = new Report('attention')
-for (const shape of shapes) {
+for (const shape of shapes) for (const kind of kinds) await measureShape(shape, kind)
+report.end()
+
+async function measureShape(shape: ShapeName, kind: KvKind): Promise<void> {
   const { heads, kvHeads, headSize } = SHAPES[shape]
-  const title = `${shape}: ${heads} heads on ${kvHeads} of ${headSize}, keys and values in f32; us per layer`
+  const title = `${shape}: ${heads} heads on ${kvHeads} of ${headSize}, keys and values in ${kind}; us per layer`
   const columns = ['threads', 'rows', ' form', ' keys', '      us', ' GB/s', 'of read', 'GFLOP/s', 'speed-up']
   report.table(title, [...columns, 'against twin'])
   const productsPerMs = await twinSpeed(headSize)
   for (const length of new Set(CASES.map(({ keys }) => keys))) {
     await measure(
       shape,
+      kind,
       CASES.filter(({ keys }) => keys === length),
       productsPerMs,
     )
   }
 }
-report.end()
 
-async function measure(shape: ShapeName, cases: readonly Case[], productsPerMs: number): Promise<void> {
+async function measure(shape: ShapeName, kind: KvKind, cases: readonly Case[], productsPerMs: number): Promise<void> {
   const { heads, kvHeads, headSize } = SHAPES[shape]
   const alone = new Map<Case, number>()
-  const layerBytes = 2 * kvHeads * headSize * 4 * cases[0].keys
+  const vectorBytes = kind === 'f32' ? headSize * 4 : headSize + 4
+  const layerBytes = 2 * kvHeads * vectorBytes * cases[0].keys
   const layers = Math.ceil(LEAST_BYTES / layerBytes)
   for (const threads of threadCounts) {
-    const stack = AttentionStack.create(SHAPES[shape], layers, cases[0].keys, threads)
+    const stack = AttentionStack.create(SHAPES[shape], layers, cases[0].keys, threads, kind)
     const team = await Team.start(stack.arena, threads)
     const reading = stack.readJob(team)
     for (const { form, rows, keys } of cases) {
@@ -83,6 +90,7 @@ async function measure(shape: ShapeName, cases: readonly Case[], productsPerMs: 
       const readGigabytes = reading.bytes / times.get('read')! / 1e6
       const figures = {
         shape,
+        kind,
         threads,
         rows,
         form,
@@ -118,7 +126,7 @@ async function measure(shape: ShapeName, cases: readonly Case[], productsPerMs: 
 /** @returns multiplications per ms of the scalar twin */
 async function twinSpeed(headSize: number): Promise<number> {
   const keys = 512
-  const vectors = (seed: number) => Array.from({ length: keys }, (_, i) => randomFloats(headSize, seed + i))
+  const vectors = (seed: number) => Array.from({ length: keys }, (_, i) => plain(randomFloats(headSize, seed + i)))
   const [query, k, v] = [randomFloats(headSize, 1), vectors(2), vectors(1000)]
   const parameters = { scale: 1 / Math.sqrt(headSize), softcap: 0, window: 0 }
   const times = await race([{ name: 'twin', run: () => void attend(query, k, v, parameters) }], time / 3, 1)

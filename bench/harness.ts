@@ -3,16 +3,19 @@
  * over all matrices of a model. What they know of its interfaces stands here.
  */
 
+import { chooseKernels } from '../src/engine/kernel-choice.ts'
 import type { ComputeWorkerData, HelperMessage } from '../src/engine/protocol.ts'
 import { Activations, type TransformerShape, transformerRegions } from '../src/model/activations.ts'
-import { KvCache, kvCacheBytes } from '../src/model/kv-cache.ts'
+import { KvCache, type KvKind, kvCacheBytes } from '../src/model/kv-cache.ts'
 import { RowBatch } from '../src/model/row-batch.ts'
+import { cores } from '../src/runtime/platform.ts'
 import { createLine, spawnWorker, type WorkerHandle } from '../src/runtime/workers.ts'
 import { Arena, createMemory, type Region } from '../src/tensor/arena.ts'
-import { Compute, jobShares } from '../src/tensor/compute.ts'
+import { Compute, MAXIMUM_THREADS } from '../src/tensor/compute.ts'
 import { Control } from '../src/tensor/control.ts'
 import { instantiateKernels, type Kernels } from '../src/tensor/kernels.ts'
 import {
+  ALIGNMENT,
   groupBytes,
   type Kind,
   matrixBytes,
@@ -22,13 +25,14 @@ import {
   TILE,
 } from '../src/tensor/layout.ts'
 import { Operation, RECORD_BYTES, ReadWord } from '../src/tensor/operations.ts'
-import { type Matrix, Operators, QuantisedRows, Rows } from '../src/tensor/operators.ts'
+import { JOB_BYTES, type Matrix, type Operand, Operators, quantisedBytes, Rows } from '../src/tensor/operators.ts'
 import type { ModelConfig } from '../src/weights/model-config.ts'
 import { quantisationOf } from '../src/weights/packed-layout.ts'
 import { randomFloats } from '../test/tensor/harness.ts'
 import { layerMatrices, type MatrixShape } from './shapes.ts'
 
-const OPERATORS_BYTES = 4096
+/** What the engine would choose here. */
+export const kernelChoice = chooseKernels(undefined)
 
 export type OperationName = keyof typeof Operation
 
@@ -84,10 +88,10 @@ export class Team {
     this.threads = threads
     this.#control = control
     this.#workers = workers
-    this.profile = new Profile(instantiateKernels(arena.memory), arena.memory)
+    this.profile = new Profile(instantiateKernels(arena.memory, kernelChoice.module), arena.memory)
     const { kernels } = this.profile
-    this.compute = new Compute(kernels, control, threads)
-    this.operators = new Operators(kernels, this.compute, arena, arena.allocate('job records', OPERATORS_BYTES))
+    this.compute = new Compute({ kernels, control, threads, cores: cores() })
+    this.operators = new Operators(kernels, this.compute, arena, arena.allocate('job records', JOB_BYTES))
   }
 
   static async start(arena: Arena, threads: number): Promise<Team> {
@@ -95,7 +99,7 @@ export class Team {
     const workers: WorkerHandle[] = []
     for (let i = 1; i < threads; i++) {
       const [end, line] = createLine()
-      const data: ComputeWorkerData = { line, control: control.buffer, threads, kernels: undefined }
+      const data: ComputeWorkerData = { line, control: control.buffer, threads, kernels: kernelChoice.module }
       const url = new URL('../src/engine/compute-worker.js', import.meta.url)
       const worker = spawnWorker(url, data, { name: 'compute', transfer: [line] })
       workers.push(worker)
@@ -126,6 +130,8 @@ function isReady(worker: WorkerHandle): Promise<void> {
 /** Bytes of the largest region <= `bytes` that the read kernel takes. */
 const readable = (bytes: number): number => Math.floor(bytes / 256) * 256
 
+const MAXIMUM_SHARES = MAXIMUM_THREADS * 16
+
 /** A job that reads a region on all threads. */
 export function readJob(team: Team, arena: Arena, pointer: number, bytes: number): { run: () => void; bytes: number } {
   const record = arena.allocate('read record', RECORD_BYTES)
@@ -133,8 +139,9 @@ export function readJob(team: Team, arena: Arena, pointer: number, bytes: number
   words[0] = Operation.read
   words[ReadWord.source] = pointer
   words[ReadWord.bytes] = readable(bytes)
-  words[ReadWord.sums] = arena.allocate('read sums', jobShares(team.threads) * 64)
-  return { run: () => team.compute.run(record), bytes: readable(bytes) }
+  words[ReadWord.sums] = arena.allocate('read sums', MAXIMUM_SHARES * 64)
+  const shares = Int32Array.of(team.compute.shares(MAXIMUM_SHARES, bytes))
+  return { run: () => team.compute.run(record, shares, 1), bytes: readable(bytes) }
 }
 
 /** Fills a region with a packed matrix: one group of random weights over and over. */
@@ -191,7 +198,7 @@ export class MatrixPass {
   /** Of the weights. */
   readonly bytes: number
   readonly #matrices: readonly Matrix[]
-  readonly #inputs = new Map<number, { rows: Rows; quantised: QuantisedRows }>()
+  readonly #inputs = new Map<number, Operand>()
   readonly #output: Rows
 
   constructor(arena: Arena, matrices: readonly Matrix[], rows: number) {
@@ -214,29 +221,35 @@ export class MatrixPass {
   run(operators: Operators, rows: number): void {
     for (const matrix of this.#matrices) {
       const input = this.#inputs.get(matrix.columns)!
-      operators.matmul(operators.prepare(input.rows, rows, matrix.kind, input.quantised), rows, matrix, this.#output)
+      operators.quantise(input, rows, matrix.kind)
+      operators.matmul(input, rows, matrix, this.#output)
     }
+    operators.run()
   }
 
   /** @returns every product once, of inputs that are quantised now: the least that a pass can take */
   productsAlone(operators: Operators, rows: number): () => void {
     const inputs = this.#matrices.map(({ kind, columns }) => {
       const input = this.#inputs.get(columns)!
-      return operators.prepare(input.rows, rows, kind, input.quantised)
+      operators.quantise(input, rows, kind)
+      return input
     })
+    operators.run()
     return () => {
       this.#matrices.forEach((matrix, i) => {
         operators.matmul(inputs[i], rows, matrix, this.#output)
       })
+      operators.run()
     }
   }
 }
 
-function inputRows(arena: Arena, rows: number, columns: number): { rows: Rows; quantised: QuantisedRows } {
-  const stride = paddedInner(columns) * 4
+function inputRows(arena: Arena, rows: number, columns: number): Operand {
+  // A line more than the columns, as the engine has it: see activations.ts.
+  const stride = paddedInner(columns) * 4 + ALIGNMENT
   const pointer = arena.allocate('input', rows * stride)
   arena.f32(pointer, (rows * stride) / 4).set(randomFloats((rows * stride) / 4, 1))
-  const quantised = new QuantisedRows(arena.allocate('quantised', QuantisedRows.bytes(rows, columns)), rows, columns)
+  const quantised = arena.allocate('quantised', quantisedBytes(rows, columns))
   return { rows: new Rows(pointer, stride, columns), quantised }
 }
 
@@ -270,14 +283,22 @@ export class AttentionStack {
     this.#cache = new KvCache(config, shape, arena, 'KV cache')
     this.#batch = new RowBatch(arena, 'rows', shape.rows)
     this.#activations = new Activations(config, shape, arena, 'attention')
-    fillFloats(arena.u8(this.#cache.keys(0), kvCacheBytes(config, shape)))
+    fillFloats(arena.u8(this.#cache.layers[0].keys, kvCacheBytes(config, shape)))
     const { qkv } = this.#activations
     fillFloats(arena.u8(qkv.pointer, shape.rows * qkv.stride))
   }
 
-  static create(model: ModelConfig, layers: number, prefix: number, threads: number): AttentionStack {
+  static create(model: ModelConfig, layers: number, prefix: number, threads: number, kind: KvKind): AttentionStack {
     const config = { ...model, layers, vocabulary: TILE }
-    const shape = { context: prefix, scratch: MOST_ROWS, rows: MOST_ROWS, logitsRows: 1, headStreams: false, threads }
+    const shape = {
+      context: prefix,
+      scratch: MOST_ROWS,
+      rows: MOST_ROWS,
+      logitsRows: 1,
+      headStreams: false,
+      threads,
+      kind,
+    } as const
     const bytes = regionsBytes(transformerRegions('attention', config, shape))
     return new AttentionStack(new Arena(createMemory(bytes + 65536)), config, shape)
   }
@@ -291,7 +312,12 @@ export class AttentionStack {
   /** A job that reads all keys and values. */
   readJob(team: Team): { run: () => void; bytes: number } {
     const { kvHeads, layers } = this.#config
-    return readJob(team, this.arena, this.#cache.keys(0), 2 * layers * kvHeads * this.#cache.headStride)
+    return readJob(
+      team,
+      this.arena,
+      this.#cache.layers[0].keys,
+      2 * layers * kvHeads * this.#cache.layers[0].headStride,
+    )
   }
 
   /**
@@ -302,26 +328,23 @@ export class AttentionStack {
     const batch = this.#batch
     const cache = this.#cache
     const a = this.#activations
-    const { heads, kvHeads, headSize, layers } = this.#config
+    const { heads, layers } = this.#config
     fillBatch(batch, cache, rows, form, this.#prefix)
-    const jobs = Array.from({ length: layers }, (_, layer) => ({
+    const jobs = cache.layers.map((layer) => ({
       rows,
       heads,
-      kvHeads,
-      headSize,
-      queries: a.qkv,
-      keys: cache.keys(layer),
-      values: cache.values(layer),
-      headStride: cache.headStride,
-      output: a.attended,
+      queries: a.q,
+      cache: layer,
+      output: a.attended.rows,
       batch,
       window: 0,
-      scratch: a.attentionScratch,
-      scratchBytes: a.attentionScratchBytes,
+      scores: a.scores,
+      scoresBytes: a.scoresBytes,
     }))
     let next = 0
     return () => {
       for (let i = 0; i < perCall; i++) operators.attention(jobs[next++ % layers])
+      operators.run()
     }
   }
 }

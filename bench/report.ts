@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { Bench as Timer } from 'tinybench'
+import { chooseKernels } from '../src/engine/kernel-choice.ts'
 import { cores, runtimeName, runtimeVersion } from '../src/runtime/platform.ts'
-import { KERNEL_VARIANT } from '../src/tensor/kernels.ts'
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
@@ -69,7 +69,7 @@ export function describeMachine(): Machine {
     flags: processorFlags(),
     cores: cores(),
     runtime: `${runtimeName()} ${runtimeVersion()}`,
-    kernels: KERNEL_VARIANT,
+    kernels: chooseKernels(undefined).variant,
   }
 }
 

@@ -143,6 +143,7 @@ const transformerShape = (threads: number, prefix: number): TransformerShape => 
   logitsRows: LOGITS_ROWS,
   headStreams: false,
   threads,
+  kind: 'f32',
 })
 
 const packedFile = (name: string, { tensors, bytes }: DataLayout): PackedFile => ({
