@@ -19,6 +19,9 @@ export const PASS_COLUMNS = [
   'no kernel',
 ]
 
+/** Passes of 64 rows take seconds. */
+const ROUNDS = 2
+
 export interface PassMeasurement {
   readonly report: Report
   /** What the JSON lines say of the case. */
@@ -55,6 +58,7 @@ export async function measurePasses(measurement: PassMeasurement): Promise<void>
           { name: 'whole', run },
         ],
         time,
+        ROUNDS,
       )
       const ms = times.get('whole')! / passesPerUnit
       if (threads === 1) alone.set(rows, ms)
@@ -97,7 +101,7 @@ type Shares = Partial<Record<OperationName, number>> & {
   readonly noKernel: number
 }
 
-const PROFILED_CALLS = 3
+const PROFILED_CALLS = 2
 
 /** Shares of the calling thread's time by operation, in the fastest of some calls. */
 function profileShares(profile: Profile, run: () => void): Shares {
