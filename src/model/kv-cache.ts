@@ -7,8 +7,8 @@ import type { KvLayer } from '../tensor/operators.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 
 /** How keys and values are kept: f32, or int8 with one f32 scale per KV head and position. */
-export const KV_KINDS = ['f32', 'q8'] as const
-export type KvKind = (typeof KV_KINDS)[number]
+export const KV_KINDS = ['f32', 'q8'] as const satisfies readonly KvKind[]
+export type KvKind = 'f32' | 'q8'
 
 export interface KvShape {
   /** Positions that the prefix can hold. */
