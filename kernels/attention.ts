@@ -192,7 +192,9 @@ function quantiseQueries(record: usize, part: i32, parts: i32): void {
 }
 
 // Brings a run of bytes into the cache, line by line in their order: the tiles read several vectors side by side,
-// which the processor does not foresee, and would wait for nearly every line.
+// which the processor does not foresee, and would wait for nearly every line. Later blocks are touched one by one
+// while the block before is in use: turns of the tiles touch as many bytes of the next block as they use of this
+// one, and pairs of queries share that.
 @inline
 function touch(address: usize, bytes: usize): void {
   const end = address + bytes
@@ -203,21 +205,33 @@ function touch(address: usize, bytes: usize): void {
 // read by one thread, once for all rows and heads. Where rows of a pair see different positions, both get
 // the scores of all of them: phase 2 overwrites or masks those that a row does not see.
 function scorePrefix(record: usize, part: i32, parts: i32): void {
-  const rows = int(record, ATTENTION_ROWS)
   const group = groupOf(record)
-  const queries = rows * group
+  const queries = int(record, ATTENTION_ROWS) * group
+  const pairs = <usize>((queries + 1) >> 1)
   const first = earliestPosition(record)
   const longest = longestPrefix(record)
   const blocks = (max(0, longest - first) + BLOCK - 1) / BLOCK
-  const end = shareBegin(blocks * int(record, ATTENTION_KV_HEADS), part + 1, parts)
-  for (let unit = shareBegin(blocks * int(record, ATTENTION_KV_HEADS), part, parts); unit < end; unit++) {
+  const units = blocks * int(record, ATTENTION_KV_HEADS)
+  const begin = shareBegin(units, part, parts)
+  const end = shareBegin(units, part + 1, parts)
+  const bytes = vectorBytes(record)
+  const usedPerTurn: usize = isQ8(record) ? 32 : 64
+  for (let unit = begin; unit < end; unit++) {
     const kvHead = unit / blocks
-    const from = first + (unit % blocks) * BLOCK
-    const bytes = vectorBytes(record)
+    const from = first + (unit - kvHead * blocks) * BLOCK
+    const keys = keysOf(record, kvHead) + <usize>from * bytes
     // Few queries are done before it pays.
-    if (queries >= 4) {
-      touch(keysOf(record, kvHead) + <usize>from * bytes, <usize>(min(from + BLOCK, longest) - from) * bytes)
+    if (unit == begin && queries >= 4) touch(keys, <usize>(min(from + BLOCK, longest) - from) * bytes)
+    let ahead = keys
+    let aheadStep: usize = 0
+    const nextHead = from + BLOCK >= longest
+    const next = nextHead ? first : from + BLOCK
+    // Whole blocks only, so that nothing behind the cache is touched.
+    if (unit + 1 < end && next + BLOCK <= longest) {
+      ahead = keysOf(record, nextHead ? kvHead + 1 : kvHead) + <usize>next * bytes
+      aheadStep = usedPerTurn / pairs
     }
+    const aheadBytes = aheadStep * ((<usize>BLOCK * bytes) / usedPerTurn)
     let row = 0
     let head = kvHead * group
     const headEnd = head + group
@@ -230,7 +244,9 @@ function scorePrefix(record: usize, part: i32, parts: i32): void {
       }
       const end0 = min(from + BLOCK, prefixOf(record, row0))
       if (i + 1 == queries) {
-        if (from + BLOCK > visibleBegin(record, row0)) scoreOne(record, kvHead, row0, head0, from, from, end0 - from)
+        if (from + BLOCK > visibleBegin(record, row0)) {
+          scoreOne(record, kvHead, row0, head0, from, from, end0 - from, ahead, aheadStep)
+        }
         continue
       }
       const row1 = row
@@ -241,7 +257,8 @@ function scorePrefix(record: usize, part: i32, parts: i32): void {
       }
       if (from + BLOCK <= min(visibleBegin(record, row0), visibleBegin(record, row1))) continue
       const count = max(end0, min(from + BLOCK, prefixOf(record, row1))) - from
-      scoreTwo(record, kvHead, row0, head0, row1, head1, from, count)
+      scoreTwo(record, kvHead, row0, head0, row1, head1, from, count, ahead, aheadStep)
+      ahead += aheadBytes
     }
   }
 }
@@ -260,6 +277,8 @@ function scoreOne(
   slot: i32,
   position: i32,
   count: i32,
+  ahead: usize,
+  aheadStep: usize,
 ): void {
   const keys = keysOf(record, kvHead)
   const bytes = vectorBytes(record)
@@ -267,8 +286,12 @@ function scoreOne(
   const query = queryOf(record, row, head)
   const factor = factorOf(record, query)
   const target = scoresOf(record, row, head) + (<usize>position << 2)
-  if (isQ8(record)) q8Scores1(query, factor, target, key, bytes, keyScalesOf(record, keys, slot), count)
-  else f32Scores1(query, factor, target, key, bytes, count)
+  if (isQ8(record)) {
+    const scales = keyScalesOf(record, keys, slot)
+    q8Scores1(query, factor, target, key, bytes, scales, count, ahead, aheadStep)
+  } else {
+    f32Scores1(query, factor, target, key, bytes, count, ahead, aheadStep)
+  }
 }
 
 // The same for two, of the prefix, where slot = position.
@@ -281,6 +304,8 @@ function scoreTwo(
   head1: i32,
   slot: i32,
   count: i32,
+  ahead: usize,
+  aheadStep: usize,
 ): void {
   const keys = keysOf(record, kvHead)
   const bytes = vectorBytes(record)
@@ -294,9 +319,9 @@ function scoreTwo(
   const target1 = scoresOf(record, row1, head1) + at
   if (isQ8(record)) {
     const scales = keyScalesOf(record, keys, slot)
-    q8Scores2(query0, factor0, target0, query1, factor1, target1, key, bytes, scales, count)
+    q8Scores2(query0, factor0, target0, query1, factor1, target1, key, bytes, scales, count, ahead, aheadStep)
   } else {
-    f32Scores2(query0, factor0, target0, query1, factor1, target1, key, bytes, count)
+    f32Scores2(query0, factor0, target0, query1, factor1, target1, key, bytes, count, ahead, aheadStep)
   }
 }
 
@@ -326,7 +351,7 @@ function weighRows(record: usize, part: i32, parts: i32): void {
     const count = visible - prefix
     for (let i = max(0, begin - prefix); i < count; ) {
       const run = runLength(ancestors, i, count)
-      scoreOne(record, kvHead, row, head, load<i32>(ancestors + (<usize>i << 2)), prefix + i, run)
+      scoreOne(record, kvHead, row, head, load<i32>(ancestors + (<usize>i << 2)), prefix + i, run, scores, 0)
       i += run
     }
     const table = scores + pointer(record, ATTENTION_SCORE_STRIDE) - 16 - EXP_TABLE_BYTES
@@ -388,14 +413,25 @@ function addStripes(record: usize, kvHead: i32, dimension: i32, endDimension: i3
   const longest = longestPrefix(record)
   const at = <usize>dimension << 2
   const bytes = <usize>(endDimension - dimension) << 2
+  const pairs = <usize>((rows * group + 1) >> 1)
+  // Parts of values do not lie side by side, and touching them helps little.
+  const wholeHead = endDimension - dimension == int(record, ATTENTION_HEAD_SIZE)
+  const usedPerTurn: usize = isQ8(record) ? STRIPE : 4 * STRIPE
   for (let row = 0; row < rows; row++) {
     for (let h = 0; h < group; h++) memory.fill(outputOf(record, row, head + h) + at, 0, bytes)
   }
   for (let from = earliestPosition(record); from < longest; from += BLOCK) {
     const count = min(BLOCK, longest - from)
+    let ahead = outputOf(record, 0, head)
+    let aheadStep: usize = 0
+    if (wholeHead && from + 2 * BLOCK <= longest) {
+      ahead = valuesOf(record, kvHead) + <usize>(from + BLOCK) * vectorBytes(record)
+      aheadStep = usedPerTurn / pairs
+    }
     for (let d = dimension; d < endDimension; d += STRIPE) {
       const size = min(STRIPE, endDimension - d)
-      addBlock(record, kvHead, d, size, from, valuesAt(record, kvHead, d, size, from, count, widened))
+      addBlock(record, kvHead, d, size, from, valuesAt(record, kvHead, d, size, from, count, widened), ahead, aheadStep)
+      ahead += <usize>BLOCK * aheadStep * pairs
     }
   }
   for (let row = 0; row < rows; row++) {
@@ -408,7 +444,7 @@ function addStripes(record: usize, kvHead: i32, dimension: i32, endDimension: i3
       for (let d = dimension; d < endDimension; d += STRIPE) {
         const size = min(STRIPE, endDimension - d)
         const value = valuesAt(record, kvHead, d, size, slot, run, widened)
-        for (let h = 0; h < group; h++) valuesOne(record, row, head + h, d, size, prefix + i, run, value)
+        for (let h = 0; h < group; h++) valuesOne(record, row, head + h, d, size, prefix + i, run, value, value, 0)
       }
       i += run
     }
@@ -443,7 +479,16 @@ function valueStride(record: usize, size: i32): usize {
 
 // One stripe of the prefix's positions [from, from + BLOCK) for all rows and heads of one KV head; `value`: the
 // first position's.
-function addBlock(record: usize, kvHead: i32, dimension: i32, size: i32, from: i32, value: usize): void {
+function addBlock(
+  record: usize,
+  kvHead: i32,
+  dimension: i32,
+  size: i32,
+  from: i32,
+  value: usize,
+  ahead: usize,
+  aheadStep: usize,
+): void {
   const group = groupOf(record)
   const queries = int(record, ATTENTION_ROWS) * group
   const stride = valueStride(record, size)
@@ -460,7 +505,7 @@ function addBlock(record: usize, kvHead: i32, dimension: i32, size: i32, from: i
     const begin0 = max(from, visibleBegin(record, row0))
     const end0 = min(from + BLOCK, prefixOf(record, row0))
     if (i + 1 == queries) {
-      addRun(record, row0, head0, dimension, size, begin0, end0, from, value)
+      addRun(record, row0, head0, dimension, size, begin0, end0, from, value, ahead, aheadStep)
       continue
     }
     const row1 = row
@@ -474,14 +519,15 @@ function addBlock(record: usize, kvHead: i32, dimension: i32, size: i32, from: i
     // Positions are added in their order: what one row sees alone lies before or behind what both see.
     const begin = max(begin0, begin1)
     const end = max(begin, min(end0, end1))
-    addRun(record, row0, head0, dimension, size, begin0, min(begin, end0), from, value)
-    addRun(record, row1, head1, dimension, size, begin1, min(begin, end1), from, value)
+    addRun(record, row0, head0, dimension, size, begin0, min(begin, end0), from, value, ahead, aheadStep)
+    addRun(record, row1, head1, dimension, size, begin1, min(begin, end1), from, value, ahead, aheadStep)
     if (begin < end) {
       const first = value + <usize>(begin - from) * stride
-      valuesTwo(record, row0, head0, row1, head1, dimension, size, begin, end - begin, first)
+      valuesTwo(record, row0, head0, row1, head1, dimension, size, begin, end - begin, first, ahead, aheadStep)
     }
-    addRun(record, row0, head0, dimension, size, end, end0, from, value)
-    addRun(record, row1, head1, dimension, size, end, end1, from, value)
+    addRun(record, row0, head0, dimension, size, end, end0, from, value, ahead, aheadStep)
+    addRun(record, row1, head1, dimension, size, end, end1, from, value, ahead, aheadStep)
+    ahead += <usize>BLOCK * aheadStep
   }
 }
 
@@ -496,10 +542,12 @@ function addRun(
   end: i32,
   from: i32,
   value: usize,
+  ahead: usize,
+  aheadStep: usize,
 ): void {
   if (begin >= end) return
   const first = value + <usize>(begin - from) * valueStride(record, size)
-  valuesOne(record, row, head, dimension, size, begin, end - begin, first)
+  valuesOne(record, row, head, dimension, size, begin, end - begin, first, ahead, aheadStep)
 }
 
 // Adds the `count` values from `value` on, which have the positions from `position` on.
@@ -512,12 +560,14 @@ function valuesOne(
   position: i32,
   count: i32,
   value: usize,
+  ahead: usize,
+  aheadStep: usize,
 ): void {
   const stride = valueStride(record, size)
   const weights = scoresOf(record, row, head) + (<usize>position << 2)
   const output = outputOf(record, row, head) + (<usize>dimension << 2)
   if (size == STRIPE) {
-    values1x4(output, weights, value, stride, count)
+    values1x4(output, weights, value, stride, count, ahead, aheadStep)
   } else {
     const bytes = <usize>size << 2
     for (let at: usize = 0; at < bytes; at += 16) values1x1(output + at, weights, value + at, stride, count)
@@ -536,6 +586,8 @@ function valuesTwo(
   position: i32,
   count: i32,
   value: usize,
+  ahead: usize,
+  aheadStep: usize,
 ): void {
   const stride = valueStride(record, size)
   const weights0 = scoresOf(record, row0, head0) + (<usize>position << 2)
@@ -543,7 +595,7 @@ function valuesTwo(
   const output0 = outputOf(record, row0, head0) + (<usize>dimension << 2)
   const output1 = outputOf(record, row1, head1) + (<usize>dimension << 2)
   if (size == STRIPE) {
-    values2x4(output0, weights0, output1, weights1, value, stride, count)
+    values2x4(output0, weights0, output1, weights1, value, stride, count, ahead, aheadStep)
   } else {
     const bytes = <usize>size << 2
     for (let at: usize = 0; at < bytes; at += 16) {

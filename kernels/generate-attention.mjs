@@ -14,6 +14,16 @@ const KEYS = 4
 const VECTORS = [4, 1]
 
 const range = (n) => Array.from({ length: n }, (_, i) => i)
+// A turn brings some of what the next block reads into the cache: a load whose value nobody uses.
+const AHEAD = 'ahead: usize, aheadStep: usize'
+const TOUCH = ['      load<u8>(ahead)', '      ahead += aheadStep']
+// The same for all turns of four int8 keys, whose turns are so short that it would take a tenth of them.
+const TOUCH_KEYS = [
+  '    const touched = ahead + aheadStep * (keyBytes >> 3)',
+  '    for (let line = ahead; line < touched; line += 64) load<u8>(line)',
+  '    ahead = touched',
+]
+
 const lines = (list) => list.filter((line) => line !== '').join('\n')
 
 /** Bytes of a query that one turn multiplies: four f32, or eight i16 with eight int8 of a key. */
@@ -27,7 +37,7 @@ const multiplyAdd = (kind, sum, x, y) =>
     : `${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(${x}, ${y}))`
 
 /** The loop over the head dimension for `keys` keys: sums `a_query_key`. */
-function dots(kind, queries, keys) {
+function dots(kind, queries, keys, touch = false) {
   const cells = range(queries).flatMap((q) => range(keys).map((k) => [q, k]))
   return [
     ...cells.map(([q, k]) => `    let a_${q}_${k} = ${kind === 'f32' ? 'f32x4' : 'i32x4'}.splat(0)`),
@@ -35,6 +45,7 @@ function dots(kind, queries, keys) {
     ...range(keys).map((k) => `    let k_${k} = ${k === 0 ? 'key' : `k_${k - 1} + keyBytes`}`),
     '    const end = key + keyBytes',
     '    while (k_0 < end) {',
+    ...(touch && kind === 'f32' ? TOUCH : []),
     ...range(keys).map((k) => `      const y_${k} = ${loadKey(kind, `k_${k}`)}`),
     ...range(queries).flatMap((q) => [
       `      const v_${q} = v128.load(x_${q})`,
@@ -64,11 +75,12 @@ function scores(kind, queries) {
   return lines([
     `export function ${kind}Scores${queries}(`,
     `  ${each((q) => `query${q}: usize, factor${q}: f32, target${q}: usize`).join(', ')},`,
-    `  key: usize, keyBytes: usize,${kind === 'q8' ? ' keyScales: usize,' : ''} count: i32,`,
+    `  key: usize, keyBytes: usize,${kind === 'q8' ? ' keyScales: usize,' : ''} count: i32, ${AHEAD},`,
     '): void {',
     ...each((q) => `  const factors${q} = f32x4.splat(factor${q})`),
     `  for (; count >= ${KEYS}; count -= ${KEYS}) {`,
-    ...dots(kind, queries, KEYS),
+    ...(kind === 'q8' ? TOUCH_KEYS : []),
+    ...dots(kind, queries, KEYS, true),
     ...each((q) => `    v128.store(target${q}, f32x4.mul(${sums(q)}, ${factor4(q)}))`),
     ...advance(KEYS),
     '  }',
@@ -83,15 +95,18 @@ function scores(kind, queries) {
 
 /** output += weight * value for a run of `count` neighbouring slots, one position after the other. */
 function values(queries, vectors) {
+  const touches = vectors > 1
   const each = (text) => range(queries).map(text)
   const cells = range(queries).flatMap((q) => range(vectors).map((v) => [q, v]))
   return lines([
     `export function values${queries}x${vectors}(`,
-    `  ${each((q) => `output${q}: usize, weights${q}: usize`).join(', ')}, value: usize, valueBytes: usize, count: i32,`,
+    `  ${each((q) => `output${q}: usize, weights${q}: usize`).join(', ')},`,
+    `  value: usize, valueBytes: usize, count: i32,${touches ? ` ${AHEAD},` : ''}`,
     '): void {',
     ...cells.map(([q, v]) => `  let a_${q}_${v} = v128.load(output${q}, ${16 * v})`),
     '  const end = weights0 + (<usize>count << 2)',
     '  while (weights0 < end) {',
+    ...(touches ? TOUCH : []),
     ...range(vectors).map((v) => `    const d_${v} = v128.load(value, ${16 * v})`),
     ...range(queries).flatMap((q) => [
       `    const w_${q} = v128.load32_splat(weights${q})`,

@@ -329,7 +329,17 @@ export class Operators {
     if (scalesOffset !== 0) this.#phase(job, block, stride, quantise, queries, queries * headSize * QUANTISE_COST)
     this.#phase(job, block, stride, scores, block.kvHeads * Math.ceil(positions / KEY_BLOCK), scored * headSize)
     this.#phase(job, block, stride, weights, queries, scored * SOFTMAX_COST)
-    this.#phase(job, block, stride, values, block.kvHeads * Math.ceil(headSize / VALUE_STRIPE), scored * headSize)
+    this.#phase(job, block, stride, values, this.#valueUnits(block.kvHeads, headSize), scored * headSize)
+  }
+
+  /**
+   * What weighted values are divided into at the most: runs of whole KV heads where threads get equally many,
+   * because such a run is read from its beginning to its end; else stripes.
+   */
+  #valueUnits(kvHeads: number, headSize: number): number {
+    const { threads } = this.#compute
+    for (let runs = scratchShares(threads); runs > 0; runs -= threads) if (kvHeads % runs === 0) return runs
+    return kvHeads * Math.ceil(headSize / VALUE_STRIPE)
   }
 
   #phase(job: AttentionJob, block: AttentionBlock, stride: number, phase: number, units: number, work: number): void {
