@@ -77,7 +77,7 @@ export class SyntheticModel {
     const store = new LayerStore({
       board: new LoadBoard({ units: units.map(unitInMemory), requests: 1 }, control),
       control,
-      pinned: new Map(units.map((pointer, unit) => [unit, pointer])),
+      pinned: new Map(units.map((pointer, unit) => [unit, { bank: 0, pointer }])),
       streamed: [],
       headStart: 0,
       slots: [],
@@ -86,8 +86,7 @@ export class SyntheticModel {
       name: 'model',
       config,
       shape: transformerShape(threads, prefix),
-      arena: this.arena,
-      operators,
+      banks: [{ arena: this.arena, operators }],
       store,
       layerFiles: this.#layers,
       layerUnits: this.#layers.map((_, layer) => layer),

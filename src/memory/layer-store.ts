@@ -3,6 +3,7 @@
  * fill ahead of use (LLMCad's compute-I/O pipeline, arXiv 2309.04255, section 4.3).
  */
 import { now } from '../runtime/platform.ts'
+import type { Place } from '../tensor/arena.ts'
 import type { Control } from '../tensor/control.ts'
 import { type LoadBoard, unitFootprint, unitLead } from './load-board.ts'
 import type { Loader } from './loader.ts'
@@ -22,8 +23,13 @@ const PINNED_REQUEST = 0
 
 export const boardRequests = (slots: number): number => 1 + slots
 
+/** Slots lie together with what a streamed layer uses; further banks hold pinned layers. */
+const SLOT_BANK = 0
+
+const placeAfter = ({ bank, pointer }: Place, bytes: number): Place => ({ bank, pointer: pointer + bytes })
+
 interface Slot {
-  readonly pointer: number
+  readonly place: Place
   readonly request: number
   unit: number
   state: 'free' | 'loading' | 'ready' | 'held'
@@ -34,12 +40,12 @@ export interface LayerStoreOptions {
   readonly control: Control
   /** Reads on the calling thread when there are no loader threads. */
   readonly inlineLoader?: Loader
-  /** Addresses of the units that stay in memory (multiples of 4096), by unit; others stream. */
-  readonly pinned: ReadonlyMap<number, number>
+  /** Where the units lie that stay in memory (multiples of 4096), by unit; others stream. */
+  readonly pinned: ReadonlyMap<number, Place>
   /** Units that stream, in the order of a pass. Those from `headStart` on belong to the output head. */
   readonly streamed: readonly number[]
   readonly headStart: number
-  /** Addresses of the slots, multiples of 4096. At least 2 when anything streams. */
+  /** Addresses of the slots in bank 0, multiples of 4096. At least 2 when anything streams. */
   readonly slots: readonly number[]
 }
 
@@ -56,7 +62,12 @@ export class LayerStore {
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
-    this.#slots = options.slots.map((pointer, i) => ({ pointer, request: 1 + i, unit: -1, state: 'free' }))
+    this.#slots = options.slots.map((pointer, i) => ({
+      place: { bank: SLOT_BANK, pointer },
+      request: 1 + i,
+      unit: -1,
+      state: 'free',
+    }))
     options.streamed.forEach((unit, order) => {
       this.#orderOf.set(unit, order)
     })
@@ -77,8 +88,8 @@ export class LayerStore {
     let total = 0
     for (const unit of pinned.keys()) total += board.units[unit].bytes
     let done = 0
-    for (const [unit, pointer] of pinned) {
-      board.publish(PINNED_REQUEST, unit, pointer)
+    for (const [unit, place] of pinned) {
+      board.publish(PINNED_REQUEST, unit, place)
       this.#awaitRequest(PINNED_REQUEST)
       this.bytesRead += unitFootprint(board.units[unit])
       done += board.units[unit].bytes
@@ -87,16 +98,21 @@ export class LayerStore {
     this.#fill()
   }
 
+  /** The memory in which a unit is whenever it is acquired. */
+  bankOf(unit: number): number {
+    return this.#options.pinned.get(unit)?.bank ?? SLOT_BANK
+  }
+
   /**
-   * Returns the address of a unit's first byte once it is in memory. Until `release` its bytes stay.
+   * Returns where a unit's first byte lies once it is in memory. Until `release` its bytes stay.
    * Units are meant to be asked for in the order of a pass; any other order works, slower.
    * @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED
    */
-  acquire(unit: number, idle?: Idle): number {
+  acquire(unit: number, idle?: Idle): Place {
     const { board, pinned } = this.#options
     const lead = unitLead(board.units[unit])
     const fixed = pinned.get(unit)
-    if (fixed !== undefined) return fixed + lead
+    if (fixed !== undefined) return placeAfter(fixed, lead)
     const slot = this.#slotOf(unit) ?? this.#restartAt(unit)
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
     if (slot.state === 'loading') {
@@ -104,7 +120,7 @@ export class LayerStore {
       this.#landed(slot)
     }
     slot.state = 'held'
-    return slot.pointer + lead
+    return placeAfter(slot.place, lead)
   }
 
   /** Lets go of a unit; its slot is filled with the next unit that will be needed. */
@@ -140,7 +156,7 @@ export class LayerStore {
       if (this.#slotOf(unit) !== undefined) return
       slot.unit = unit
       slot.state = 'loading'
-      board.publish(slot.request, unit, slot.pointer)
+      board.publish(slot.request, unit, slot.place)
       this.#next++
     }
   }

@@ -1,20 +1,18 @@
-/** Decides, before anything is loaded, what stays in memory and what streams. */
-import { CoppiceError } from '../errors.ts'
+/** Decides, before anything is loaded, what stays in one memory and what streams through it; banks.ts, how many there are. */
 import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
-import { formatBytes } from '../runtime/sizes.ts'
-import { FIRST_ADDRESS, MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
+import { FIRST_ADDRESS, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
 import { type Unit, unitFootprint } from './load-board.ts'
 
 /** Two slots are what a layer in use and a layer on its way need. */
 export const MINIMUM_SLOTS = 2
 
-export interface PlanRequest {
-  /** Bytes of WASM memory at the most; `undefined`: as many as the model can use, within `available`. */
-  readonly budget: number | undefined
-  /** Bytes that the machine can spare, for the default budget. */
-  readonly available: number
+export interface MemoryRequest {
+  /** Bytes of this memory at the most. */
+  readonly budget: number
   /** What must be resident in any case: draft, caches, activations, norms. */
   readonly fixed: readonly Region[]
+  /** Layers that another memory holds. */
+  readonly elsewhere: ReadonlySet<number>
   /** The target's layers, in order. */
   readonly layers: readonly Unit[]
   /** The matrix that makes logits. */
@@ -29,16 +27,31 @@ export interface PlanRequest {
   readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
 }
 
+/** A region and the memory in which it lies. */
+export interface PlannedRegion extends Region {
+  readonly bank: number
+}
+
+/** A WASM memory of the model. */
+export interface PlannedBank {
+  /** A multiple of 64 KiB. */
+  readonly bytes: number
+  /** Layers that are computed in it. Those of the first may stream. */
+  readonly layers: readonly number[]
+}
+
 export interface Plan {
   /** Bytes allowed; equals `totalBytes` rounded up when no budget was given. */
   readonly budgetBytes: number
-  /** Bytes of WASM memory that will be allocated: a multiple of 64 KiB. */
+  /** Bytes of WASM memory that will be allocated, in all banks: a multiple of 64 KiB. */
   readonly totalBytes: number
+  /** The WASM memories. One holds 4 GiB at the most, so further ones take pinned layers where the budget allows. */
+  readonly banks: readonly PlannedBank[]
   /** Least budget with which this model runs with these options. */
   readonly smallestBudgetBytes: number
-  /** Budget with which nothing streams. */
+  /** Budget with which nothing streams; infinite when no number of memories would do. */
   readonly residentBudgetBytes: number
-  readonly regions: readonly Region[]
+  readonly regions: readonly PlannedRegion[]
   readonly layers: number
   readonly pinnedLayers: readonly number[]
   readonly headPinned: boolean
@@ -66,20 +79,20 @@ export interface Layout {
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0)
-const regionBytes = (regions: readonly Region[]): number => sum(regions.map((r) => roundUp(r.bytes, DIRECT_ALIGNMENT)))
 
-/**
- * @throws CoppiceError OUT_OF_BUDGET when the budget cannot hold the model, with the numbers and the
- * smallest budget that works
- */
-export function planMemory(request: PlanRequest): Layout {
-  const { layers, head, embedding, fixed } = request
-  const layerBytes = layers.map(unitFootprint)
+/** Bytes that regions take one behind the other, each from a block of the disk on. */
+export const regionBytes = (regions: readonly Region[]): number =>
+  sum(regions.map((r) => roundUp(r.bytes, DIRECT_ALIGNMENT)))
+
+/** @returns `undefined` when the budget is below the smallest that works; without limit it is never */
+export function planMemory(request: MemoryRequest): Layout | undefined {
+  const { layers, head, embedding, fixed, elsewhere } = request
+  const near = layers.map((_, i) => i).filter((i) => !elsewhere.has(i))
+  const layerBytes = near.map((i) => unitFootprint(layers[i]))
   const headBytes = unitFootprint(head)
   const embeddingBytes = embedding === undefined ? 0 : unitFootprint(embedding)
-  const largestLayer = Math.max(...layerBytes)
-  const pieces = request.splitHead(largestLayer)
-  const slotBytes = Math.max(largestLayer, ...pieces.map(unitFootprint))
+  const pieces = request.splitHead(Math.max(...layers.map(unitFootprint)))
+  const slotBytes = Math.max(...layerBytes, ...pieces.map(unitFootprint))
   const slotsBytes = MINIMUM_SLOTS * slotBytes
   const fixedBytes = regionBytes(fixed)
 
@@ -92,10 +105,9 @@ export function planMemory(request: PlanRequest): Layout {
   const withPinnedHead = total(slotsBytes + headBytes)
   const smallestBudgetBytes = Math.min(residentBudgetBytes, withStreamedHead, withPinnedHead)
 
-  const wanted = request.budget ?? Math.max(smallestBudgetBytes, Math.min(embeddedBudgetBytes, request.available))
   // Memory comes in whole pages.
-  const budget = Math.floor(Math.min(wanted, MEMORY_LIMIT_BYTES) / PAGE_BYTES) * PAGE_BYTES
-  if (budget < smallestBudgetBytes) refuse(request, wanted, smallestBudgetBytes, residentBudgetBytes, slotBytes)
+  const budget = Math.floor(request.budget / PAGE_BYTES) * PAGE_BYTES
+  if (budget < smallestBudgetBytes) return undefined
 
   const resident = budget >= residentBudgetBytes
   const embeddingPinned = embedding === undefined ? false : budget >= embeddedBudgetBytes
@@ -103,21 +115,23 @@ export function planMemory(request: PlanRequest): Layout {
   const room = resident
     ? Number.POSITIVE_INFINITY
     : budget - exact(slotsBytes + (headPinned ? headBytes : streamedHeadBytes))
-  const pinnedLayers = choosePinned(layerBytes, room)
-  const streamedLayers = layerBytes.filter((_, i) => !pinnedLayers.includes(i))
+  const pinnedHere = choosePinned(layerBytes, room).map((i) => near[i])
+  const footprint = (i: number): number => unitFootprint(layers[i])
+  const streamedLayers = near.filter((i) => !pinnedHere.includes(i)).map(footprint)
   const slots = resident ? 0 : MINIMUM_SLOTS
 
   const regions: Region[] = [...fixed]
   if (!headPinned) regions.push({ name: 'logits of a streamed head', bytes: request.streamedHeadBytes })
-  for (const i of pinnedLayers) regions.push({ name: `layer ${i}`, bytes: layerBytes[i] })
+  for (const i of pinnedHere) regions.push({ name: `layer ${i}`, bytes: footprint(i) })
   if (headPinned) regions.push({ name: 'output head', bytes: headBytes })
   if (embeddingPinned) regions.push({ name: 'embedding', bytes: embeddingBytes })
   for (let i = 0; i < slots; i++) regions.push({ name: `slot ${i}`, bytes: slotBytes })
 
-  const targetBytes = sum(layerBytes) + headBytes + embeddingBytes
+  const allLayers = sum(layers.map(unitFootprint))
+  const targetBytes = allLayers + headBytes + embeddingBytes
   const streamed = sum(streamedLayers) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
   const pinnedBytes =
-    sum(layerBytes) - sum(streamedLayers) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
+    allLayers - sum(streamedLayers) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
   const totalBytes = roundUp(FIRST_ADDRESS + regionBytes(regions), PAGE_BYTES)
   const units: Unit[] = [...layers, ...(headPinned ? [head] : pieces)]
   const headUnits = units.map((_, i) => i).slice(layers.length)
@@ -127,13 +141,14 @@ export function planMemory(request: PlanRequest): Layout {
     headUnits,
     embeddingUnit: embeddingPinned ? units.length - 1 : undefined,
     plan: {
-      budgetBytes: request.budget === undefined ? totalBytes : wanted,
+      budgetBytes: request.budget,
       totalBytes,
+      banks: [{ bytes: totalBytes, layers: near }],
       smallestBudgetBytes,
       residentBudgetBytes,
-      regions,
+      regions: regions.map((region) => ({ ...region, bank: 0 })),
       layers: layers.length,
-      pinnedLayers,
+      pinnedLayers: [...pinnedHere, ...elsewhere].sort((a, b) => a - b),
       headPinned,
       embeddingPinned,
       slots,
@@ -158,17 +173,4 @@ function choosePinned(layerBytes: readonly number[], room: number): number[] {
     if (sum(chosen.map((i) => layerBytes[i])) <= room) return chosen
   }
   return []
-}
-
-function refuse(request: PlanRequest, budget: number, smallest: number, resident: number, slotBytes: number): never {
-  const fixed = [...request.fixed]
-    .sort((a, b) => b.bytes - a.bytes)
-    .map((r) => `${r.name} ${formatBytes(r.bytes)}`)
-    .join(', ')
-  throw new CoppiceError(
-    'OUT_OF_BUDGET',
-    `a memory budget of ${formatBytes(budget)} (${budget} bytes) cannot hold this model: resident parts (${fixed}) and ` +
-      `${MINIMUM_SLOTS} slots of ${formatBytes(slotBytes)} need at least ${smallest} bytes (${formatBytes(smallest)}); ` +
-      `nothing would stream with ${resident} bytes (${formatBytes(resident)}). Give at least the former, a shorter context, fewer nodes or smaller weights.`,
-  )
 }

@@ -25,9 +25,15 @@ export interface InlineModel {
   generate(prompt: Prompt, options?: Partial<CallOptions>): Completion & { pieces: Piece[] }
 }
 
+/** The memories that a plan asks for. */
+export const createMemories = ({ banks }: Preparation['plan']): WebAssembly.Memory[] =>
+  banks.map(({ bytes }) => createMemory(bytes))
+
 export interface InlineChoices {
   /** Pin no layer, whatever the budget: even a model of two layers then streams. */
   readonly streamAll?: boolean
+  /** Bytes of one WASM memory at the most. */
+  readonly memoryLimit?: number
 }
 
 export function openInline(model: string, options: EngineOptions = {}, choices: InlineChoices = {}): InlineModel {
@@ -36,11 +42,13 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     model,
     { context: 128, ...options, threads: 1 },
     { onProgress: () => {}, isAborted: () => false },
+    undefined,
+    choices.memoryLimit,
   )
   const preparation = { ...(choices.streamAll ? unpinned(prepared) : prepared), loaders: 0 }
   const engine = new Engine({
     preparation,
-    memory: createMemory(preparation.plan.totalBytes),
+    memories: createMemories(preparation.plan),
     control,
     board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
     kernels: options.kernels ?? compileKernels('simd128'),
@@ -62,7 +70,9 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
 /** The same preparation with every layer streaming through two slots. */
 function unpinned(preparation: Preparation): Preparation {
   const slotBytes = Math.max(...preparation.units.slice(0, preparation.plan.layers).map(unitFootprint))
-  const changes = { pinnedLayers: [], slots: 2, slotBytes, totalBytes: preparation.plan.totalBytes + 3 * slotBytes }
+  const totalBytes = preparation.plan.totalBytes + 3 * slotBytes
+  const layers = Array.from({ length: preparation.plan.layers }, (_, i) => i)
+  const changes = { pinnedLayers: [], slots: 2, slotBytes, totalBytes, banks: [{ bytes: totalBytes, layers }] }
   return {
     ...preparation,
     layout: { ...preparation.layout, plan: { ...preparation.layout.plan, ...changes } },
