@@ -90,7 +90,7 @@ export class Team {
     this.#workers = workers
     this.profile = new Profile(instantiateKernels(arena.memory, kernelChoice.module), arena.memory)
     const { kernels } = this.profile
-    this.compute = new Compute({ kernels, control, threads, cores: cores() })
+    this.compute = new Compute({ kernels: [kernels], control, threads, cores: cores() })
     this.operators = new Operators(kernels, this.compute, arena, arena.allocate('job records', JOB_BYTES))
   }
 
@@ -103,7 +103,7 @@ export class Team {
       const url = new URL('../src/engine/compute-worker.js', import.meta.url)
       const worker = spawnWorker(url, data, { name: 'compute', transfer: [line] })
       workers.push(worker)
-      end.postMessage({ memory: arena.memory })
+      end.postMessage({ memories: [arena.memory] })
     }
     await Promise.all(workers.map(isReady))
     for (const worker of workers) worker.unref()
@@ -141,7 +141,7 @@ export function readJob(team: Team, arena: Arena, pointer: number, bytes: number
   words[ReadWord.bytes] = readable(bytes)
   words[ReadWord.sums] = arena.allocate('read sums', MAXIMUM_SHARES * 64)
   const shares = Int32Array.of(team.compute.shares(MAXIMUM_SHARES, bytes))
-  return { run: () => team.compute.run(record, shares, 1), bytes: readable(bytes) }
+  return { run: () => team.compute.run({ bank: 0, pointer: record }, shares, 1), bytes: readable(bytes) }
 }
 
 /** Fills a region with a packed matrix: one group of random weights over and over. */
@@ -280,7 +280,12 @@ export class AttentionStack {
     this.arena = arena
     this.#config = config
     this.#prefix = shape.context
-    this.#cache = new KvCache(config, shape, arena, 'KV cache')
+    this.#cache = new KvCache(
+      config,
+      shape,
+      Array.from({ length: config.layers }, () => arena),
+      'KV cache',
+    )
     this.#batch = new RowBatch(arena, 'rows', shape.rows)
     this.#activations = new Activations(config, shape, arena, 'attention')
     fillFloats(arena.u8(this.#cache.layers[0].keys, kvCacheBytes(config, shape)))

@@ -1,7 +1,6 @@
 /** Plans and statistics in words. */
 import type { Completion, ModelPlan, Stats } from '../index.ts'
 import { formatBytes } from '../runtime/sizes.ts'
-import { MEMORY_LIMIT_BYTES } from '../tensor/arena.ts'
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`
 const seconds = (value: number): string => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`)
@@ -67,7 +66,12 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
     ['budget', `${formatBytes(plan.budgetBytes)} (${plan.budgetBytes} bytes)`],
     ['allocated', `${formatBytes(plan.totalBytes)} of WASM memory`],
     ['smallest budget', `${formatBytes(plan.smallestBudgetBytes)} (${plan.smallestBudgetBytes} bytes)`],
-    ['nothing streams', `from ${formatBytes(plan.residentBudgetBytes)} (${plan.residentBudgetBytes} bytes) on`],
+    [
+      'nothing streams',
+      Number.isFinite(plan.residentBudgetBytes)
+        ? `from ${formatBytes(plan.residentBudgetBytes)} (${plan.residentBudgetBytes} bytes) on`
+        : 'with no budget',
+    ],
     ['weights', `layers ${plan.weights.layers}, embedding and head ${plan.weights.edges}`],
     ['target', `${formatBytes(plan.targetBytes)}, ${percent(plan.residency)} resident`],
     ['layers', `${plan.pinnedLayers.length} of ${plan.layers} pinned${listOf(plan.pinnedLayers)}`],
@@ -89,14 +93,17 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
       `${seconds(time)} per pass at the measured ${formatBytes(readBytesPerSecond)}/s`,
     ])
   }
-  if (plan.budgetBytes > MEMORY_LIMIT_BYTES) {
-    const limit = formatBytes(MEMORY_LIMIT_BYTES)
-    rows.splice(1, 0, ['limit', `${limit}: one WASM memory holds no more, so the rest of the budget stays unused`])
+  if (plan.banks.length > 1) {
+    const banks = plan.banks.map(({ bytes, layers }) => `${formatBytes(bytes)} with ${layers.length} layers`)
+    rows.splice(2, 0, ['memories', `${plan.banks.length}: ${banks.join(', ')}`])
   }
   const width = Math.max(...rows.map(([name]) => name.length))
   const regions = [...plan.regions]
     .sort((a, b) => b.bytes - a.bytes)
-    .map(({ name, bytes }) => `  ${formatBytes(bytes).padStart(9)}  ${name}`)
+    .map(
+      ({ name, bytes, bank }) =>
+        `  ${formatBytes(bytes).padStart(9)}  ${name}${bank > 0 ? ` (memory ${bank + 1})` : ''}`,
+    )
   return [...rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`), 'regions', ...regions]
 }
 

@@ -1,21 +1,22 @@
-/** Builds target and draft in a planned memory and brings their resident parts in. */
+/** Builds target and draft in the planned memories and brings their resident parts in. */
 import { CoppiceError } from '../errors.ts'
 import type { DiskMeter } from '../generate/decode.ts'
 import { LayerStore, storeRequests } from '../memory/layer-store.ts'
 import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
 import { Loader } from '../memory/loader.ts'
+import type { Plan, PlannedRegion } from '../memory/plan.ts'
 import { segmentUnit } from '../memory/units.ts'
 import { ArrivingEmbedding, type Embedding, EmbeddingOnDisk, MatrixEmbedding } from '../model/embedding.ts'
 import { type HeadPart, Transformer } from '../model/transformer.ts'
 import { findTensor, matrixAt } from '../model/weights-view.ts'
 import { ReadableFile } from '../runtime/files.ts'
 import { cores } from '../runtime/platform.ts'
-import { Arena } from '../tensor/arena.ts'
+import { Arena, type Place } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { Compute } from '../tensor/compute.ts'
 import type { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
-import { JOB_BYTES, Operators } from '../tensor/operators.ts'
+import { type Bank, JOB_BYTES, Operators } from '../tensor/operators.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { findSegment } from '../weights/packed-layout.ts'
 import type { Preparation, PreparedModel } from './prepare.ts'
@@ -23,7 +24,8 @@ import type { Progress } from './types.ts'
 
 export interface AssemblyParts {
   readonly preparation: Preparation
-  readonly memory: WebAssembly.Memory
+  /** Of the sizes that the plan's banks have. */
+  readonly memories: readonly WebAssembly.Memory[]
   readonly control: Control
   readonly board: LoadBoard
   readonly kernels: WebAssembly.Module
@@ -37,20 +39,23 @@ export interface Assembly {
   /** What the target costs the disk: layers, head and embedding rows. */
   readonly disk: DiskMeter
   /** Regions as they were allocated. */
-  readonly regions: Arena['regions']
+  readonly regions: readonly (PlannedRegion & { readonly pointer: number })[]
   close(): void
 }
 
 /** @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED */
 export function assemble(parts: AssemblyParts): Assembly {
-  const { preparation, memory, control, board } = parts
-  const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory, parts.kernels)
-  const compute = new Compute({ kernels, control, threads: preparation.threads, cores: cores() })
-  const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
+  const { preparation, memories, control, board } = parts
+  const { threads, loaders, mode } = preparation
+  const instances = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, parts.kernels) }))
+  const compute = new Compute({ kernels: instances.map(({ kernels }) => kernels), control, threads, cores: cores() })
+  const banks = instances.map(({ memory, kernels }, index) => {
+    const arena = new Arena(memory, index)
+    return { arena, operators: new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES)) }
+  })
   // Without streaming there are no loader threads: what is resident is read once, here.
-  const inlineLoader = preparation.loaders === 0 ? new Loader(board, kernels, memory, preparation.mode) : undefined
-  const builder = new Builder(parts, arena, operators, inlineLoader)
+  const inlineLoader = loaders === 0 ? new Loader(board, instances, mode) : undefined
+  const builder = new Builder(parts, banks, inlineLoader)
   const { target, store, embedding } = builder.target()
   const draft = builder.draft()
   return {
@@ -65,7 +70,7 @@ export function assemble(parts: AssemblyParts): Assembly {
         return store.waitMs
       },
     },
-    regions: arena.regions,
+    regions: banks.flatMap(({ arena }) => arena.regions.map((region) => ({ ...region, bank: arena.bank }))),
     close: () => {
       inlineLoader?.close()
       builder.close()
@@ -75,15 +80,18 @@ export function assemble(parts: AssemblyParts): Assembly {
 
 class Builder {
   readonly #parts: AssemblyParts
+  readonly #banks: readonly Bank[]
+  /** The first bank. */
   readonly #arena: Arena
   readonly #operators: Operators
   readonly #inlineLoader: Loader | undefined
   readonly #embeddings: Embedding[] = []
 
-  constructor(parts: AssemblyParts, arena: Arena, operators: Operators, inlineLoader: Loader | undefined) {
+  constructor(parts: AssemblyParts, banks: readonly Bank[], inlineLoader: Loader | undefined) {
     this.#parts = parts
-    this.#arena = arena
-    this.#operators = operators
+    this.#banks = banks
+    this.#arena = banks[0].arena
+    this.#operators = banks[0].operators
     this.#inlineLoader = inlineLoader
   }
 
@@ -94,10 +102,10 @@ class Builder {
   target(): { target: Transformer; store: LayerStore; embedding: Embedding } {
     const { layout, headPieces, target } = this.#parts.preparation
     const { plan, layerUnits, headUnits, embeddingUnit } = layout
-    const pinned = new Map<number, number>()
+    const pinned = new Map<number, Place>()
     plan.layerGroups.forEach((groups, layer) => {
       groups.forEach((group, i) => {
-        if (group.pinned) this.#pin(pinned, layerUnits[layer][i])
+        if (group.pinned) this.#pin(pinned, layerUnits[layer][i], bankOfLayer(plan, layer))
       })
     })
     if (plan.headPinned) this.#pin(pinned, headUnits[0])
@@ -119,7 +127,7 @@ class Builder {
     const { draft, draftUnits } = this.#parts.preparation
     if (draft === undefined || draftUnits === undefined) return undefined
     const { layers, head, embedding } = draftUnits
-    const pinned = new Map<number, number>()
+    const pinned = new Map<number, Place>()
     for (const unit of [...layers.flat(), head]) this.#pin(pinned, unit)
     if (embedding !== undefined) this.#pin(pinned, embedding)
     const store = this.#store('draft', pinned, layers, [head], embedding)
@@ -130,14 +138,15 @@ class Builder {
     return this.#transformer('draft', draft, store, layers, [headPart], source)
   }
 
-  #pin(pinned: Map<number, number>, unit: number): void {
-    const { board } = this.#parts
-    pinned.set(unit, this.#arena.allocate(board.units[unit].name, unitFootprint(board.units[unit]), 4096))
+  #pin(pinned: Map<number, Place>, unit: number, bank = 0): void {
+    const { name } = this.#parts.board.units[unit]
+    const bytes = unitFootprint(this.#parts.board.units[unit])
+    pinned.set(unit, { bank, pointer: this.#banks[bank].arena.allocate(name, bytes, 4096) })
   }
 
   #store(
     name: 'target' | 'draft',
-    pinned: Map<number, number>,
+    pinned: Map<number, Place>,
     layers: readonly (readonly number[])[],
     head: readonly number[],
     embedding: number | undefined,
@@ -173,8 +182,7 @@ class Builder {
       name,
       config: manifest.config,
       shape: model.shape,
-      arena: this.#arena,
-      operators: this.#operators,
+      banks: this.#banks,
       store,
       layerFiles: manifest.layers,
       layerUnits,
@@ -186,8 +194,7 @@ class Builder {
     })
   }
 
-  /** @param pointer where the unit's place begins */
-  #resident(packed: PackedModel, store: LayerStore, pointer: number, unit: number): Embedding {
+  #resident(packed: PackedModel, store: LayerStore, { pointer }: Place, unit: number): Embedding {
     const tensor = findTensor(packed.manifest.edges, 'embedding')
     const matrix = matrixAt(tensor, pointer + unitLead(this.#parts.board.units[unit]))
     const near = new MatrixEmbedding(this.#operators, matrix)
@@ -210,6 +217,8 @@ class Builder {
     return pointer
   }
 }
+
+const bankOfLayer = ({ banks }: Plan, layer: number): number => banks.findIndex(({ layers }) => layers.includes(layer))
 
 function readUnit(unit: Unit): Uint8Array {
   const file = new ReadableFile(unit.path)

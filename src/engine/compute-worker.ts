@@ -11,8 +11,8 @@ const post = (message: HelperMessage): void => postToParent(message)
 
 try {
   const data = workerData() as ComputeWorkerData
-  const { memory } = (await receiveOnce(data.line)) as MemoryMessage
-  const kernels = instantiateKernels(memory, data.kernels)
+  const { memories } = (await receiveOnce(data.line)) as MemoryMessage
+  const kernels = memories.map((memory) => instantiateKernels(memory, data.kernels))
   post({ type: 'ready' })
   serveJobs({ kernels, control: new Control(data.control), threads: data.threads, cores: cores() })
 } catch (error) {

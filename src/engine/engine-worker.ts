@@ -12,7 +12,7 @@ import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } fro
 import type { Progress } from './types.ts'
 
 const post = (message: EngineMessage): void => postToParent(message)
-const { model, options, control: controlBuffer } = workerData() as EngineWorkerData
+const { model, options, control: controlBuffer, memoryLimit } = workerData() as EngineWorkerData
 const control = new Control(controlBuffer)
 const onProgress = (progress: Progress): void => post({ type: 'progress', progress })
 
@@ -23,7 +23,7 @@ function fail(error: unknown): void {
 }
 
 interface Beginning {
-  /** Creates the memory and gives it to the helpers. */
+  /** Gives the memories to the helpers. */
   share(lines: readonly MessagePort[]): void
   finish(): Engine
 }
@@ -31,10 +31,11 @@ interface Beginning {
 /** First half of loading, up to the point where the front must start the other threads. */
 function begin(): Beginning | undefined {
   try {
-    const preparation = prepare(model, options, { onProgress, isAborted: () => control.abortRequested })
+    const hooks = { onProgress, isAborted: () => control.abortRequested }
+    const preparation = prepare(model, options, hooks, undefined, memoryLimit)
     control.checkpoint()
     const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
-    const memory = createMemory(preparation.plan.totalBytes)
+    const memories = preparation.plan.banks.map(({ bytes }) => createMemory(bytes))
     const { board: shape } = preparation
     const board = new LoadBoard(shape, control)
     const { threads, loaders, mode, plan, target } = preparation
@@ -42,12 +43,12 @@ function begin(): Beginning | undefined {
     queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
     return {
       share: (lines) => {
-        const message: MemoryMessage = { memory }
+        const message: MemoryMessage = { memories }
         for (const line of lines) line.postMessage(message)
       },
       finish: () => {
         const { sharpening } = options
-        const engine = new Engine({ preparation, memory, control, board, kernels, sharpening, onProgress })
+        const engine = new Engine({ preparation, memories, control, board, kernels, sharpening, onProgress })
         const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
         post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine

@@ -24,12 +24,15 @@ import type {
 
 type Loaded = Extract<EngineMessage, { type: 'loaded' }>
 
-/** Loads a model: packs it first if need be, plans the memory, starts the threads. */
-export async function loadModel(model: string, options: LoadOptions): Promise<ModelFront> {
+/**
+ * Loads a model: packs it first if need be, plans the memory, starts the threads.
+ * @param memoryLimit bytes of one WASM memory at the most, for tests of several
+ */
+export async function loadModel(model: string, options: LoadOptions, memoryLimit?: number): Promise<ModelFront> {
   const { onProgress, signal, ...engineOptions } = options
   if (signal?.aborted) throw aborted(signal)
   const control = new Control()
-  const data = { model, options: engineOptions, control: control.buffer }
+  const data = { model, options: engineOptions, control: control.buffer, memoryLimit }
   const crew = sendable(() => new Crew(control, data))
   const onAbort = (): void => control.requestAbort()
   signal?.addEventListener('abort', onAbort, { once: true })

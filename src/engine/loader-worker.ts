@@ -12,9 +12,10 @@ const post = (message: HelperMessage): void => postToParent(message)
 try {
   const data = workerData() as LoaderWorkerData
   const control = new Control(data.control)
-  const { memory } = (await receiveOnce(data.line)) as MemoryMessage
+  const { memories } = (await receiveOnce(data.line)) as MemoryMessage
   const board = new LoadBoard(data.shape, control, data.board)
-  const loader = new Loader(board, instantiateKernels(memory, data.kernels), memory, data.mode)
+  const banks = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, data.kernels) }))
+  const loader = new Loader(board, banks, data.mode)
   post({ type: 'ready' })
   serveLoads(loader, board, control)
   loader.close()

@@ -1,17 +1,18 @@
 /** From paths and options to a plan: opens or packs the models, compares them, lays out the memory. */
 import { CoppiceError } from '../errors.ts'
+import { planBanks } from '../memory/banks.ts'
 import { storeRequests } from '../memory/layer-store.ts'
 import { type BoardShape, type Unit, unitFootprint } from '../memory/load-board.ts'
-import { type Layout, type Plan, planMemory } from '../memory/plan.ts'
+import type { Layout, Plan } from '../memory/plan.ts'
 import { layerUnits, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
-import { type TransformerShape, transformerRegions } from '../model/activations.ts'
+import { layersRegions, type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
 import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
 import { availableMemoryBytes, cores } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
-import type { Region } from '../tensor/arena.ts'
+import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
 import { MAXIMUM_THREADS } from '../tensor/compute.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
@@ -75,6 +76,7 @@ export interface PrepareHooks {
 
 /**
  * @param resolve how a path becomes a model; a plan alone needs no packed files
+ * @param memoryLimit bytes of one WASM memory at the most; tests take less, and so several memories for a small model
  * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
  *   OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
  */
@@ -83,6 +85,7 @@ export function prepare(
   options: EngineOptions,
   hooks: PrepareHooks,
   resolve: (path: string, options: PackOptions) => PackedModel = resolveModel,
+  memoryLimit: number = MEMORY_LIMIT_BYTES,
 ): Preparation {
   const draftName = checkDraft(options)
   const threads = integer('threads', options.threads ?? Math.min(cores(), 8), 1, MAXIMUM_THREADS)
@@ -129,10 +132,15 @@ export function prepare(
 
   const parts = describeTarget(target)
   const draftParts = drafted === undefined ? undefined : describeDraft(drafted)
-  const layout = planMemory({
+  const layout = planBanks({
     budget: options.memory === undefined ? undefined : parseMemory(options.memory),
     available: availableMemoryBytes() * 0.8,
-    fixed: fixedRegions(config, targetShape, draftParts, drafted?.manifest.config, draftShape),
+    memoryLimit,
+    fixed: (layers) => [
+      ...targetRegions(config, targetShape, layers),
+      ...(draftParts === undefined ? [] : draftRegions(drafted!.manifest.config, draftShape, draftParts.all)),
+    ],
+    further: (layers) => [JOB_RECORDS, ...layersRegions('target', config, targetShape, layers)],
     layers: parts.layers,
     head: parts.head,
     splitHead: (bytes) => parts.splitHead(bytes).map((piece) => piece.unit),
@@ -220,25 +228,20 @@ function describeDraft(draft: PackedModel) {
   return { layers, embedding, all: [...layers.flat(), head, ...(embedding === undefined ? [] : [embedding])] }
 }
 
-function fixedRegions(
-  config: ModelConfig,
-  shape: TransformerShape,
-  draft: ReturnType<typeof describeDraft> | undefined,
-  draftConfig: ModelConfig | undefined,
-  draftShape: TransformerShape,
-): Region[] {
-  const regions: Region[] = [
-    { name: 'job records', bytes: JOB_BYTES },
-    { name: 'target final norm', bytes: config.hidden * 4 },
-    ...transformerRegions('target', config, shape),
-  ]
-  if (draft !== undefined && draftConfig !== undefined) {
-    regions.push({ name: 'draft final norm', bytes: draftConfig.hidden * 4 })
-    regions.push({ name: 'draft weights', bytes: draft.all.reduce((sum, unit) => sum + unitFootprint(unit), 0) })
-    regions.push(...transformerRegions('draft', draftConfig, draftShape))
-  }
-  return regions
-}
+const JOB_RECORDS: Region = { name: 'job records', bytes: JOB_BYTES }
+
+/** What the first memory holds of the target in any case, with the caches of so many layers. */
+const targetRegions = (config: ModelConfig, shape: TransformerShape, layers: number): Region[] => [
+  JOB_RECORDS,
+  { name: 'target final norm', bytes: config.hidden * 4 },
+  ...transformerRegions('target', config, shape, layers),
+]
+
+const draftRegions = (config: ModelConfig, shape: TransformerShape, units: readonly Unit[]): Region[] => [
+  { name: 'draft final norm', bytes: config.hidden * 4 },
+  { name: 'draft weights', bytes: units.reduce((sum, unit) => sum + unitFootprint(unit), 0) },
+  ...transformerRegions('draft', config, shape),
+]
 
 const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
   transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)

@@ -26,6 +26,8 @@ export interface EngineWorkerData {
   readonly model: string
   readonly options: EngineOptions
   readonly control: SharedArrayBuffer
+  /** Bytes of one WASM memory at the most; absent: what an address can reach. */
+  readonly memoryLimit: number | undefined
 }
 
 /** What the front needs to start the other workers. */
@@ -41,11 +43,12 @@ export interface Prepared {
 }
 
 /**
- * The model's memory goes from the engine to each helper on a line of its own and never through the
- * front, whose thread outlives the model and would keep it (see runtime/workers.ts).
+ * The model's memories go from the engine to each helper on a line of its own and never through the
+ * front, whose thread outlives the model and would keep them (see runtime/workers.ts).
  */
 export interface MemoryMessage {
-  readonly memory: WebAssembly.Memory
+  /** By bank. */
+  readonly memories: readonly WebAssembly.Memory[]
 }
 
 export interface ComputeWorkerData {
@@ -70,7 +73,7 @@ export interface ErrorReport {
 }
 
 export type FrontMessage =
-  /** The helpers are born; each waits for the memory at the other end of its line. */
+  /** The helpers are born; each waits for the memories at the other end of its line. */
   | { readonly type: 'helpers'; readonly lines: readonly MessagePort[] }
   /** All helpers are ready. */
   | { readonly type: 'start' }

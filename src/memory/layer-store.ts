@@ -3,6 +3,7 @@
  * fill ahead of use (LLMCad's compute-I/O pipeline, arXiv 2309.04255, section 4.3).
  */
 import { now } from '../runtime/platform.ts'
+import type { Place } from '../tensor/arena.ts'
 import type { Control } from '../tensor/control.ts'
 import { type LoadBoard, unitFootprint, unitLead } from './load-board.ts'
 import type { Loader } from './loader.ts'
@@ -23,15 +24,20 @@ const PINNED_REQUESTS = 3
 /** Requests on the board that a store needs, with so many slots. */
 export const storeRequests = (slots: number): number => slots + PINNED_REQUESTS
 
+/** Slots lie together with what a streamed layer uses; further banks hold pinned layers. */
+const SLOT_BANK = 0
+
+const placeAfter = ({ bank, pointer }: Place, bytes: number): Place => ({ bank, pointer: pointer + bytes })
+
 interface Slot {
-  readonly pointer: number
+  readonly place: Place
   readonly request: number
   unit: number
   state: 'free' | 'loading' | 'ready' | 'held'
 }
 
 interface Pinned {
-  readonly pointer: number
+  readonly place: Place
   state: 'absent' | 'loading' | 'ready'
   request: number
 }
@@ -46,9 +52,9 @@ export interface LayerStoreOptions {
   /** All units in the order of a pass. Those from `headStart` on belong to the output head or are not in passes. */
   readonly units: readonly number[]
   readonly headStart: number
-  /** Addresses of the units that stay in memory (multiples of 4096), by unit; others stream. */
-  readonly pinned: ReadonlyMap<number, number>
-  /** Addresses of the slots, multiples of 4096. At least 2 when anything streams. */
+  /** Where the units lie that stay in memory (multiples of 4096), by unit; others stream. */
+  readonly pinned: ReadonlyMap<number, Place>
+  /** Addresses of the slots in bank 0, multiples of 4096. At least 2 when anything streams. */
   readonly slots: readonly number[]
   /** False: a unit is asked for when it is needed and not before, for comparison. Default true. */
   readonly readAhead?: boolean
@@ -78,9 +84,14 @@ export class LayerStore {
     const { slots, pinned, units, board, firstRequest } = options
     this.#options = options
     this.#readAhead = options.readAhead ?? true
-    this.#slots = slots.map((pointer, i) => ({ pointer, request: firstRequest + i, unit: -1, state: 'free' }))
+    this.#slots = slots.map((pointer, i) => ({
+      place: { bank: SLOT_BANK, pointer },
+      request: firstRequest + i,
+      unit: -1,
+      state: 'free',
+    }))
     this.#freeRequests = Array.from({ length: PINNED_REQUESTS }, (_, i) => firstRequest + slots.length + i)
-    for (const [unit, pointer] of pinned) this.#pinned.set(unit, { pointer, state: 'absent', request: -1 })
+    for (const [unit, place] of pinned) this.#pinned.set(unit, { place, state: 'absent', request: -1 })
     this.#absent = pinned.size
     this.#pinnedBytes = [...pinned.keys()].reduce((sum, unit) => sum + board.units[unit].bytes, 0)
     if (units.length > pinned.size && slots.length < 2) throw new Error('streaming needs at least 2 slots')
@@ -112,23 +123,28 @@ export class LayerStore {
     return slot !== undefined && (slot.state === 'ready' || this.#isDone(slot.request))
   }
 
+  /** The memory in which a unit is whenever it is acquired. */
+  bankOf(unit: number): number {
+    return this.#options.pinned.get(unit)?.bank ?? SLOT_BANK
+  }
+
   /**
-   * Returns the address of a unit's first byte once it is in memory. Until `release` its bytes stay.
+   * Returns where a unit's first byte lies once it is in memory. Until `release` its bytes stay.
    * Units are meant to be asked for in the order of a pass; any other order works, slower.
    * @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED
    */
-  acquire(unit: number, idle?: Idle): number {
+  acquire(unit: number, idle?: Idle): Place {
     const { board, control } = this.#options
     const lead = unitLead(board.units[unit])
     const pinned = this.#pinned.get(unit)
-    if (pinned?.state === 'ready') return pinned.pointer + lead
+    if (pinned?.state === 'ready') return placeAfter(pinned.place, lead)
     control.setLoadersResting(false)
     if (pinned !== undefined) {
       if (pinned.state === 'absent') this.#restartAt(unit)
       this.#awaitRequest(pinned.request, idle)
       this.#landPinned()
       if (this.#readAhead) this.#fill()
-      return pinned.pointer + lead
+      return placeAfter(pinned.place, lead)
     }
     const slot = this.#slotOf(unit) ?? this.#restartAt(unit)
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
@@ -138,7 +154,7 @@ export class LayerStore {
       this.#land(slot)
     }
     slot.state = 'held'
-    return slot.pointer + lead
+    return placeAfter(slot.place, lead)
   }
 
   /** Lets go of a unit; its slot is filled with the next unit that will be needed. */
@@ -212,7 +228,7 @@ export class LayerStore {
       pinned.request = request
       pinned.state = 'loading'
       this.#absent--
-      board.publish(request, unit, pinned.pointer)
+      board.publish(request, unit, pinned.place)
       return true
     }
     if (this.#slotOf(unit) !== undefined) return false
@@ -220,7 +236,7 @@ export class LayerStore {
     if (slot === undefined) return false
     slot.unit = unit
     slot.state = 'loading'
-    board.publish(slot.request, unit, slot.pointer)
+    board.publish(slot.request, unit, slot.place)
     return true
   }
 

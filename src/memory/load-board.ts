@@ -4,6 +4,7 @@
  */
 import { CoppiceError, type ErrorCode } from '../errors.ts'
 import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
+import type { Place } from '../tensor/arena.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 
 /** A run of bytes in a packed file that is loaded as a whole: a layer, or some rows of the output head. */
@@ -43,12 +44,13 @@ export interface Piece {
   readonly request: number
   readonly unit: number
   readonly index: number
-  readonly pointer: number
+  /** Where the unit is to be laid down. */
+  readonly place: Place
   readonly firstChunk: number
   readonly endChunk: number
 }
 
-const PIECE_WORDS = 4
+const PIECE_WORDS = 5
 const ERROR_WORDS = 3
 const ERROR_TEXT_BYTES = 1024
 const ERROR_CODES: readonly ErrorCode[] = ['CORRUPT_FILE', 'MODEL_NOT_FOUND', 'FILE_SYSTEM', 'WORKER_FAILED']
@@ -98,10 +100,10 @@ export class LoadBoard {
   }
 
   /**
-   * Asks for a unit, to be laid down from `pointer` (a multiple of 4096) on. The unit's first byte
+   * Asks for a unit, to be laid down from `place` (a multiple of 4096) on. The unit's first byte
    * then lies `unitLead` bytes further. `request` must not be under way.
    */
-  publish(request: number, unit: number, pointer: number): void {
+  publish(request: number, unit: number, place: Place): void {
     const { words } = this.#control
     const pieces = pieceCount(this.units[unit])
     Atomics.store(this.#remaining, request, pieces)
@@ -111,7 +113,8 @@ export class LoadBoard {
       this.#ring[at] = request
       this.#ring[at + 1] = unit
       this.#ring[at + 2] = i
-      this.#ring[at + 3] = pointer
+      this.#ring[at + 3] = place.bank
+      this.#ring[at + 4] = place.pointer
     }
     Atomics.add(words, Word.piecesPublished, pieces)
     Atomics.notify(words, Word.piecesPublished)
@@ -131,14 +134,14 @@ export class LoadBoard {
       const request = this.#ring[at]
       const unitIndex = this.#ring[at + 1]
       const index = this.#ring[at + 2]
-      const pointer = this.#ring[at + 3] >>> 0
+      const place = { bank: this.#ring[at + 3], pointer: this.#ring[at + 4] >>> 0 }
       // The entry was read before it is claimed: after the claim it may be overwritten.
       if (Atomics.compareExchange(words, Word.piecesTaken, taken, taken + 1) !== taken) continue
       const unit = this.units[unitIndex]
       const chunks = chunksPerPiece(unit)
       const firstChunk = index * chunks
       const endChunk = Math.min(firstChunk + chunks, unit.checksums.length)
-      return { request, unit: unitIndex, index, pointer, firstChunk, endChunk }
+      return { request, unit: unitIndex, index, place, firstChunk, endChunk }
     }
   }
 

@@ -5,6 +5,12 @@ import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 import type { Kernels } from '../tensor/kernels.ts'
 import { alignDown, alignUp, type LoadBoard, type Piece, type Unit } from './load-board.ts'
 
+/** A memory to read into, and the kernels in it that check what came. */
+export interface LoaderBank {
+  readonly memory: WebAssembly.Memory
+  readonly kernels: Kernels
+}
+
 interface OpenFile {
   readonly file: ReadableFile
   readonly stamp: FileStamp
@@ -12,8 +18,7 @@ interface OpenFile {
 
 export class Loader {
   readonly #board: LoadBoard
-  readonly #kernels: Kernels
-  readonly #memory: WebAssembly.Memory
+  readonly #banks: readonly LoaderBank[]
   readonly #files = new Map<string, OpenFile>()
 
   /**
@@ -21,10 +26,9 @@ export class Loader {
    * platform keeps open files alive.
    * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | FILE_SYSTEM
    */
-  constructor(board: LoadBoard, kernels: Kernels, memory: WebAssembly.Memory, mode: OpenMode) {
+  constructor(board: LoadBoard, banks: readonly LoaderBank[], mode: OpenMode) {
     this.#board = board
-    this.#kernels = kernels
-    this.#memory = memory
+    this.#banks = banks
     for (const unit of board.units) {
       if (this.#files.has(unit.path)) continue
       const file = new ReadableFile(unit.path, mode)
@@ -67,8 +71,9 @@ export class Loader {
     const dataEnd = Math.min(unit.start + piece.endChunk * unit.chunkBytes, unit.start + unit.bytes)
     const readStart = alignDown(dataStart)
     const readBytes = alignUp(dataEnd) - readStart
-    const pointer = piece.pointer + (readStart - alignDown(unit.start))
-    const got = file.read(new Uint8Array(this.#memory.buffer, pointer, readBytes), readStart)
+    const { memory, kernels } = this.#banks[piece.place.bank]
+    const pointer = piece.place.pointer + (readStart - alignDown(unit.start))
+    const got = file.read(new Uint8Array(memory.buffer, pointer, readBytes), readStart)
     if (got < readBytes) {
       throw new CoppiceError(
         'CORRUPT_FILE',
@@ -79,7 +84,7 @@ export class Loader {
     for (let chunk = piece.firstChunk; chunk < piece.endChunk; chunk++) {
       const from = chunk * unit.chunkBytes
       const bytes = Math.min(unit.chunkBytes, unit.bytes - from)
-      const sum = this.#kernels.checksum(pointer + (unit.start + from - readStart), bytes) >>> 0
+      const sum = kernels.checksum(pointer + (unit.start + from - readStart), bytes) >>> 0
       if (sum !== unit.checksums[chunk]) {
         throw new CoppiceError(
           'CORRUPT_FILE',

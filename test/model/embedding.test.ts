@@ -52,7 +52,7 @@ function setUp(kind: Kind, name: string) {
   const kernels = instantiateKernels(memory, compileKernels('simd128'))
   const operators = new Operators(
     kernels,
-    new Compute({ kernels, control: new Control(), threads: 1, cores: 1 }),
+    new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 }),
     arena,
     arena.allocate('jobs', JOB_BYTES),
   )
