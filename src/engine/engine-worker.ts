@@ -38,7 +38,7 @@ function begin(): Beginning | undefined {
     const memory = createMemory(preparation.plan.totalBytes)
     const shape = { units: preparation.units, requests: boardRequests(preparation.plan.slots) }
     const board = new LoadBoard(shape, control)
-    const { threads, loaders, mode, plan, target } = preparation
+    const { threads, loaders, mode, plan } = preparation
     // Listening must have begun when the answer comes, so the message goes out last.
     queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
     return {
@@ -49,7 +49,7 @@ function begin(): Beginning | undefined {
       finish: () => {
         const { sharpening } = options
         const engine = new Engine({ preparation, memory, control, board, kernels, sharpening, onProgress })
-        const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
+        const tokenizer = preparation.tokenizer?.data
         post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine
       },

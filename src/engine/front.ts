@@ -2,12 +2,12 @@
 import { CoppiceError } from '../errors.ts'
 import { randomSeed } from '../runtime/platform.ts'
 import { Control } from '../tensor/control.ts'
-import type { Tokenizer } from '../text/tokenizer.ts'
+import { Tokenizer } from '../text/tokenizer.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { Crew } from './crew.ts'
 import { AbortError, errorFrom } from './error-report.ts'
 import type { EngineMessage, FrontMessage } from './protocol.ts'
-import { readTokenizer } from './tokenizer-files.ts'
 import type {
   Completion,
   GenerateOptions,
@@ -62,8 +62,8 @@ export class ModelFront implements Model {
   /** The threads, for tests that take one away. @internal */
   readonly crew: Crew
   readonly #control: Control
-  readonly #tokenizerDirectory: string | undefined
   readonly #onProgress: LoadOptions['onProgress']
+  #tokenizerData: TokenizerData | undefined
   #tokenizer: Tokenizer | undefined
   /** Settles when the last queued call is over. */
   #tail: Promise<void> = Promise.resolve()
@@ -77,7 +77,7 @@ export class ModelFront implements Model {
     this.plan = loaded.plan
     this.config = loaded.config
     this.kernels = loaded.kernels
-    this.#tokenizerDirectory = loaded.tokenizer
+    this.#tokenizerData = loaded.tokenizer
     this.#onProgress = onProgress
     crew.onFailure = (error) => {
       this.#failure ??= error
@@ -87,8 +87,8 @@ export class ModelFront implements Model {
   }
 
   get tokenizer(): ModelTokenizer | undefined {
-    if (this.#tokenizerDirectory === undefined) return undefined
-    this.#tokenizer ??= readTokenizer(this.#tokenizerDirectory)
+    if (this.#tokenizerData === undefined) return undefined
+    this.#tokenizer ??= new Tokenizer(this.#tokenizerData)
     return this.#tokenizer
   }
 
@@ -130,6 +130,7 @@ export class ModelFront implements Model {
   async #shutDown(): Promise<void> {
     this.#closing.abort()
     this.#control.requestAbort()
+    this.#tokenizerData = undefined
     this.#tokenizer = undefined
     await this.crew.dismiss()
   }

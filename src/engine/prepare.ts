@@ -19,7 +19,7 @@ import type { PackOptions } from '../weights/pack.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
 import type { EngineOptions } from './protocol.ts'
-import { hasTokenizer, readTokenizer, tokenizerBytes } from './tokenizer-files.ts'
+import { hasTokenizer, readTokenizer, readVocabularyOf, sameTokenizerFiles, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
 
 /** Rows of a prefill pass, and of the largest tree unless `nodes` asks for more. */
@@ -139,7 +139,7 @@ export function prepare(
     process: {
       runtime: RUNTIME_BYTES,
       threads: THREAD_BYTES * threads,
-      tokenizer: tokenizer === undefined ? 0 : tokenizerBytes(target.directory),
+      tokenizer: tokenizer === undefined ? 0 : tokenizerBytes(tokenizer),
     },
   })
   const streamed = layout.plan.slots > 0
@@ -277,8 +277,10 @@ function checkCompatible(target: PackedModel, draft: PackedModel, tokenizer: Tok
       `the target (${target.directory}) has a vocabulary of ${t.vocabulary} tokens, the draft (${draft.directory}) one of ${d.vocabulary}; use a draft trained with the target's tokenizer`,
     )
   }
-  if (tokenizer !== undefined && hasTokenizer(draft.directory)) {
-    const differences = compareVocabularies(tokenizer, readTokenizer(draft.directory))
+  if (tokenizer === undefined || !hasTokenizer(draft.directory)) return
+  // Models of a family mostly come with the same files.
+  if (!sameTokenizerFiles(target.directory, draft.directory)) {
+    const differences = compareVocabularies(tokenizer.vocabulary, readVocabularyOf(draft.directory))
     if (differences.length > 0) {
       throw new CoppiceError(
         'INCOMPATIBLE_DRAFT',

@@ -3,6 +3,7 @@ import type { ErrorCode } from '../errors.ts'
 import type { BoardShape } from '../memory/load-board.ts'
 import type { OpenMode } from '../runtime/files.ts'
 import type { MessagePort } from '../runtime/workers.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type {
   Completion,
@@ -87,8 +88,8 @@ export type EngineMessage =
       readonly config: ModelConfig
       readonly plan: ModelPlan
       readonly kernels: KernelInfo
-      /** Directory with the tokenizer's files; undefined when there is none. */
-      readonly tokenizer: string | undefined
+      /** The engine's own tokenizer, tables shared; undefined when there is none. */
+      readonly tokenizer: TokenizerData | undefined
     }
   | { readonly type: 'pieces'; readonly pieces: readonly Piece[] }
   | { readonly type: 'completed'; readonly completion: Completion }
