@@ -8,7 +8,7 @@ import { Control } from '../tensor/control.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
-import { prepare } from './prepare.ts'
+import { addTokenizer, planModel } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
 import type { Progress } from './types.ts'
 
@@ -29,28 +29,29 @@ interface Beginning {
   finish(): Engine
 }
 
-/** First half of loading, up to the point where the front must start the other threads. */
+/** First half of loading, up to the point where the other threads must be there. */
 function begin(): Beginning | undefined {
   try {
-    const preparation = prepare(model, options, { onProgress, isAborted: () => control.abortRequested })
+    const planned = planModel(model, options, { onProgress, isAborted: () => control.abortRequested })
     control.checkpoint()
-    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
-    const memory = createMemory(preparation.plan.totalBytes)
-    const shape = { units: preparation.units, requests: boardRequests(preparation.plan.slots) }
+    const shape = { units: planned.units, requests: boardRequests(planned.plan.slots) }
     const board = new LoadBoard(shape, control)
-    const { threads, loaders, mode, plan } = preparation
-    // Listening must have begun when the answer comes, so the message goes out last.
-    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
+    // The loaders start while this thread goes on.
+    post({ type: 'prepared', board: board.buffer, shape, loaders: planned.loaders, mode: planned.mode })
+    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
+    const memory = createMemory(planned.plan.totalBytes)
+    const preparation = addTokenizer(planned)
+    control.checkpoint()
     return {
       share: (lines) => {
-        const message: MemoryMessage = { memory }
+        const message: MemoryMessage = { memory, kernels }
         for (const line of lines) line.postMessage(message)
       },
       finish: () => {
         const { sharpening } = options
         const engine = new Engine({ preparation, memory, control, board, kernels, sharpening, onProgress })
         const tokenizer = preparation.tokenizer?.data
-        post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
+        post({ type: 'loaded', config: engine.config, plan: preparation.plan, kernels: kernelInfo, tokenizer })
         return engine
       },
     }
@@ -60,7 +61,7 @@ function begin(): Beginning | undefined {
   }
 }
 
-const beginning = begin()
+let beginning: Beginning | undefined
 let engine: Engine | undefined
 
 function handle(message: FrontMessage): void {
@@ -92,3 +93,5 @@ onParentMessage((data) => {
     fail(error)
   }
 })
+// Only now that somebody listens for the front's answers.
+beginning = begin()

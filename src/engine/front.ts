@@ -8,6 +8,7 @@ import type { ModelConfig } from '../weights/model-config.ts'
 import { Crew } from './crew.ts'
 import { AbortError, errorFrom } from './error-report.ts'
 import type { EngineMessage, FrontMessage } from './protocol.ts'
+import { chooseThreads } from './threads.ts'
 import type {
   Completion,
   GenerateOptions,
@@ -30,7 +31,8 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
   if (signal?.aborted) throw aborted(signal)
   const control = new Control()
   const data = { model, options: engineOptions, control: control.buffer }
-  const crew = sendable(() => new Crew(control, data))
+  const threads = chooseThreads(options.threads)
+  const crew = sendable(() => new Crew(control, data, threads))
   const onAbort = (): void => control.requestAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
   try {

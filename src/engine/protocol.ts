@@ -29,16 +29,13 @@ export interface EngineWorkerData {
   readonly control: SharedArrayBuffer
 }
 
-/** What the front needs to start the other workers. */
+/** What the front needs to start the loaders. The compute threads are on their way by then. */
 export interface Prepared {
   readonly type: 'prepared'
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
-  readonly threads: number
   readonly loaders: number
   readonly mode: OpenMode
-  /** For all threads: compiled and tested once. */
-  readonly kernels: WebAssembly.Module
 }
 
 /**
@@ -47,13 +44,17 @@ export interface Prepared {
  */
 export interface MemoryMessage {
   readonly memory: WebAssembly.Memory
+  /** For all threads: compiled and tested once. */
+  readonly kernels: WebAssembly.Module
 }
+
+/** What a helper hears on its line: `undefined` when loading ended before there was a memory. */
+export type LineMessage = MemoryMessage | undefined
 
 export interface ComputeWorkerData {
   readonly line: MessagePort
   readonly control: SharedArrayBuffer
   readonly threads: number
-  readonly kernels: WebAssembly.Module
 }
 
 export interface LoaderWorkerData {
@@ -62,7 +63,6 @@ export interface LoaderWorkerData {
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   readonly mode: OpenMode
-  readonly kernels: WebAssembly.Module
 }
 
 export interface ErrorReport {

@@ -3,77 +3,62 @@
  * keeps in a quarter of a million strings and lists. Tests compare it with the library's.
  */
 import { putCodePoint } from './json-scanner.ts'
-import { BadEntry, hashSlots, shared, type TokenTable } from './token-table.ts'
+import { BadEntry, hashSlots, sharedWords, type TokenTable } from './token-table.ts'
 
-/** Merges by rank, all in shared memory. */
+/** Merges by rank, in shared memory. */
 export interface MergeData {
-  readonly left: Int32Array
-  readonly right: Int32Array
-  /** What they become. */
-  readonly merged: Int32Array
+  /** Of each merge the left token, the right one, and what they become. */
+  readonly words: Int32Array
   /** Ranks by the hash of left and right, open addressing, -1: empty. */
   readonly index: Int32Array
 }
 
-export const mergeBytes = ({ left, right, merged, index }: MergeData): number =>
-  left.byteLength + right.byteLength + merged.byteLength + index.byteLength
+const WORDS = 3
 
 /** The slot where a pair is, or where it would have to be put. */
-function slotOf({ left, right, index }: MergeData, a: number, b: number): number {
+function slotOf({ words, index }: MergeData, left: number, right: number): number {
   const mask = index.length - 1
-  const mixed = Math.imul(Math.imul(a, 0x9e3779b1) ^ b, 0x85ebca6b)
+  const mixed = Math.imul(Math.imul(left, 0x9e3779b1) ^ right, 0x85ebca6b)
   for (let slot = (mixed ^ (mixed >>> 15)) & mask; ; slot = (slot + 1) & mask) {
     const rank = index[slot]
-    if (rank < 0 || (left[rank] === a && right[rank] === b)) return slot
+    if (rank < 0 || (words[WORDS * rank] === left && words[WORDS * rank + 1] === right)) return slot
   }
 }
 
-/** Words of a merge in a `MergeList`: left, right, merged. */
-const WORDS = 3
-
 /** Merges while they are read, when it is not known yet whether they can be used from typed arrays. */
 export class MergeList {
-  #merges = new Int32Array(1 << 14)
   length = 0
+  readonly #words: Int32Array
+
+  /** @param most merges that there can be; memory is taken for those that come */
+  constructor(most: number) {
+    this.#words = sharedWords(WORDS * most)
+  }
 
   /** @param merged -1: it is no token */
   add(left: number, right: number, merged: number): void {
     const at = WORDS * this.length++
-    if (at + WORDS > this.#merges.length) {
-      const larger = new Int32Array(2 * this.#merges.length)
-      larger.set(this.#merges)
-      this.#merges = larger
-    }
-    this.#merges[at] = left
-    this.#merges[at + 1] = right
-    this.#merges[at + 2] = merged
+    this.#words[at] = left
+    this.#words[at + 1] = right
+    this.#words[at + 2] = merged
   }
 
-  /** Left and right by rank, in shared memory. */
-  pairs(): Int32Array {
-    return shared(this.#merges.subarray(0, WORDS * this.length).filter((_, i) => i % WORDS < 2))
+  /** Left and right by rank. */
+  pairs(): [number, number][] {
+    return Array.from({ length: this.length }, (_, rank) => [this.#words[WORDS * rank], this.#words[WORDS * rank + 1]])
   }
 
   /** @throws BadEntry when a merge makes what is no token */
   finish(tokens: TokenTable): MergeData {
-    const make = (length: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * length))
-    const { length } = this
-    const merges = this.#merges
-    const data = { left: make(length), right: make(length), merged: make(length), index: make(hashSlots(length)) }
-    data.index.fill(-1)
-    for (let rank = 0; rank < length; rank++) {
-      const left = merges[WORDS * rank]
-      const right = merges[WORDS * rank + 1]
-      const merged = merges[WORDS * rank + 2]
-      if (merged < 0) {
-        const [a, b] = [left, right].map((id) => JSON.stringify(tokens.text(id)))
-        throw new BadEntry(`merges ${a} and ${b} into what is no token of its vocabulary`)
+    const words = this.#words.subarray(0, WORDS * this.length)
+    const data = { words, index: sharedWords(hashSlots(this.length)).fill(-1) }
+    for (let at = 0; at < words.length; at += WORDS) {
+      if (words[at + 2] < 0) {
+        const [left, right] = [words[at], words[at + 1]].map((id) => JSON.stringify(tokens.text(id)))
+        throw new BadEntry(`merges ${left} and ${right} into what is no token of its vocabulary`)
       }
-      data.left[rank] = left
-      data.right[rank] = right
-      data.merged[rank] = merged
       // Of two merges of the same pair the last one counts, as in the library.
-      data.index[slotOf(data, left, right)] = rank
+      data.index[slotOf(data, words[at], words[at + 1])] = at / WORDS
     }
     return data
   }
@@ -193,7 +178,7 @@ export class BytePairs {
   #merge(at: number, rank: number): void {
     const right = this.#next[at]
     const after = this.#next[right]
-    this.#symbols[at] = this.#merges.merged[rank]
+    this.#symbols[at] = this.#merges.words[WORDS * rank + 2]
     this.#ranks[right] = -1
     this.#next[at] = after
     if (after >= 0) this.#previous[after] = at

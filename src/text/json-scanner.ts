@@ -5,6 +5,8 @@
 
 /** Where the bytes come from, such as an open file. */
 export interface ByteSource {
+  /** How many there are. */
+  readonly bytes: number
   /** Fills `target` from byte `position` on. @returns bytes read; fewer than asked for only at the end */
   read(target: Uint8Array, position: number): number
 }

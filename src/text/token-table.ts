@@ -7,14 +7,13 @@
 export interface TokenTableData {
   /** The tokens as the vocabulary spells them, in UTF-8. */
   readonly bytes: Uint8Array
-  /** By id, the first byte of the token; `ABSENT` for ids without one. */
+  /** By id, the first byte of the token. */
   readonly starts: Uint32Array
-  readonly ends: Uint32Array
+  /** By id, two more than its last byte; 0: there is none with this id. */
+  readonly limits: Uint32Array
   /** Ids by the hash of their bytes, open addressing, -1: empty. */
   readonly index: Int32Array
 }
-
-const ABSENT = 0xffffffff
 
 const LARGEST_ID = 0xffffff
 
@@ -38,15 +37,15 @@ export class TokenTable {
 
   /** Bytes of memory. */
   get byteLength(): number {
-    const { bytes, starts, ends, index } = this.data
-    return bytes.byteLength + starts.byteLength + ends.byteLength + index.byteLength
+    const { bytes, starts, limits, index } = this.data
+    return bytes.byteLength + starts.byteLength + limits.byteLength + index.byteLength
   }
 
   text(id: number): string | undefined {
-    const { bytes, starts, ends } = this.data
-    if (!(id >= 0 && id < starts.length) || starts[id] === ABSENT) return undefined
+    const { bytes, starts, limits } = this.data
+    if (!(id >= 0 && id < limits.length) || limits[id] === 0) return undefined
     // A copy, because decoders refuse shared memory.
-    return this.#decoder.decode(bytes.slice(starts[id], ends[id]))
+    return this.#decoder.decode(bytes.slice(starts[id], limits[id] - 1))
   }
 
   /** The id of a token, -1 when there is none. */
@@ -63,13 +62,13 @@ export class TokenTable {
 }
 
 /** The slot where the token is, or where it would have to be put. */
-function slotOf({ index, bytes, starts, ends }: TokenTableData, text: Uint8Array, from: number, to: number): number {
+function slotOf({ index, bytes, starts, limits }: TokenTableData, text: Uint8Array, from: number, to: number): number {
   const mask = index.length - 1
   for (let slot = hash(text, from, to) & mask; ; slot = (slot + 1) & mask) {
     const id = index[slot]
     if (id < 0) return slot
     const start = starts[id]
-    if (ends[id] - start !== to - from) continue
+    if (limits[id] - 1 - start !== to - from) continue
     let i = from
     while (i < to && text[i] === bytes[start + i - from]) i++
     if (i === to) return slot
@@ -87,11 +86,19 @@ function hash(text: Uint8Array, from: number, to: number): number {
 export class BadEntry extends Error {}
 
 export class TokenTableBuilder {
-  #bytes = new Uint8Array(1 << 16)
+  readonly #bytes: Uint8Array
   #used = 0
-  #starts = new Uint32Array(1 << 12).fill(ABSENT)
-  #ends = new Uint32Array(1 << 12)
+  #starts: Uint32Array
+  #limits: Uint32Array
   #size = 0
+
+  /** @param bytes of the file: tokens have no more; memory is taken for those that come */
+  constructor(bytes: number) {
+    this.#bytes = new Uint8Array(new SharedArrayBuffer(bytes))
+    const tokens = Math.ceil(bytes / LEAST_ENTRY_BYTES)
+    this.#starts = new Uint32Array(new SharedArrayBuffer(4 * tokens))
+    this.#limits = new Uint32Array(new SharedArrayBuffer(4 * tokens))
+  }
 
   /**
    * Adds the token that stands in the first `length` bytes of `text`.
@@ -105,50 +112,42 @@ export class TokenTableBuilder {
         `gives token ${token()} the id ${JSON.stringify(id)}; expected an integer from 0 to ${LARGEST_ID}`,
       )
     }
-    if (id >= this.#starts.length) {
-      const entries = Math.max(2 * this.#starts.length, id + 1)
-      this.#starts = enlarged(this.#starts, new Uint32Array(entries).fill(ABSENT))
-      this.#ends = enlarged(this.#ends, new Uint32Array(entries))
+    if (id >= this.#limits.length) {
+      this.#starts = enlarged(this.#starts, 2 * id)
+      this.#limits = enlarged(this.#limits, 2 * id)
     }
-    if (this.#starts[id] !== ABSENT) throw new BadEntry(`gives token ${token()} the id ${id}, which another token has`)
-    if (this.#used + length > this.#bytes.length) {
-      this.#bytes = enlarged(this.#bytes, new Uint8Array(2 * (this.#used + length)))
-    }
+    if (this.#limits[id] !== 0) throw new BadEntry(`gives token ${token()} the id ${id}, which another token has`)
     this.#starts[id] = this.#used
     // Most are so short that a loop is faster than making a view of them.
     for (let i = 0; i < length; i++) this.#bytes[this.#used++] = text[i]
-    this.#ends[id] = this.#used
+    this.#limits[id] = this.#used + 1
     this.#size = Math.max(this.#size, id + 1)
   }
 
   finish(): TokenTable {
     const data: TokenTableData = {
-      bytes: shared(this.#bytes.subarray(0, this.#used)),
-      starts: shared(this.#starts.subarray(0, this.#size)),
-      ends: shared(this.#ends.subarray(0, this.#size)),
-      index: shared(new Int32Array(hashSlots(this.#size)).fill(-1)),
+      bytes: this.#bytes.subarray(0, this.#used),
+      starts: this.#starts.subarray(0, this.#size),
+      limits: this.#limits.subarray(0, this.#size),
+      index: sharedWords(hashSlots(this.#size)).fill(-1),
     }
-    const { bytes, starts, ends, index } = data
+    const { bytes, starts, limits, index } = data
     for (let id = 0; id < this.#size; id++) {
-      if (starts[id] !== ABSENT) index[slotOf(data, bytes, starts[id], ends[id])] = id
+      if (limits[id] !== 0) index[slotOf(data, bytes, starts[id], limits[id] - 1)] = id
     }
     return new TokenTable(data)
   }
 }
 
-type Numbers = Uint8Array | Uint32Array | Int32Array | Float64Array
+/** Of a token with its id in JSON, or of a merge: `"":0,` and `" ",`. */
+export const LEAST_ENTRY_BYTES = 4
 
-/** The values in a larger array. */
-export function enlarged<T extends Numbers>(from: T, to: T): T {
+/** Only ids with large gaps need more than the bytes of a file allow for. */
+function enlarged(from: Uint32Array, entries: number): Uint32Array {
+  const to = new Uint32Array(new SharedArrayBuffer(4 * entries))
   to.set(from)
   return to
 }
 
-/** A copy in memory that threads share. */
-export function shared<T extends Numbers>(values: T): T {
-  const copy = new (values.constructor as new (buffer: SharedArrayBuffer) => T)(
-    new SharedArrayBuffer(values.byteLength),
-  )
-  copy.set(values)
-  return copy
-}
+/** Zeros. Systems give memory to the pages that are written to, so a generous length costs nothing. */
+export const sharedWords = (length: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * length))

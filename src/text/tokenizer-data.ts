@@ -1,8 +1,8 @@
 /** tokenizer.json and its companions as data that threads hand to each other, the large parts in shared memory. */
 import { CoppiceError } from '../errors.ts'
-import { type MergeData, MergeList, mergeBytes } from './byte-pairs.ts'
+import { type MergeData, MergeList } from './byte-pairs.ts'
 import { type ByteSource, JsonScanner, OPEN_LIST, OPEN_OBJECT } from './json-scanner.ts'
-import { BadEntry, enlarged, shared, TokenTable, TokenTableBuilder, type TokenTableData } from './token-table.ts'
+import { BadEntry, LEAST_ENTRY_BYTES, TokenTable, TokenTableBuilder, type TokenTableData } from './token-table.ts'
 
 export interface TokenizerFiles {
   /** tokenizer.json. */
@@ -36,9 +36,9 @@ export interface TokenizerData extends VocabularyData {
   /** Of byte pair encoding, unless affixes of its tokens change what a merge makes. */
   readonly merges: MergeData | undefined
   /** The same for the library: left and right by rank. */
-  readonly pairs: Int32Array | undefined
+  readonly pairs: readonly (readonly [number, number])[] | undefined
   /** By id, when the vocabulary is a list of tokens with scores (Unigram). */
-  readonly scores: Float64Array | undefined
+  readonly scores: readonly number[] | undefined
 }
 
 /** @throws CoppiceError CORRUPT_FILE */
@@ -46,7 +46,7 @@ export function readTokenizerData(files: TokenizerFiles): TokenizerData {
   const { directory, chatTemplate } = files
   const { tokens, merges, scores, ...json } = scan(files.tokenizer, directory)
   const { type, continuing_subword_prefix: prefix, end_of_word_suffix: suffix } = json.model
-  const compact = type === 'BPE' && !prefix && !suffix
+  const compact = type === 'BPE' && !prefix && !suffix && merges !== undefined
   return {
     ...json,
     config: readConfig(files),
@@ -54,7 +54,7 @@ export function readTokenizerData(files: TokenizerFiles): TokenizerData {
     chatTemplate,
     tokens: tokens.data,
     merges: compact ? blaming(directory, () => merges.finish(tokens)) : undefined,
-    pairs: compact ? undefined : merges.pairs(),
+    pairs: compact ? undefined : merges?.pairs(),
     scores,
   }
 }
@@ -66,33 +66,27 @@ export function readVocabularyData(files: TokenizerFiles): VocabularyData {
 }
 
 /** Bytes of the tables. */
-export const tableBytes = ({ tokens, merges, pairs, scores }: TokenizerData): number =>
-  new TokenTable(tokens).byteLength +
-  (merges === undefined ? 0 : mergeBytes(merges)) +
-  (pairs?.byteLength ?? 0) +
-  (scores?.byteLength ?? 0)
+export const tableBytes = ({ tokens, merges }: TokenizerData): number =>
+  new TokenTable(tokens).byteLength + (merges === undefined ? 0 : merges.words.byteLength + merges.index.byteLength)
 
 /** `model` of tokenizer.json as it was, for the kinds of models that only the library knows. */
 export function libraryModel({ model, tokens: data, pairs, scores }: TokenizerData): JsonObject {
   const tokens = new TokenTable(data)
   const texts = Array.from({ length: tokens.size }, (_, id) => tokens.text(id))
-  const merges = Array.from({ length: (pairs?.length ?? 0) / 2 }, (_, rank) => [
-    texts[pairs![2 * rank]],
-    texts[pairs![2 * rank + 1]],
-  ])
+  const merges = pairs?.map((pair) => pair.map((id) => texts[id]))
   const vocab =
     scores === undefined
       ? Object.fromEntries(texts.flatMap((text, id) => (text === undefined ? [] : [[text, id]])))
       : texts.map((text, id) => [text, scores[id]])
-  return { ...model, vocab, ...(merges.length > 0 || model.type === 'BPE' ? { merges } : {}) }
+  return { ...model, vocab, ...(merges && { merges }) }
 }
 
 interface Scan {
   readonly definition: JsonObject
   readonly model: JsonObject
   readonly tokens: TokenTable
-  readonly merges: MergeList
-  readonly scores: Float64Array | undefined
+  readonly merges: MergeList | undefined
+  readonly scores: readonly number[] | undefined
 }
 
 function scan(source: ByteSource, directory: string): Scan {
@@ -108,8 +102,9 @@ function scan(source: ByteSource, directory: string): Scan {
 /** Takes a tokenizer.json apart: tokens and merges into tables, the rest as JSON. */
 class TokenizerReader {
   readonly #scanner: JsonScanner
-  readonly #builder = new TokenTableBuilder()
-  readonly #merges = new MergeList()
+  readonly #builder: TokenTableBuilder
+  readonly #merges: MergeList
+  #hasMerges = false
   #tokens: TokenTable | undefined
   #scores: number[] | undefined
   /** The two tokens of a merge, one behind the other. */
@@ -119,6 +114,8 @@ class TokenizerReader {
 
   constructor(source: ByteSource) {
     this.#scanner = new JsonScanner(source)
+    this.#builder = new TokenTableBuilder(source.bytes)
+    this.#merges = new MergeList(Math.ceil(source.bytes / LEAST_ENTRY_BYTES))
   }
 
   /** @throws SyntaxError when it is not JSON; BadEntry when the JSON makes no sense */
@@ -155,8 +152,8 @@ class TokenizerReader {
       definition: JSON.parse(`{${members.join()}}`),
       model: JSON.parse(`{${model.join()}}`),
       tokens: this.#tokens,
-      merges: this.#merges,
-      scores: this.#scores && shared(Float64Array.from(this.#scores)),
+      merges: this.#hasMerges ? this.#merges : undefined,
+      scores: this.#scores,
     }
   }
 
@@ -187,6 +184,7 @@ class TokenizerReader {
 
   #readMerges(): void {
     const scanner = this.#scanner
+    this.#hasMerges = true
     if (this.#tokens === undefined) {
       scanner.peek()
       this.#mergesAt = scanner.position
@@ -223,7 +221,11 @@ class TokenizerReader {
       scanner.string()
       middle = end
       end += scanner.length
-      if (end > this.#joined.length) this.#joined = enlarged(this.#joined, new Uint8Array(2 * end))
+      if (end > this.#joined.length) {
+        const larger = new Uint8Array(2 * end)
+        larger.set(this.#joined)
+        this.#joined = larger
+      }
       for (let i = 0; i < scanner.length; i++) this.#joined[middle + i] = scanner.text[i]
       read++
     })

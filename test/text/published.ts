@@ -30,6 +30,7 @@ export type TokenizerTexts = Omit<TokenizerFiles, 'tokenizer'> & { readonly toke
 export function bytesOf(text: string): ByteSource {
   const bytes = new TextEncoder().encode(text)
   return {
+    bytes: bytes.length,
     read: (target, position) => {
       const part = bytes.subarray(position, position + target.length)
       target.set(part)
