@@ -1,5 +1,5 @@
 /** The text files of a model directory. */
-import { isFile, joinPath, ReadableFile, readText } from '../runtime/files.ts'
+import { isFile, joinPath, ReadableFile, readText, sameContent } from '../runtime/files.ts'
 import { Tokenizer } from '../text/tokenizer.ts'
 import { readVocabularyData, type TokenizerFiles, tableBytes } from '../text/tokenizer-data.ts'
 import { readVocabulary, type Vocabulary } from '../text/vocabulary.ts'
@@ -23,7 +23,7 @@ export const readVocabularyOf = (directory: string): Vocabulary =>
 
 /** Whether two directories hold the same tokenizer, byte for byte. */
 export const sameTokenizerFiles = (a: string, b: string): boolean =>
-  sameFile(joinPath(a, TOKENIZER), joinPath(b, TOKENIZER)) &&
+  sameContent(joinPath(a, TOKENIZER), joinPath(b, TOKENIZER)) &&
   optional(a, TOKENIZER_CONFIG) === optional(b, TOKENIZER_CONFIG)
 
 export function readGenerationConfig(directory: string): string | undefined {
@@ -47,23 +47,5 @@ function withFiles<T>(directory: string, use: (files: TokenizerFiles) => T): T {
     return use({ tokenizer, config, chatTemplate: optional(directory, 'chat_template.jinja'), directory })
   } finally {
     file.close()
-  }
-}
-
-const BLOCK_BYTES = 1 << 20
-
-function sameFile(a: string, b: string): boolean {
-  const files = [new ReadableFile(a), new ReadableFile(b)]
-  try {
-    if (files[0].stamp().bytes !== files[1].stamp().bytes) return false
-    const blocks = files.map(() => new Uint8Array(BLOCK_BYTES))
-    for (let position = 0; ; position += BLOCK_BYTES) {
-      const [got, other] = files.map((file, i) => file.read(blocks[i], position))
-      if (got !== other) return false
-      for (let i = 0; i < got; i++) if (blocks[0][i] !== blocks[1][i]) return false
-      if (got < BLOCK_BYTES) return true
-    }
-  } finally {
-    for (const file of files) file.close()
   }
 }

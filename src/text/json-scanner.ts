@@ -25,6 +25,9 @@ export const OPEN_LIST = 0x5b
 const CLOSE_LIST = 0x5d
 const END = -1
 
+/** Integers of so many digits are added up without rounding. */
+const EXACT_DIGITS = 15
+
 /** What follows a backslash, besides `u`. */
 const ESCAPES: ReadonlyMap<number, number> = new Map(
   [...'"\\/bfnrt'].map((letter, i) => [letter.charCodeAt(0), '"\\/\b\f\n\r\t'.charCodeAt(i)]),
@@ -118,7 +121,7 @@ export class JsonScanner {
     let byte = this.#next()
     for (; byte >= ZERO && byte <= NINE; byte = this.#next()) value = value * 10 + (byte - ZERO)
     const digits = this.position - first - 1
-    if (endsScalar(byte) && digits > 0) {
+    if (endsScalar(byte) && digits > 0 && digits <= EXACT_DIGITS) {
       if (byte !== END) this.#at--
       return value
     }
