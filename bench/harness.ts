@@ -4,7 +4,7 @@
  */
 
 import { chooseKernels } from '../src/engine/kernel-choice.ts'
-import type { ComputeWorkerData, HelperMessage } from '../src/engine/protocol.ts'
+import type { ComputeWorkerData, HelperMessage, MemoryMessage } from '../src/engine/protocol.ts'
 import { Activations, type TransformerShape, transformerRegions } from '../src/model/activations.ts'
 import { KvCache, type KvKind, kvCacheBytes } from '../src/model/kv-cache.ts'
 import { RowBatch } from '../src/model/row-batch.ts'
@@ -99,11 +99,11 @@ export class Team {
     const workers: WorkerHandle[] = []
     for (let i = 1; i < threads; i++) {
       const [end, line] = createLine()
-      const data: ComputeWorkerData = { line, control: control.buffer, threads, kernels: kernelChoice.module }
+      const data: ComputeWorkerData = { line, control: control.buffer, threads }
       const url = new URL('../src/engine/compute-worker.js', import.meta.url)
       const worker = spawnWorker(url, data, { name: 'compute', transfer: [line] })
       workers.push(worker)
-      end.postMessage({ memories: [arena.memory] })
+      end.postMessage({ memories: [arena.memory], kernels: kernelChoice.module } satisfies MemoryMessage)
     }
     await Promise.all(workers.map(isReady))
     for (const worker of workers) worker.unref()

@@ -7,7 +7,7 @@ import { Control } from '../tensor/control.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
-import { prepare } from './prepare.ts'
+import { addTokenizer, planModel } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
 import type { Progress } from './types.ts'
 
@@ -28,29 +28,30 @@ interface Beginning {
   finish(): Engine
 }
 
-/** First half of loading, up to the point where the front must start the other threads. */
+/** First half of loading, up to the point where the other threads must be there. */
 function begin(): Beginning | undefined {
   try {
     const hooks = { onProgress, isAborted: () => control.abortRequested }
-    const preparation = prepare(model, options, hooks, undefined, memoryLimit)
+    const planned = planModel(model, options, hooks, undefined, memoryLimit)
     control.checkpoint()
-    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
-    const memories = preparation.plan.banks.map(({ bytes }) => createMemory(bytes))
-    const { board: shape } = preparation
+    const { board: shape } = planned
     const board = new LoadBoard(shape, control)
-    const { threads, loaders, mode, plan, target } = preparation
-    // Listening must have begun when the answer comes, so the message goes out last.
-    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
+    // The loaders start while this thread goes on.
+    post({ type: 'prepared', board: board.buffer, shape, loaders: planned.loaders, mode: planned.mode })
+    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
+    const memories = planned.plan.banks.map(({ bytes }) => createMemory(bytes))
+    const preparation = addTokenizer(planned)
+    control.checkpoint()
     return {
       share: (lines) => {
-        const message: MemoryMessage = { memories }
+        const message: MemoryMessage = { memories, kernels }
         for (const line of lines) line.postMessage(message)
       },
       finish: () => {
         const { sharpening } = options
         const engine = new Engine({ preparation, memories, control, board, kernels, sharpening, onProgress })
-        const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
-        post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
+        const tokenizer = preparation.tokenizer?.data
+        post({ type: 'loaded', config: engine.config, plan: preparation.plan, kernels: kernelInfo, tokenizer })
         return engine
       },
     }
@@ -60,7 +61,7 @@ function begin(): Beginning | undefined {
   }
 }
 
-const beginning = begin()
+let beginning: Beginning | undefined
 let engine: Engine | undefined
 
 function handle(message: FrontMessage): void {
@@ -92,3 +93,5 @@ onParentMessage((data) => {
     fail(error)
   }
 })
+// Only now that somebody listens for the front's answers.
+beginning = begin()

@@ -2,12 +2,13 @@
 import { CoppiceError } from '../errors.ts'
 import { randomSeed } from '../runtime/platform.ts'
 import { Control } from '../tensor/control.ts'
-import type { Tokenizer } from '../text/tokenizer.ts'
+import { Tokenizer } from '../text/tokenizer.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { Crew } from './crew.ts'
 import { AbortError, errorFrom } from './error-report.ts'
 import type { EngineMessage, FrontMessage } from './protocol.ts'
-import { readTokenizer } from './tokenizer-files.ts'
+import { chooseThreads } from './threads.ts'
 import type {
   Completion,
   GenerateOptions,
@@ -33,7 +34,8 @@ export async function loadModel(model: string, options: LoadOptions, memoryLimit
   if (signal?.aborted) throw aborted(signal)
   const control = new Control()
   const data = { model, options: engineOptions, control: control.buffer, memoryLimit }
-  const crew = sendable(() => new Crew(control, data))
+  const threads = chooseThreads(options.threads)
+  const crew = sendable(() => new Crew(control, data, threads))
   const onAbort = (): void => control.requestAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
@@ -65,8 +67,8 @@ export class ModelFront implements Model {
   /** The threads, for tests that take one away. @internal */
   readonly crew: Crew
   readonly #control: Control
-  readonly #tokenizerDirectory: string | undefined
   readonly #onProgress: LoadOptions['onProgress']
+  #tokenizerData: TokenizerData | undefined
   #tokenizer: Tokenizer | undefined
   /** Settles when the last queued call is over. */
   #tail: Promise<void> = Promise.resolve()
@@ -80,7 +82,7 @@ export class ModelFront implements Model {
     this.plan = loaded.plan
     this.config = loaded.config
     this.kernels = loaded.kernels
-    this.#tokenizerDirectory = loaded.tokenizer
+    this.#tokenizerData = loaded.tokenizer
     this.#onProgress = onProgress
     crew.onFailure = (error) => {
       this.#failure ??= error
@@ -90,8 +92,8 @@ export class ModelFront implements Model {
   }
 
   get tokenizer(): ModelTokenizer | undefined {
-    if (this.#tokenizerDirectory === undefined) return undefined
-    this.#tokenizer ??= readTokenizer(this.#tokenizerDirectory)
+    if (this.#tokenizerData === undefined) return undefined
+    this.#tokenizer ??= new Tokenizer(this.#tokenizerData)
     return this.#tokenizer
   }
 
@@ -133,6 +135,7 @@ export class ModelFront implements Model {
   async #shutDown(): Promise<void> {
     this.#closing.abort()
     this.#control.requestAbort()
+    this.#tokenizerData = undefined
     this.#tokenizer = undefined
     await this.crew.dismiss()
   }

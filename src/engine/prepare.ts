@@ -9,19 +9,20 @@ import { layersRegions, type TransformerShape, transformerRegions } from '../mod
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
 import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
-import { availableMemoryBytes, cores } from '../runtime/platform.ts'
+import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
-import { MAXIMUM_THREADS } from '../tensor/compute.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type { PackOptions } from '../weights/pack.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
+import { integerOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
-import { hasTokenizer, readTokenizer, tokenizerBytes } from './tokenizer-files.ts'
+import { chooseThreads } from './threads.ts'
+import { hasTokenizer, readTokenizer, readVocabularyOf, sameTokenizerFiles, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
 
 /** Rows of a prefill pass, and of the largest tree unless `nodes` asks for more. */
@@ -44,21 +45,29 @@ export interface PreparedModel {
   readonly shape: TransformerShape
 }
 
-export interface Preparation {
+/** All of a preparation but the tokenizer, which takes time to read when its vocabulary is large. */
+export interface Planned {
   readonly target: PreparedModel
   readonly draft: PreparedModel | undefined
+  /** The draft as it was named; `draft` is absent when it is not to be used. */
+  readonly namedDraft: PackedModel | undefined
   readonly layout: Layout
   /** All units: the target's as in `layout`, then the draft's; requests of the target's store, then of the draft's. */
   readonly board: BoardShape
   readonly draftUnits: DraftUnits | undefined
   /** Rows of the output head per head unit of the layout. */
   readonly headPieces: readonly MatrixPiece[]
+  /** Without what the tokenizer takes. */
   readonly plan: ModelPlan
-  readonly tokenizer: Tokenizer | undefined
   readonly nodes: number
   readonly threads: number
   readonly loaders: number
   readonly mode: OpenMode
+}
+
+export interface Preparation extends Planned {
+  readonly plan: ModelPlan
+  readonly tokenizer: Tokenizer | undefined
 }
 
 export interface DraftUnits {
@@ -77,32 +86,54 @@ export interface PrepareHooks {
 /**
  * @param resolve how a path becomes a model; a plan alone needs no packed files
  * @param memoryLimit bytes of one WASM memory at the most; tests take less, and so several memories for a small model
+ * @throws CoppiceError what `planModel` and `addTokenizer` throw
+ */
+export const prepare = (
+  model: string,
+  options: EngineOptions,
+  hooks: PrepareHooks,
+  resolve?: (path: string, options: PackOptions) => PackedModel,
+  memoryLimit?: number,
+): Preparation => addTokenizer(planModel(model, options, hooks, resolve, memoryLimit))
+
+/** @throws CoppiceError CORRUPT_FILE | UNSUPPORTED_FORMAT | INCOMPATIBLE_DRAFT when token ids would not mean the same */
+export function addTokenizer(planned: Planned): Preparation {
+  const { namedDraft, plan } = planned
+  const target = planned.target.packed
+  if (!hasTokenizer(target.directory)) return { ...planned, tokenizer: undefined }
+  const tokenizer = readTokenizer(target.directory)
+  if (namedDraft !== undefined) checkSameTokens(target, namedDraft, tokenizer)
+  const process = { ...plan.process, tokenizer: tokenizerBytes(tokenizer) }
+  return { ...planned, tokenizer, plan: { ...plan, process } }
+}
+
+/**
+ * @param memoryLimit as for `prepare`
  * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
  *   OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
  */
-export function prepare(
+export function planModel(
   model: string,
   options: EngineOptions,
   hooks: PrepareHooks,
   resolve: (path: string, options: PackOptions) => PackedModel = resolveModel,
   memoryLimit: number = MEMORY_LIMIT_BYTES,
-): Preparation {
+): Planned {
   const draftName = checkDraft(options)
-  const threads = integer('threads', options.threads ?? Math.min(cores(), 8), 1, MAXIMUM_THREADS)
+  const threads = chooseThreads(options.threads)
   const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
   const draft = draftName === undefined ? undefined : resolve(draftName, { weights: 'auto', ...hooks })
-  const tokenizer = hasTokenizer(target.directory) ? readTokenizer(target.directory) : undefined
-  if (draft !== undefined) checkCompatible(target, draft, tokenizer)
+  if (draft !== undefined) checkVocabularySizes(target, draft)
 
   const { config } = target.manifest
-  const nodes = integer('nodes', options.nodes ?? (draft === undefined ? 0 : DEFAULT_NODES), 0, MAXIMUM_NODES)
+  const nodes = integerOption('nodes', options.nodes ?? (draft === undefined ? 0 : DEFAULT_NODES), 0, MAXIMUM_NODES)
   if (nodes > 0 && draft === undefined) {
     throw new CoppiceError(
       'INVALID_OPTION',
       `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
     )
   }
-  const context = integer(
+  const context = integerOption(
     'context',
     options.context ?? Math.min(config.positions, DEFAULT_CONTEXT),
     2,
@@ -149,7 +180,7 @@ export function prepare(
     process: {
       runtime: RUNTIME_BYTES,
       threads: THREAD_BYTES * threads,
-      tokenizer: tokenizer === undefined ? 0 : tokenizerBytes(target.directory),
+      tokenizer: 0,
     },
   })
   const streamed = layout.plan.slots > 0
@@ -192,7 +223,7 @@ export function prepare(
       loaders,
       io: mode,
     },
-    tokenizer,
+    namedDraft: draft,
     nodes: drafted === undefined ? 0 : nodes,
     threads,
     loaders,
@@ -275,25 +306,27 @@ function checkDraft(options: EngineOptions): string | undefined {
   return drafters !== undefined && drafters.length === 0 ? undefined : draft
 }
 
-/** @throws CoppiceError INCOMPATIBLE_DRAFT when token ids would not mean the same */
-function checkCompatible(target: PackedModel, draft: PackedModel, tokenizer: Tokenizer | undefined): void {
-  const t = target.manifest.config
-  const d = draft.manifest.config
-  if (t.vocabulary !== d.vocabulary) {
-    throw new CoppiceError(
-      'INCOMPATIBLE_DRAFT',
-      `the target (${target.directory}) has a vocabulary of ${t.vocabulary} tokens, the draft (${draft.directory}) one of ${d.vocabulary}; use a draft trained with the target's tokenizer`,
-    )
-  }
-  if (tokenizer !== undefined && hasTokenizer(draft.directory)) {
-    const differences = compareVocabularies(tokenizer, readTokenizer(draft.directory))
-    if (differences.length > 0) {
-      throw new CoppiceError(
-        'INCOMPATIBLE_DRAFT',
-        `target (${target.directory}) and draft (${draft.directory}) do not share a vocabulary: ${differences.join('; ')}; use a draft trained with the target's tokenizer`,
-      )
-    }
-  }
+/** @throws CoppiceError INCOMPATIBLE_DRAFT */
+function checkVocabularySizes(target: PackedModel, draft: PackedModel): void {
+  const t = target.manifest.config.vocabulary
+  const d = draft.manifest.config.vocabulary
+  if (t === d) return
+  throw new CoppiceError(
+    'INCOMPATIBLE_DRAFT',
+    `the target (${target.directory}) has a vocabulary of ${t} tokens, the draft (${draft.directory}) one of ${d}; use a draft trained with the target's tokenizer`,
+  )
+}
+
+/** @throws CoppiceError INCOMPATIBLE_DRAFT */
+function checkSameTokens(target: PackedModel, draft: PackedModel, tokenizer: Tokenizer): void {
+  // Models of a family mostly come with the same files.
+  if (!hasTokenizer(draft.directory) || sameTokenizerFiles(target.directory, draft.directory)) return
+  const differences = compareVocabularies(tokenizer.vocabulary, readVocabularyOf(draft.directory))
+  if (differences.length === 0) return
+  throw new CoppiceError(
+    'INCOMPATIBLE_DRAFT',
+    `target (${target.directory}) and draft (${draft.directory}) do not share a vocabulary: ${differences.join('; ')}; use a draft trained with the target's tokenizer`,
+  )
 }
 
 function parseMemory(memory: number | string): number {
@@ -305,13 +338,6 @@ function parseMemory(memory: number | string): number {
     )
   }
   return Math.floor(bytes)
-}
-
-function integer(name: string, value: number, least: number, most: number): number {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new CoppiceError('INVALID_OPTION', `${name} must be an integer from ${least} to ${most}, not ${value}`)
-  }
-  return value
 }
 
 /** Head sizes that the integer products of a q8 cache take: beyond, their sums would not fit in 32 bits. */

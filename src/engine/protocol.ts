@@ -3,6 +3,7 @@ import type { ErrorCode } from '../errors.ts'
 import type { BoardShape } from '../memory/load-board.ts'
 import type { OpenMode } from '../runtime/files.ts'
 import type { MessagePort } from '../runtime/workers.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type {
   Completion,
@@ -30,16 +31,13 @@ export interface EngineWorkerData {
   readonly memoryLimit: number | undefined
 }
 
-/** What the front needs to start the other workers. */
+/** What the front needs to start the loaders. The compute threads are on their way by then. */
 export interface Prepared {
   readonly type: 'prepared'
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
-  readonly threads: number
   readonly loaders: number
   readonly mode: OpenMode
-  /** For all threads: compiled and tested once. */
-  readonly kernels: WebAssembly.Module
 }
 
 /**
@@ -49,13 +47,17 @@ export interface Prepared {
 export interface MemoryMessage {
   /** By bank. */
   readonly memories: readonly WebAssembly.Memory[]
+  /** For all threads: compiled and tested once. */
+  readonly kernels: WebAssembly.Module
 }
+
+/** What a helper hears on its line: `undefined` when loading ended before there was a memory. */
+export type LineMessage = MemoryMessage | undefined
 
 export interface ComputeWorkerData {
   readonly line: MessagePort
   readonly control: SharedArrayBuffer
   readonly threads: number
-  readonly kernels: WebAssembly.Module
 }
 
 export interface LoaderWorkerData {
@@ -64,7 +66,6 @@ export interface LoaderWorkerData {
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   readonly mode: OpenMode
-  readonly kernels: WebAssembly.Module
 }
 
 export interface ErrorReport {
@@ -90,8 +91,8 @@ export type EngineMessage =
       readonly config: ModelConfig
       readonly plan: ModelPlan
       readonly kernels: KernelInfo
-      /** Directory with the tokenizer's files; undefined when there is none. */
-      readonly tokenizer: string | undefined
+      /** The engine's own tokenizer, tables shared; undefined when there is none. */
+      readonly tokenizer: TokenizerData | undefined
     }
   | { readonly type: 'pieces'; readonly pieces: readonly Piece[] }
   | { readonly type: 'completed'; readonly completion: Completion }

@@ -198,6 +198,24 @@ export function readText(file: string): string {
   return new TextDecoder('utf-8', { fatal: false }).decode(readBytes(file))
 }
 
+const COMPARED_BYTES = 1 << 20
+
+/** Whether two files hold the same bytes. @throws CoppiceError MODEL_NOT_FOUND | FILE_SYSTEM */
+export function sameContent(a: string, b: string): boolean {
+  const files = [new ReadableFile(a), new ReadableFile(b)]
+  try {
+    if (files[0].stamp().bytes !== files[1].stamp().bytes) return false
+    const blocks = files.map(() => new Uint8Array(COMPARED_BYTES))
+    for (let position = 0; ; position += COMPARED_BYTES) {
+      const [one, other] = files.map((file, i) => blocks[i].subarray(0, file.read(blocks[i], position)))
+      if (Buffer.compare(one, other) !== 0) return false
+      if (one.length < COMPARED_BYTES) return true
+    }
+  } finally {
+    for (const file of files) file.close()
+  }
+}
+
 /** `undefined` when nothing is there. Follows links. */
 export function statPath(file: string): { kind: 'file' | 'directory' | 'other'; stamp: FileStamp } | undefined {
   let s: fs.Stats | undefined

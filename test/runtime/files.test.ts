@@ -19,6 +19,7 @@ import {
   readText,
   removePath,
   Sha256,
+  sameContent,
   statPath,
   writeFileAtomically,
 } from '../../src/runtime/files.ts'
@@ -52,6 +53,19 @@ test('a discarded file leaves nothing, and the old content in place', () => {
   file.discard()
   assert.is(fs.readFileSync(at('model'), 'utf8'), 'old')
   assert.equal(listDirectory(directory), ['model'])
+})
+
+test('two files are the same when every byte is, also beyond the first block', () => {
+  const bytes = new Uint8Array((1 << 20) + 5).fill(7)
+  fs.writeFileSync(at('a'), bytes)
+  fs.writeFileSync(at('b'), bytes)
+  assert.ok(sameContent(at('a'), at('b')))
+  bytes[bytes.length - 1]++
+  fs.writeFileSync(at('b'), bytes)
+  assert.not.ok(sameContent(at('a'), at('b')))
+  fs.writeFileSync(at('b'), bytes.subarray(1))
+  assert.not.ok(sameContent(at('a'), at('b')))
+  assertFails(() => sameContent(at('a'), at('missing')), 'MODEL_NOT_FOUND')
 })
 
 test('discard after commit does nothing', () => {
