@@ -71,10 +71,14 @@ const HINT =
 let count = 0
 
 function openGroup(limitBytes: number): { directory: string; version: Version } | string {
-  const places = findPlaces()
+  const own = readText('/proc/self/cgroup')
+  const mounts = readText('/proc/self/mountinfo')
+  if (own === undefined || mounts === undefined) return `there are no control groups on ${process.platform}`
+  const places = memoryPlaces(own, mounts)
   if (typeof places === 'string') return places
   const reasons: string[] = []
-  for (const { directory: parent, version } of places) {
+  for (const { directory: parent, version: number } of places) {
+    const version = VERSIONS[number]
     const directory = join(parent, `coppice-${process.pid}-${count++}`)
     try {
       removeAbandoned(parent)
@@ -104,19 +108,18 @@ function setLimit(directory: string, version: Version, bytes: number): void {
 
 const hasSwap = (): boolean => (readText('/proc/swaps') ?? '').trim().split('\n').length > 1
 
-interface Place {
+export interface Place {
   readonly directory: string
-  readonly version: Version
+  readonly version: 1 | 2
 }
 
 /**
  * Groups below which one may be made: this process's own. In version 2 a group with processes cannot hand memory on to
  * groups below, so the one above comes second.
+ * @param own text of /proc/self/cgroup @param mounts text of /proc/self/mountinfo
+ * @returns in words why there is none
  */
-function findPlaces(): Place[] | string {
-  const own = readText('/proc/self/cgroup')
-  const mounts = readText('/proc/self/mountinfo')
-  if (own === undefined || mounts === undefined) return `there are no control groups on ${process.platform}`
+export function memoryPlaces(own: string, mounts: string): Place[] | string {
   for (const line of mounts.split('\n')) {
     const [before, after] = line.split(' - ')
     if (after === undefined) continue
@@ -128,10 +131,9 @@ function findPlaces(): Place[] | string {
     const inside = join(mountPoint, relative(mountRoot, path))
     // A container may show the path that its group has outside.
     const directory = existsSync(inside) ? inside : mountPoint
-    const version = VERSIONS[legacy ? 1 : 2]
-    return legacy || directory === mountPoint
-      ? [{ directory, version }]
-      : [directory, dirname(directory)].map((at) => ({ directory: at, version }))
+    if (legacy) return [{ directory, version: 1 }]
+    const directories = directory === mountPoint ? [directory] : [directory, dirname(directory)]
+    return directories.map((at) => ({ directory: at, version: 2 }))
   }
   return 'no memory controller of control groups is mounted'
 }

@@ -9,6 +9,7 @@ import { environment } from '../src/runtime/platform.ts'
 import { runLimited } from './cgroup.ts'
 import { atEnd } from './cleanup.ts'
 import { type Disk, dropCaches } from './disk.ts'
+import { run } from './processes.ts'
 
 export interface Llama {
   readonly binary: string
@@ -43,26 +44,38 @@ export async function runLlama(
   threads: number,
   tokens: number,
 ): Promise<LlamaSpeed | string> {
-  const common = ['-m', gguf, '-t', String(threads), '-n', String(tokens), '-ngl', '0']
+  const help = await run([binary, '--help'], { timeoutMs: TIMEOUT_MS })
+  const knows = (flag: string): boolean => `${help.stdout}${help.stderr}`.includes(flag)
+  // Mapping is what older versions do unasked.
+  const mapped = knows('--load-mode') ? ['--load-mode', 'mmap'] : []
+  const common = ['-m', gguf, '-t', String(threads), '-n', String(tokens), '-ngl', '0', ...mapped]
   const isBench = basename(binary).includes('bench')
+  // Versions that chat unasked differ in the flag that stops it.
+  const once = ['--single-turn', '-no-cnv'].filter(knows).slice(-1)
   const command = isBench
-    ? [binary, ...common, '-p', '0', '-r', '1', '-mmp', '1', '-o', 'json']
-    : [binary, ...common, '-p', 'Once upon a time', '-no-cnv', '--ignore-eos', '--no-warmup']
+    ? [binary, ...common, '-p', '0', '-r', '1', '-o', 'json']
+    : [binary, ...common, '-p', 'Once upon a time', ...once, '--ignore-eos', '--no-warmup']
   if (!dropCaches()) return 'caches cannot be dropped here, so its first reads would not be cold; run as root'
-  const run = await runLimited(limitBytes, command, { timeoutMs: TIMEOUT_MS })
-  if (typeof run === 'string') return run
-  const { readBytes } = run
-  if (run.outOfMemory) return { tokensPerSecond: undefined, end: 'out of memory', readBytes }
-  if (run.timedOut) return { tokensPerSecond: undefined, end: 'too slow', readBytes }
-  if (run.status !== 0) return `${basename(binary)} ended with ${run.status ?? run.signal}: ${run.stderr.slice(-2000)}`
-  const tokensPerSecond = isBench ? benchSpeed(run.stdout) : clientSpeed(`${run.stdout}\n${run.stderr}`)
-  if (tokensPerSecond === undefined) return `no speed in the output of ${basename(binary)}: ${run.stdout.slice(-2000)}`
+  const ended = await runLimited(limitBytes, command, { timeoutMs: TIMEOUT_MS })
+  if (typeof ended === 'string') return ended
+  const { status, signal, stdout, stderr, readBytes } = ended
+  if (ended.outOfMemory) return { tokensPerSecond: undefined, end: 'out of memory', readBytes }
+  if (ended.timedOut) return { tokensPerSecond: undefined, end: 'too slow', readBytes }
+  const name = basename(binary)
+  if (status !== 0) return `${name} ended with ${status ?? signal}: ${stderr.slice(-2000)}`
+  const tokensPerSecond = isBench ? benchSpeed(stdout) : clientSpeed(`${stdout}\n${stderr}`)
+  if (tokensPerSecond === undefined) return `no speed in the output of ${name}: ${stdout.slice(-2000)}`
   return { tokensPerSecond, end: 'done', readBytes }
 }
 
 function benchSpeed(stdout: string): number | undefined {
-  const tests = JSON.parse(stdout.slice(stdout.indexOf('['))) as { n_gen: number; avg_ts: number }[]
-  return tests.find((test) => test.n_gen > 0)?.avg_ts
+  try {
+    const tests = JSON.parse(stdout.slice(stdout.indexOf('['))) as { n_gen: number; avg_ts: number }[]
+    return tests.find((test) => test.n_gen > 0)?.avg_ts
+  } catch {
+    // A flag that it does not know makes it print its help and end well.
+    return undefined
+  }
 }
 
 function clientSpeed(output: string): number | undefined {

@@ -9,7 +9,6 @@ export class Compute {
   readonly processes: readonly PassProcess[]
   /** How it is measured. */
   readonly description: string
-  readonly bytes: number
   /** The processes' layers. */
   readonly #layers: readonly number[]
   readonly #wanted: number
@@ -20,14 +19,9 @@ export class Compute {
     this.#wanted = layers
     this.#layers = most === layers ? [layers] : [most, Math.ceil(most / 2)]
     const plans = this.#layers.map((keep) => residentPlan({ ...model, layers: keep }))
-    this.bytes = plans.reduce((sum, plan) => sum + plan.totalBytes, 0)
     this.processes = this.#layers.map((keep, i) => {
-      const options = { ...model.options, memory: plans[i].totalBytes }
-      return new PassProcess(`${keep} layers resident`, {
-        model: { ...model, options, layers: keep },
-        prefix,
-        readAhead: true,
-      })
+      const request = { model: { ...model, layers: keep }, prefix, readAhead: true }
+      return new PassProcess(`${keep} layers resident`, plans[i], request)
     })
     this.description =
       most === layers

@@ -3,12 +3,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import type { ModelPlan } from '../src/engine/types.ts'
 import { selfCommand } from '../test/runtime/self-command.ts'
 import { atEnd } from './cleanup.ts'
 import type { StreamModel } from './stream-model.ts'
 
 export interface PassesRequest {
-  /** Its context is `prefix`, or more. */
+  /** Its context is `prefix`, or more. The budget is the plan's. */
   readonly model: StreamModel
   /** Committed positions that every row sees. */
   readonly prefix: number
@@ -41,17 +42,28 @@ interface Conversation {
   errors: string
 }
 
+/** Of a process beside its budget, with some air. */
+const BESIDES_BYTES = 150e6
+
 /** Opened when it is first asked, and again after `close`. */
 export class PassProcess {
   readonly name: string
+  /** What it takes when it is open, about. */
+  readonly bytes: number
   /** The most bytes that it has had resident. */
   peakBytes = 0
   readonly #request: PassesRequest
   #conversation: Conversation | undefined
 
-  constructor(name: string, request: PassesRequest) {
+  constructor(name: string, plan: ModelPlan, request: PassesRequest) {
+    const { model } = request
     this.name = name
-    this.#request = request
+    this.bytes = plan.totalBytes + BESIDES_BYTES
+    this.#request = { ...request, model: { ...model, options: { ...model.options, memory: plan.totalBytes } } }
+  }
+
+  get isOpen(): boolean {
+    return this.#conversation !== undefined
   }
 
   async passes(command: PassCommand): Promise<PassesAnswer> {

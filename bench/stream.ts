@@ -53,8 +53,6 @@ const LONG_PASS_MS = 60_000
 const DISK_RESERVE = 512e6
 /** A model of fewer layers would be all head. */
 const LEAST_LAYERS = 4
-/** Of one process beside its budget, for the sum of several. */
-const PROCESS_BYTES = 150e6
 /** What a process may take besides the budget and the tokenizer. */
 const BESIDES_ALLOWED = 120e6
 const DECODE_TIMEOUT_MS = 1_800_000
@@ -155,14 +153,13 @@ async function measureAllPasses(all: Case, plans: readonly [number, ModelPlan][]
 async function measurePasses(all: Case, compute: Compute, percent: number, plan: ModelPlan): Promise<void> {
   const { model } = all
   const streams = plan.streamedBytesPerPass > 0
-  const options = { ...model.options, memory: plan.totalBytes }
-  const request = { model: { ...model, options }, prefix }
-  const ahead = new PassProcess('streaming', { ...request, readAhead: true })
-  const alternating = new PassProcess('load, then compute', { ...request, readAhead: false })
+  const request = { model, prefix }
+  const ahead = new PassProcess('streaming', plan, { ...request, readAhead: true })
+  const alternating = new PassProcess('load, then compute', plan, { ...request, readAhead: false })
   const own = streams ? [ahead, alternating] : [ahead]
   const processes = [...compute.processes, ...own]
-  const bytes = compute.bytes + own.length * plan.totalBytes + processes.length * PROCESS_BYTES
-  const together = bytes <= freeMemory()
+  const missing = processes.filter(({ isOpen }) => !isOpen)
+  const together = missing.reduce((sum, { bytes }) => sum + bytes, 0) <= freeMemory()
   if (!together) report.note('one process after the other: together they do not fit in memory')
   for (const rows of rowCounts) {
     const answers = new Map<PassProcess, PassesAnswer[]>(processes.map((process) => [process, []]))
@@ -217,6 +214,7 @@ function reportPasses(all: Case, percent: number, plan: ModelPlan, rows: number,
     budgetBytes: plan.totalBytes,
     bytesPerPass,
     passes: times.wall.length,
+    wallMsOfPasses: times.wall.map((ms) => Math.round(ms * 10) / 10),
     wallMs: wall,
     diskMs,
     computeMs: compute,

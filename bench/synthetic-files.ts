@@ -41,7 +41,7 @@ export async function writeSyntheticModel(
   const layers = [first]
   for (let layer = 1; layer < config.layers; layer++) {
     const name = layerFileName(layer)
-    if (layerFiles === 'written') writeFile(directory, name, layout)
+    if (layerFiles === 'written') writeContents(directory, name, layout, () => {}).commit()
     else linkSync(join(directory, first.name), join(directory, name))
     layers.push({ ...first, name })
     // Gigabytes take a while, and Ctrl-C is heard only between the files.
@@ -66,13 +66,8 @@ export const syntheticBytes = (config: ModelConfig, kind: Kind): number =>
   config.layers * layerLayout(config, kind).bytes + edgesLayout(config, quantisationOf(kind).edges).bytes
 
 function writeFile(directory: string, name: string, layout: DataLayout): PackedFile {
-  const options = { metadata: headerMetadata(layout), alignment: FILE_ALIGNMENT }
-  const writer = new SafetensorsWriter(join(directory, name), headerTensors(layout), options)
   const sums = new ChunkSums(layout.segments)
-  for (const piece of contents(layout)) {
-    writer.write(piece)
-    sums.feed(piece)
-  }
+  const writer = writeContents(directory, name, layout, (piece) => sums.feed(piece))
   return {
     name,
     bytes: writer.bytes,
@@ -84,8 +79,38 @@ function writeFile(directory: string, name: string, layout: DataLayout): PackedF
   }
 }
 
+/** @returns the writer, with all data written */
+function writeContents(
+  directory: string,
+  name: string,
+  layout: DataLayout,
+  onPiece: (piece: Uint8Array) => void,
+): SafetensorsWriter {
+  const options = { metadata: headerMetadata(layout), alignment: FILE_ALIGNMENT }
+  const writer = new SafetensorsWriter(join(directory, name), headerTensors(layout), options)
+  for (const piece of contents(layout)) {
+    writer.write(piece)
+    onPiece(piece)
+  }
+  return writer
+}
+
 /** Different groups of a matrix: more of them than what a compressing file system looks back. */
 const GROUPS = 32
+
+/** What a matrix consists of, over and over. */
+const patterns = new Map<string, Uint8Array>()
+
+function pattern(kind: Kind, columns: number): Uint8Array {
+  const key = `${kind} ${columns}`
+  let bytes = patterns.get(key)
+  if (bytes === undefined) {
+    bytes = new Uint8Array(GROUPS * groupBytes(kind, columns))
+    fillMatrix(kind, columns, bytes, GROUPS)
+    patterns.set(key, bytes)
+  }
+  return bytes
+}
 
 /** A layout's bytes from the first to the last, in pieces: the edges of a large model would fill the memory. */
 function* contents({ tensors, bytes }: DataLayout): Generator<Uint8Array> {
@@ -97,10 +122,9 @@ function* contents({ tensors, bytes }: DataLayout): Generator<Uint8Array> {
       data.fill(1, 0, rows)
       yield new Uint8Array(data.buffer)
     } else {
-      const pattern = new Uint8Array(GROUPS * groupBytes(kind, columns))
-      fillMatrix(kind, columns, pattern, GROUPS)
-      for (let done = 0; done < bytes; done += pattern.length) {
-        yield pattern.subarray(0, Math.min(pattern.length, bytes - done))
+      const part = pattern(kind, columns)
+      for (let done = 0; done < bytes; done += part.length) {
+        yield part.subarray(0, Math.min(part.length, bytes - done))
       }
     }
     at = offset + bytes
