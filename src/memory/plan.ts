@@ -5,8 +5,11 @@ import { formatBytes } from '../runtime/sizes.ts'
 import { FIRST_ADDRESS, MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
 import { type Unit, unitFootprint } from './load-board.ts'
 
-/** Two slots are what a layer in use and a layer on its way need. */
-export const MINIMUM_SLOTS = 2
+/**
+ * Slots for what streams: one in use, one that is complete or nearly so, and one that loaders fill. With two,
+ * the disk would rest from the end of a read to the end of the products that are under way.
+ */
+export const SLOTS = 3
 
 export interface PlanRequest {
   /** Bytes of WASM memory at the most; `undefined`: as many as the model can use, within `available`. */
@@ -15,8 +18,8 @@ export interface PlanRequest {
   readonly available: number
   /** What must be resident in any case: draft, caches, activations, norms. */
   readonly fixed: readonly Region[]
-  /** The target's layers, in order. */
-  readonly layers: readonly Unit[]
+  /** The target's layers, in order: each the groups of tensors that are loaded as a whole. All are alike. */
+  readonly layers: readonly (readonly Unit[])[]
   /** The matrix that makes logits. */
   readonly head: Unit
   /** The same matrix in pieces, each at most as large as the given bytes where its chunks allow. */
@@ -40,7 +43,10 @@ export interface Plan {
   readonly residentBudgetBytes: number
   readonly regions: readonly Region[]
   readonly layers: number
+  /** Layers that stay in memory as a whole. */
   readonly pinnedLayers: readonly number[]
+  /** Per layer its groups of tensors, in order: the bytes of each, and whether it stays in memory. */
+  readonly layerGroups: readonly (readonly PlannedGroup[])[]
   readonly headPinned: boolean
   readonly embeddingPinned: boolean
   readonly slots: number
@@ -56,11 +62,18 @@ export interface Plan {
   readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
 }
 
+export interface PlannedGroup {
+  readonly bytes: number
+  readonly pinned: boolean
+}
+
 /** The plan, and the units in the numbering that loading uses. */
 export interface Layout {
   readonly plan: Plan
-  /** Layers first (unit i is layer i), then the head (whole or in pieces), then a pinned embedding. */
+  /** The groups of the layers, then the head (whole or in pieces), then a pinned embedding. */
   readonly units: readonly Unit[]
+  /** Units per layer. */
+  readonly layerUnits: readonly (readonly number[])[]
   readonly headUnits: readonly number[]
   readonly embeddingUnit: number | undefined
 }
@@ -74,19 +87,20 @@ const regionBytes = (regions: readonly Region[]): number => sum(regions.map((r) 
  */
 export function planMemory(request: PlanRequest): Layout {
   const { layers, head, embedding, fixed } = request
-  const layerBytes = layers.map(unitFootprint)
+  const groups = layers.flat()
+  const groupBytes = groups.map(unitFootprint)
   const headBytes = unitFootprint(head)
   const embeddingBytes = embedding === undefined ? 0 : unitFootprint(embedding)
-  const largestLayer = Math.max(...layerBytes)
-  const pieces = request.splitHead(largestLayer)
-  const slotBytes = Math.max(largestLayer, ...pieces.map(unitFootprint))
-  const slotsBytes = MINIMUM_SLOTS * slotBytes
+  const largest = Math.max(...groupBytes)
+  const pieces = request.splitHead(largest)
+  const slotBytes = Math.max(largest, ...pieces.map(unitFootprint))
+  const slotsBytes = SLOTS * slotBytes
   const fixedBytes = regionBytes(fixed)
 
   const exact = (more: number): number => FIRST_ADDRESS + fixedBytes + more
   const total = (more: number): number => roundUp(exact(more), PAGE_BYTES)
-  const residentBudgetBytes = total(sum(layerBytes) + headBytes)
-  const embeddedBudgetBytes = total(sum(layerBytes) + headBytes + embeddingBytes)
+  const residentBudgetBytes = total(sum(groupBytes) + headBytes)
+  const embeddedBudgetBytes = total(sum(groupBytes) + headBytes + embeddingBytes)
   const streamedHeadBytes = roundUp(request.streamedHeadBytes, DIRECT_ALIGNMENT)
   const withStreamedHead = total(slotsBytes + streamedHeadBytes)
   const withPinnedHead = total(slotsBytes + headBytes)
@@ -103,27 +117,32 @@ export function planMemory(request: PlanRequest): Layout {
   const room = resident
     ? Number.POSITIVE_INFINITY
     : budget - exact(slotsBytes + (headPinned ? headBytes : streamedHeadBytes))
-  const pinnedLayers = choosePinned(layerBytes, room)
-  const streamedLayers = layerBytes.filter((_, i) => !pinnedLayers.includes(i))
-  const slots = resident ? 0 : MINIMUM_SLOTS
+  const layerUnits = numbered(layers)
+  const pinned = choosePinned(layers.length, layers[0].map(unitFootprint), room)
+  const isPinned = (unit: number): boolean => pinned.has(unit)
+  const streamedGroups = groupBytes.filter((_, unit) => !isPinned(unit))
+  const slots = resident ? 0 : SLOTS
 
   const regions: Region[] = [...fixed]
   if (!headPinned) regions.push({ name: 'logits of a streamed head', bytes: request.streamedHeadBytes })
-  for (const i of pinnedLayers) regions.push({ name: `layer ${i}`, bytes: layerBytes[i] })
+  groups.forEach(({ name }, unit) => {
+    if (isPinned(unit)) regions.push({ name, bytes: groupBytes[unit] })
+  })
   if (headPinned) regions.push({ name: 'output head', bytes: headBytes })
   if (embeddingPinned) regions.push({ name: 'embedding', bytes: embeddingBytes })
   for (let i = 0; i < slots; i++) regions.push({ name: `slot ${i}`, bytes: slotBytes })
 
-  const targetBytes = sum(layerBytes) + headBytes + embeddingBytes
-  const streamed = sum(streamedLayers) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
+  const targetBytes = sum(groupBytes) + headBytes + embeddingBytes
+  const streamed = sum(streamedGroups) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
   const pinnedBytes =
-    sum(layerBytes) - sum(streamedLayers) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
+    sum(groupBytes) - sum(streamedGroups) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
   const totalBytes = roundUp(FIRST_ADDRESS + regionBytes(regions), PAGE_BYTES)
-  const units: Unit[] = [...layers, ...(headPinned ? [head] : pieces)]
-  const headUnits = units.map((_, i) => i).slice(layers.length)
+  const units: Unit[] = [...groups, ...(headPinned ? [head] : pieces)]
+  const headUnits = units.map((_, i) => i).slice(groups.length)
   if (embeddingPinned) units.push(embedding!)
   return {
     units,
+    layerUnits,
     headUnits,
     embeddingUnit: embeddingPinned ? units.length - 1 : undefined,
     plan: {
@@ -133,7 +152,8 @@ export function planMemory(request: PlanRequest): Layout {
       residentBudgetBytes,
       regions,
       layers: layers.length,
-      pinnedLayers,
+      pinnedLayers: layers.map((_, i) => i).filter((i) => layerUnits[i].every(isPinned)),
+      layerGroups: layerUnits.map((own) => own.map((unit) => ({ bytes: groupBytes[unit], pinned: isPinned(unit) }))),
       headPinned,
       embeddingPinned,
       slots,
@@ -147,17 +167,52 @@ export function planMemory(request: PlanRequest): Layout {
   }
 }
 
+/** Consecutive numbers in place of the elements. */
+function numbered(lists: readonly (readonly unknown[])[]): number[][] {
+  let next = 0
+  return lists.map((list) => list.map(() => next++))
+}
+
+/** `keep` of `count` indices, as evenly spaced as can be. */
+const spread = (count: number, keep: number): number[] =>
+  Array.from({ length: keep }, (_, i) => Math.floor(((i + 1) * count) / keep) - 1)
+
 /**
- * As many layers as fit in `room` bytes, spread evenly over the depth, so that the loaders' work and
- * the pauses that pinned layers give them alternate.
+ * As many whole layers as fit in `room` bytes, and groups of others in what is left, so that as many bytes stay
+ * as can. Both are spread over the depth, so that the loaders' work and the pauses that pinned layers give them
+ * alternate. With more room there are never fewer bytes: another whole layer has more than any groups before.
+ * @param count of layers @param groups bytes of the groups of each
+ * @returns numbers of the groups, counted through all layers
  */
-function choosePinned(layerBytes: readonly number[], room: number): number[] {
-  const count = layerBytes.length
-  for (let keep = count; keep > 0; keep--) {
-    const chosen = Array.from({ length: keep }, (_, i) => Math.floor(((i + 1) * count) / keep) - 1)
-    if (sum(chosen.map((i) => layerBytes[i])) <= room) return chosen
+function choosePinned(count: number, groups: readonly number[], room: number): Set<number> {
+  const layerBytes = sum(groups)
+  const whole = spread(count, Math.min(count, Math.floor(room / layerBytes)))
+  const others = Array.from({ length: count }, (_, layer) => layer).filter((layer) => !whole.includes(layer))
+  const number = (layer: number, group: number): number => layer * groups.length + group
+  const pinned = new Set(whole.flatMap((layer) => groups.map((_, group) => number(layer, group))))
+  if (others.length === 0) return pinned
+  bestCounts(groups, others.length, room - whole.length * layerBytes).forEach((keep, group) => {
+    for (const i of spread(others.length, keep)) pinned.add(number(others[i], group))
+  })
+  return pinned
+}
+
+/** How many of each size, at most `most`, make the most bytes within `room`. */
+function bestCounts(sizes: readonly number[], most: number, room: number): number[] {
+  const [size, ...rest] = sizes
+  const fitting = Math.min(most, Math.floor(room / size))
+  if (rest.length === 0) return [fitting]
+  let best: number[] = []
+  let bestBytes = -1
+  for (let keep = fitting; keep >= 0; keep--) {
+    const counts = [keep, ...bestCounts(rest, most, room - keep * size)]
+    const bytes = sum(counts.map((c, i) => c * sizes[i]))
+    if (bytes > bestBytes) {
+      best = counts
+      bestBytes = bytes
+    }
   }
-  return []
+  return best
 }
 
 function refuse(request: PlanRequest, budget: number, smallest: number, resident: number, slotBytes: number): never {
@@ -168,7 +223,7 @@ function refuse(request: PlanRequest, budget: number, smallest: number, resident
   throw new CoppiceError(
     'OUT_OF_BUDGET',
     `a memory budget of ${formatBytes(budget)} (${budget} bytes) cannot hold this model: resident parts (${fixed}) and ` +
-      `${MINIMUM_SLOTS} slots of ${formatBytes(slotBytes)} need at least ${smallest} bytes (${formatBytes(smallest)}); ` +
+      `${SLOTS} slots of ${formatBytes(slotBytes)} need at least ${smallest} bytes (${formatBytes(smallest)}); ` +
       `nothing would stream with ${resident} bytes (${formatBytes(resident)}). Give at least the former, a shorter context, fewer nodes or smaller weights.`,
   )
 }

@@ -13,7 +13,14 @@ import type { Embedding } from './embedding.ts'
 import { KvCache } from './kv-cache.ts'
 import { fillRopeTables, ropeFrequencies } from './rope.ts'
 import { RowBatch } from './row-batch.ts'
-import { type LayerWeights, layerAt } from './weights-view.ts'
+import {
+  type AttentionWeights,
+  attentionAt,
+  type DownWeights,
+  downAt,
+  type GateUpWeights,
+  gateUpAt,
+} from './weights-view.ts'
 
 /** A run of the output head's rows, resident or streamed as one unit. */
 export interface HeadPart {
@@ -32,8 +39,8 @@ export interface TransformerParts {
   readonly operators: Operators
   readonly store: LayerStore
   readonly layerFiles: readonly PackedFile[]
-  /** Unit of the layer store per layer. */
-  readonly layerUnits: readonly number[]
+  /** Units of the layer store per layer: attention, gate and up, down. */
+  readonly layerUnits: readonly (readonly number[])[]
   readonly embedding: Embedding
   /** Address of the final norm's weights: [hidden] f32. */
   readonly finalNorm: number
@@ -51,7 +58,12 @@ export class Transformer {
   readonly #parts: TransformerParts
   readonly #activations: Activations
   readonly #frequencies: Float64Array
-  readonly #views = new Map<number, LayerWeights>()
+  /** By unit and address: where a unit's tensors lie. */
+  readonly #views = new Map<number, unknown>()
+  /** Units whose weights the steps of the next job read. */
+  readonly #held: number[] = []
+  /** More than the largest number of a unit. */
+  readonly #units: number
 
   constructor(parts: TransformerParts) {
     const { config, shape, arena, name } = parts
@@ -61,6 +73,7 @@ export class Transformer {
     this.batch = new RowBatch(arena, `${name} rows`, shape.rows)
     this.#activations = new Activations(config, shape, arena, name)
     this.#frequencies = ropeFrequencies(config)
+    this.#units = 1 + Math.max(...parts.layerUnits.flat())
   }
 
   /** Bytes from one row of logits to the next. */
@@ -84,20 +97,22 @@ export class Transformer {
    * @param idle work to do while a layer is still on its way
    */
   forward(idle?: Idle): void {
-    const { store, operators, layerUnits, embedding, checkpoint } = this.#parts
+    const { layerUnits, embedding, checkpoint } = this.#parts
     const { batch } = this
     const a = this.#activations
+    // A pass that was cut short let go of everything at once.
+    this.#held.length = 0
     embedding.gather(batch.tokens, batch.count, a.hidden)
     fillRopeTables(this.#frequencies, batch.positions, batch.count, a.cosines, a.sines)
-    for (let layer = 0; layer < layerUnits.length; layer++) {
+    layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()
-      const base = store.acquire(layerUnits[layer], idle)
-      const weights = this.#view(layer, base)
-      this.#attention(layer, weights)
-      this.#mlp(weights)
-      operators.run()
-      store.release(layerUnits[layer])
-    }
+      this.#attention(layer, this.#weights(attention, layer, attentionAt, idle))
+      this.#letGo(attention)
+      this.#gateUp(this.#weights(gateUp, layer, gateUpAt, idle))
+      this.#letGo(gateUp)
+      this.#down(this.#weights(down, layer, downAt, idle))
+      this.#execute()
+    })
   }
 
   /**
@@ -136,25 +151,48 @@ export class Transformer {
     return this.#parts.operators.topCandidates(logits, this.config.vocabulary, k, scale)
   }
 
-  #view(layer: number, base: number): LayerWeights {
-    const { layerFiles } = this.#parts
-    const key = base * layerFiles.length + layer
+  /** A group of a layer's weights, in memory until the next `#execute`. */
+  #weights<Weights>(
+    unit: number,
+    layer: number,
+    viewAt: (file: PackedFile, pointer: number) => Weights,
+    idle: Idle | undefined,
+  ): Weights {
+    const { store, layerFiles } = this.#parts
+    // Whoever waits may run jobs of its own.
+    if (!store.isReady(unit)) this.#execute()
+    const pointer = store.acquire(unit, idle)
+    this.#held.push(unit)
+    const key = pointer * this.#units + unit
     let view = this.#views.get(key)
     if (view === undefined) {
-      view = layerAt(layerFiles[layer], base)
+      view = viewAt(layerFiles[layer], pointer)
       this.#views.set(key, view)
     }
-    return view
+    return view as Weights
   }
 
-  #attention(layer: number, w: LayerWeights): void {
+  /** After the steps that read a unit were added: its slot is wanted for the next one as soon as possible. */
+  #letGo(unit: number): void {
+    if (!this.#parts.store.isPinned(unit)) this.#execute()
+  }
+
+  /** Executes the steps so far, and releases what they read. */
+  #execute(): void {
+    const { operators, store } = this.#parts
+    operators.run()
+    for (const unit of this.#held) store.release(unit)
+    this.#held.length = 0
+  }
+
+  #attention(layer: number, w: AttentionWeights): void {
     const { operators, config } = this.#parts
     const { batch, cache } = this
     const a = this.#activations
     const rows = batch.count
     const { heads, normEpsilon: epsilon } = config
 
-    operators.rmsNorm(a.hidden, rows, w.attentionNorm, epsilon, w.qkv.kind, a.normed)
+    operators.rmsNorm(a.hidden, rows, w.norm, epsilon, w.qkv.kind, a.normed)
     operators.matmul(a.normed, rows, w.qkv, a.qkv, w.qkvBias)
     operators.rotateAndStore({
       rows,
@@ -181,17 +219,23 @@ export class Transformer {
       scores: a.scores,
       scoresBytes: a.scoresBytes,
     })
-    operators.quantise(a.attended, rows, w.attentionOutput.kind)
-    operators.matmulAdd(a.attended, rows, w.attentionOutput, a.hidden, w.attentionOutputBias)
+    operators.quantise(a.attended, rows, w.output.kind)
+    operators.matmulAdd(a.attended, rows, w.output, a.hidden, w.outputBias)
   }
 
-  #mlp(w: LayerWeights): void {
+  #gateUp(w: GateUpWeights): void {
     const { operators, config } = this.#parts
     const a = this.#activations
     const rows = this.batch.count
-    operators.rmsNorm(a.hidden, rows, w.mlpNorm, config.normEpsilon, w.gateUp.kind, a.normed)
-    operators.matmul(a.normed, rows, w.gateUp, a.gateUp, w.gateUpBias)
-    operators.siluGate(a.gateUp, rows, paddedOutputs(config.intermediate), w.down.kind, a.gated)
-    operators.matmulAdd(a.gated, rows, w.down, a.hidden, w.downBias)
+    operators.rmsNorm(a.hidden, rows, w.norm, config.normEpsilon, w.matrix.kind, a.normed)
+    operators.matmul(a.normed, rows, w.matrix, a.gateUp, w.bias)
+  }
+
+  #down(w: DownWeights): void {
+    const { operators, config } = this.#parts
+    const a = this.#activations
+    const rows = this.batch.count
+    operators.siluGate(a.gateUp, rows, paddedOutputs(config.intermediate), w.matrix.kind, a.gated)
+    operators.matmulAdd(a.gated, rows, w.matrix, a.hidden, w.bias)
   }
 }

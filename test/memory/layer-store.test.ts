@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
-import { boardRequests, LayerStore } from '../../src/memory/layer-store.ts'
+import { LayerStore, storeRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
@@ -49,7 +49,7 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const memory = createMemory(4 * 1024 * 1024)
   const arena = new Arena(memory)
   const control = new Control()
-  const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
+  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
   const loader = new Loader(board, instantiateKernels(memory, compileKernels('simd128')), memory, 'buffered')
   const footprint = Math.max(...units.map(unitFootprint))
   const pinned = new Map(pinnedLayers.map((i) => [i, arena.allocate(`layer ${i}`, footprint, 4096)]))
@@ -58,10 +58,11 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const store = new LayerStore({
     board,
     control,
+    firstRequest: 0,
     inlineLoader: loader,
+    units: units.map((_, i) => i),
+    headStart: units.length,
     pinned,
-    streamed,
-    headStart: streamed.length,
     slots,
   })
   return { store, arena, control, units, close: () => loader.close() }
@@ -84,7 +85,7 @@ const codeOf = (run: () => unknown): string => {
 
 test('every pass finds every layer, pinned or streamed, pass after pass', () => {
   const setup = setUp('passes', 5, [1, 3])
-  setup.store.loadPinned()
+  setup.store.begin()
   for (let pass = 0; pass < 3; pass++) {
     for (let layer = 0; layer < 5; layer++) {
       checkBytes(setup, layer, setup.store.acquire(layer))
@@ -96,7 +97,7 @@ test('every pass finds every layer, pinned or streamed, pass after pass', () => 
 
 test('layers may be asked for in any order', () => {
   const setup = setUp('order', 6, [2])
-  setup.store.loadPinned()
+  setup.store.begin()
   fc.assert(
     fc.property(fc.array(fc.nat(5), { maxLength: 30 }), (order) => {
       for (const layer of order) {
@@ -111,9 +112,8 @@ test('layers may be asked for in any order', () => {
 
 test('after a whole pass the loaders have begun the next one, and nothing pinned is read again', () => {
   const setup = setUp('bytes', 4, [0])
-  setup.store.loadPinned()
+  setup.store.begin()
   const footprint = unitFootprint(setup.units[0])
-  assert.is(setup.store.bytesRead, footprint)
   for (let pass = 0; pass < 4; pass++) {
     for (let layer = 0; layer < 4; layer++) {
       setup.store.acquire(layer)
@@ -126,7 +126,7 @@ test('after a whole pass the loaders have begun the next one, and nothing pinned
 
 test('idle work runs while a layer is on its way, and stops when it has nothing left', () => {
   const setup = setUp('idle', 4, [])
-  setup.store.loadPinned()
+  setup.store.begin()
   let calls = 0
   setup.store.acquire(0, () => ++calls < 5)
   assert.is(calls, 5)
@@ -144,7 +144,7 @@ test('a flipped bit is found on the first read and named with its file', () => {
   setup.close()
   const damaged = setUpOn(setup.units)
   const message = codeOf(() => {
-    damaged.store.loadPinned()
+    damaged.store.begin()
     for (let layer = 0; layer < 3; layer++) {
       damaged.store.acquire(layer)
       damaged.store.release(layer)
@@ -159,17 +159,17 @@ function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
   const memory = createMemory(4 * 1024 * 1024)
   const arena = new Arena(memory)
   const control = new Control()
-  const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
+  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
   const loader = new Loader(board, instantiateKernels(memory, compileKernels('simd128')), memory, 'buffered')
-  const streamed = units.map((_, i) => i)
   const slots = [0, 1].map((i) => arena.allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
   const options = {
     board,
     control,
+    firstRequest: 0,
     inlineLoader: loader,
+    units: units.map((_, i) => i),
+    headStart: units.length,
     pinned: new Map(),
-    streamed,
-    headStart: streamed.length,
     slots,
   }
   return { store: new LayerStore(options), close: () => loader.close() }
@@ -177,7 +177,7 @@ function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
 
 test('a file that is cut short while in use is an error that names it', () => {
   const setup = setUp('cut', 3, [])
-  setup.store.loadPinned()
+  setup.store.begin()
   setup.store.acquire(0)
   truncateSync(setup.units[2].path, 6000)
   setup.store.release(0)
@@ -205,7 +205,7 @@ test('an abort ends the wait for a layer, and the store works on afterwards', ()
   setup.control.requestAbort()
   assert.match(
     codeOf(() => {
-      setup.store.loadPinned()
+      setup.store.begin()
       setup.store.acquire(0)
     }),
     'ABORTED',
@@ -221,7 +221,7 @@ test('an abort ends the wait for a layer, and the store works on afterwards', ()
 
 test('a fault ends the wait for a layer', () => {
   const setup = setUp('fault', 3, [])
-  setup.store.loadPinned()
+  setup.store.begin()
   setup.control.raiseFault()
   assert.match(
     codeOf(() => setup.store.acquire(0)),
