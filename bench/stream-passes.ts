@@ -5,7 +5,6 @@
  */
 import { createInterface } from 'node:readline'
 import { assemble } from '../src/engine/assemble.ts'
-import { boardRequests } from '../src/memory/layer-store.ts'
 import { LoadBoard } from '../src/memory/load-board.ts'
 import { createMemory } from '../src/tensor/arena.ts'
 import { checksum } from '../src/tensor/checksum.ts'
@@ -21,10 +20,9 @@ const request = JSON.parse(process.argv[2]) as PassesRequest
 const answer = (value: PassesAnswer): void => console.log(JSON.stringify(value))
 const { model, prefix, readAhead } = request
 const preparation = prepareStream(model)
-const { plan, threads, loaders, mode, units } = preparation
+const { plan, threads, loaders, mode, board: shape } = preparation
 const control = new Control()
 const memory = createMemory(plan.totalBytes)
-const shape = { units, requests: boardRequests(plan.slots) }
 const board = new LoadBoard(shape, control)
 const shared = { control: control.buffer, kernels: kernelChoice.module }
 const helpers: Helper[] = [
@@ -35,7 +33,7 @@ const helpers: Helper[] = [
   ),
 ]
 const workers = await startWorkers(memory, helpers)
-const { target, disk, close } = assemble({
+const { target, store, disk, close } = assemble({
   preparation,
   memory,
   control,
@@ -64,6 +62,7 @@ function passes({ rows, count, cold }: PassCommand): PassesAnswer {
   // Which rows the last call of the head took depends on the budget.
   target.head([rows - 1])
   const logits = checksum(new Uint8Array(target.logitsView(0).slice().buffer))
+  store.rest()
   return { ms, bytesPerPass, waitMsPerPass, logits, peakBytes: peakResidentBytes() }
 }
 

@@ -61,6 +61,8 @@ const report = new Report('stream')
 mkdirSync(scratch, { recursive: true })
 const disk = describeDisk(scratch)
 report.note(`${disk.device}, ${disk.fileSystem}`)
+if (disk.fileSystem === 'tmpfs')
+  report.note('NOT A DISK: tmpfs keeps files in memory; name another place with --scratch')
 const hasFio = await isInstalled('fio')
 if (!hasFio) {
   report.note(
@@ -181,6 +183,7 @@ async function measurePasses(all: Case, compute: Compute, percent: number, plan:
       bytesPerPass: answers.get(ahead)![0].bytesPerPass,
       waitMs: median(answers.get(ahead)!.map(({ waitMsPerPass }) => waitMsPerPass)),
       fio: best(speeds),
+      logits: answers.get(ahead)![0].logits,
       peakBytes: ahead.peakBytes,
     })
     checkLogits(all, rows, compute.isWhole ? processes : own, answers)
@@ -196,6 +199,8 @@ interface Times {
   readonly bytesPerPass: number
   readonly waitMs: number
   readonly fio: FioSpeed | undefined
+  /** Checksum of the last row's, to be compared between machines. */
+  readonly logits: number
   readonly peakBytes: number
 }
 
@@ -227,6 +232,7 @@ function reportPasses(all: Case, percent: number, plan: ModelPlan, rows: number,
     alternatingMs: alternating,
     gain: alternating === undefined ? undefined : alternating / wall,
     gainAtBest: longer === undefined || !streams ? undefined : (diskMs! + compute) / longer,
+    logits: times.logits,
     peakBytes,
   }
   const ms = (value: number | undefined): string => (value === undefined ? '-' : value.toFixed(value < 100 ? 1 : 0))
