@@ -72,12 +72,17 @@ export interface FioSpeed {
   readonly depth: number
 }
 
+/** A disk so slow that it could not read all in this time is known well enough. */
+const FIO_SECONDS = 60
+
 /**
- * Reads files one after the other as fast as fio can, once with one request at a time and once with eight.
+ * Reads files from the first to the last as fast as fio can, once with one request at a time and once with eight.
+ * @param leastBytes as often as it takes to read so many
  * @returns the speeds of both depths
  * @throws Error with what fio says
  */
-export async function fioSpeeds(files: readonly string[], direct: boolean, seconds: number): Promise<FioSpeed[]> {
+export async function fioSpeeds(files: readonly string[], direct: boolean, leastBytes: number): Promise<FioSpeed[]> {
+  const bytes = files.reduce((sum, file) => sum + statSync(file).size, 0)
   const speeds: FioSpeed[] = []
   for (const depth of DEPTHS) {
     if (!direct) dropCaches()
@@ -93,11 +98,11 @@ export async function fioSpeeds(files: readonly string[], direct: boolean, secon
       `--direct=${direct ? 1 : 0}`,
       `--ioengine=${depth === 1 ? 'psync' : asynchronous}`,
       `--iodepth=${depth}`,
-      '--time_based',
-      `--runtime=${seconds}`,
+      `--loops=${Math.ceil(leastBytes / bytes)}`,
+      `--runtime=${FIO_SECONDS}`,
       '--output-format=json',
     ]
-    const { status, stdout, stderr } = await run(command, { timeoutMs: (seconds + 60) * 1000 })
+    const { status, stdout, stderr } = await run(command, { timeoutMs: 2 * FIO_SECONDS * 1000 })
     if (status !== 0) throw new Error(`fio ended with ${status}: ${stderr || stdout}`)
     const answer = JSON.parse(stdout.slice(stdout.indexOf('{'))) as { jobs: { read: { bw_bytes: number } }[] }
     speeds.push({ bytesPerSecond: answer.jobs[0].read.bw_bytes, depth })

@@ -6,7 +6,7 @@
  * limit where it is given. Prints tables and JSON lines.
  *
  *     npm run bench:stream [-- --shape 1.1B,8B --kind q4 --residency 100,50,25,0 --rows 1,8,32,64 --threads 2
- *                              --passes 10 --prefix 512 --tokens 16 --fio-seconds 2 --scratch DIR --json FILE]
+ *                              --passes 10 --prefix 512 --tokens 16 --fio-gb 4 --scratch DIR --json FILE]
  */
 import { mkdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -42,8 +42,11 @@ const threads = number('--threads', Math.min(cores(), 8))
 const passes = number('--passes', 10)
 const prefix = number('--prefix', 512)
 const tokens = number('--tokens', 16)
-const fioSeconds = number('--fio-seconds', 2)
+const fioBytes = number('--fio-gb', 4) * 1e9
 const scratch = text('--scratch', join(root, '.bench'))
+/** As the engine has them by default. */
+const MOST_ROWS = 64
+if (Math.max(...rowCounts) > MOST_ROWS) throw new Error(`--rows: a pass takes ${MOST_ROWS} rows at the most`)
 
 /** All contestants have their turn in each round, so that a disturbance of the machine does not hit one alone. */
 const ROUNDS = 2
@@ -167,9 +170,10 @@ async function measurePasses(all: Case, compute: Compute, percent: number, plan:
     const answers = new Map<PassProcess, PassesAnswer[]>(processes.map((process) => [process, []]))
     const speeds: FioSpeed[] = []
     for (let round = 0; round < ROUNDS; round++) {
-      if (hasFio && streams) speeds.push(...(await fioSpeeds(all.files, all.mode === 'direct', fioSeconds)))
+      if (hasFio && streams) speeds.push(...(await fioSpeeds(all.files, all.mode === 'direct', fioBytes)))
       for (const process of processes) {
-        const count = Math.ceil(passes / ROUNDS)
+        // Streaming is what must be steady; the others tell as much in fewer passes.
+        const count = Math.ceil(passes / ROUNDS / (process === ahead ? 1 : 2))
         answers.get(process)!.push(await process.passes({ rows, count, cold: all.mode === 'buffered' && streams }))
         if (!together) await process.close()
       }
