@@ -6,7 +6,7 @@
  * limit where it is given. Prints tables and JSON lines.
  *
  *     npm run bench:stream [-- --shape 1.1B,8B --kind q4 --residency 100,50,25,0 --rows 1,8,32,64 --threads 2
- *                              --passes 10 --prefix 512 --tokens 16 --fio-gb 4 --scratch DIR --json FILE]
+ *                              --passes 10 --prefix 512 --tokens 16 --fio-gb 4 --io direct --scratch DIR --json FILE]
  */
 import { mkdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -43,6 +43,7 @@ const passes = number('--passes', 10)
 const prefix = number('--prefix', 512)
 const tokens = number('--tokens', 16)
 const fioBytes = number('--fio-gb', 4) * 1e9
+const io = words<OpenMode>('--io', ['direct', 'buffered'], ['direct'])[0]
 const scratch = text('--scratch', join(root, '.bench'))
 /** As the engine has them by default. */
 const MOST_ROWS = 64
@@ -93,7 +94,7 @@ for (const shape of shapes) {
   await writeSyntheticModel(directory, config, kind, 'written')
   const files = [...Array.from({ length: config.layers }, (_, i) => layerFileName(i)), EDGES_NAME]
   const paths = files.map((file) => join(directory, file))
-  const mode = opensDirectly(paths[0]) ? 'direct' : 'buffered'
+  const mode = io === 'direct' && opensDirectly(paths[0]) ? 'direct' : 'buffered'
   report.note(coldness(mode))
   const model = { directory, options: { threads, io: mode, context: prefix } satisfies EngineOptions }
   const all = { shape, layers: config.layers, model, files: paths, mode } as const
@@ -126,9 +127,10 @@ function scaled(shape: ShapeName): ModelConfig | undefined {
 
 function coldness(mode: OpenMode): string {
   if (mode === 'direct') return 'cold reads: direct, past the page cache'
+  const reason = io === 'direct' ? 'the file system refuses direct reads' : 'buffered, as asked for'
   return dropCaches()
-    ? 'cold reads: the file system refuses direct reads, so caches are dropped before every pass'
-    : 'NOT COLD: the file system refuses direct reads, and caches cannot be dropped here (run as root); figures of the disk mean little'
+    ? `cold reads: ${reason}; caches are dropped before every pass`
+    : `NOT COLD: ${reason}, and caches cannot be dropped here (run as root); figures of the disk mean little`
 }
 
 async function measureAllPasses(all: Case, plans: readonly [number, ModelPlan][]): Promise<void> {
