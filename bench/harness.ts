@@ -4,7 +4,7 @@
  */
 
 import { chooseKernels } from '../src/engine/kernel-choice.ts'
-import type { ComputeWorkerData, HelperMessage, MemoryMessage } from '../src/engine/protocol.ts'
+import type { ComputeWorkerData, HelperMessage, LoaderWorkerData, MemoryMessage } from '../src/engine/protocol.ts'
 import { Activations, type TransformerShape, transformerRegions } from '../src/model/activations.ts'
 import { KvCache, type KvKind, kvCacheBytes } from '../src/model/kv-cache.ts'
 import { RowBatch } from '../src/model/row-batch.ts'
@@ -96,24 +96,37 @@ export class Team {
 
   static async start(arena: Arena, threads: number): Promise<Team> {
     const control = new Control()
-    const workers: WorkerHandle[] = []
-    for (let i = 1; i < threads; i++) {
-      const [end, line] = createLine()
-      const data: ComputeWorkerData = { line, control: control.buffer, threads }
-      const url = new URL('../src/engine/compute-worker.js', import.meta.url)
-      const worker = spawnWorker(url, data, { name: 'compute', transfer: [line] })
-      workers.push(worker)
-      end.postMessage({ memories: [arena.memory], kernels: kernelChoice.module } satisfies MemoryMessage)
-    }
-    await Promise.all(workers.map(isReady))
-    for (const worker of workers) worker.unref()
-    return new Team(arena, threads, control, workers)
+    const data = { control: control.buffer, threads }
+    const helpers = Array.from({ length: threads - 1 }, () => ({ role: 'compute', data }) as const)
+    return new Team(arena, threads, control, await startWorkers([arena.memory], helpers))
   }
 
   async close(): Promise<void> {
     this.#control.stop()
     await Promise.all(this.#workers.map((worker) => worker.terminate(500)))
   }
+}
+
+/** A thread to be started, with what it is born with. */
+export type Helper =
+  | { readonly role: 'compute'; readonly data: Omit<ComputeWorkerData, 'line'> }
+  | { readonly role: 'loader'; readonly data: Omit<LoaderWorkerData, 'line'> }
+
+/** Starts threads that serve memories, as the engine's crew does. @returns them when all are ready */
+export async function startWorkers(
+  memories: readonly WebAssembly.Memory[],
+  helpers: readonly Helper[],
+): Promise<WorkerHandle[]> {
+  const workers = helpers.map(({ role, data }) => {
+    const [end, line] = createLine()
+    const url = new URL(`../src/engine/${role}-worker.js`, import.meta.url)
+    const worker = spawnWorker(url, { ...data, line }, { name: role, transfer: [line] })
+    end.postMessage({ memories, kernels: kernelChoice.module } satisfies MemoryMessage)
+    return worker
+  })
+  await Promise.all(workers.map(isReady))
+  for (const worker of workers) worker.unref()
+  return workers
 }
 
 function isReady(worker: WorkerHandle): Promise<void> {
@@ -144,11 +157,17 @@ export function readJob(team: Team, arena: Arena, pointer: number, bytes: number
   return { run: () => team.compute.run({ bank: 0, pointer: record }, shares, 1), bytes: readable(bytes) }
 }
 
-/** Fills a region with a packed matrix: one group of random weights over and over. */
-export function fillMatrix(kind: Kind, columns: number, target: Uint8Array): void {
-  const group = groupBytes(kind, columns)
-  packGroup(kind, columns, randomFloats(TILE * columns, columns, 1 / Math.sqrt(columns)), 0, TILE, target, 0)
-  for (let done = group; done < target.length; done *= 2) {
+/**
+ * Fills a region with a packed matrix: some groups of random weights over and over.
+ * @param groups different ones; the region has at least as many
+ */
+export function fillMatrix(kind: Kind, columns: number, target: Uint8Array, groups = 1): void {
+  const bytes = groupBytes(kind, columns)
+  for (let i = 0; i < groups; i++) {
+    const weights = randomFloats(TILE * columns, columns + i, 1 / Math.sqrt(columns))
+    packGroup(kind, columns, weights, 0, TILE, target, i * bytes)
+  }
+  for (let done = groups * bytes; done < target.length; done *= 2) {
     target.copyWithin(done, 0, Math.min(done, target.length - done))
   }
 }

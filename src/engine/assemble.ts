@@ -30,6 +30,8 @@ export interface AssemblyParts {
   readonly board: LoadBoard
   readonly kernels: WebAssembly.Module
   readonly onProgress: (progress: Progress) => void
+  /** As in `LayerStoreOptions`. */
+  readonly readAhead?: boolean
 }
 
 export interface Assembly {
@@ -151,7 +153,7 @@ class Builder {
     head: readonly number[],
     embedding: number | undefined,
   ): LayerStore {
-    const { board, control, preparation, onProgress } = this.#parts
+    const { board, control, preparation, readAhead, onProgress } = this.#parts
     const { slots, slotBytes } = preparation.layout.plan
     const count = name === 'target' ? slots : 0
     const units = layers.flat()
@@ -163,6 +165,7 @@ class Builder {
       units: [...units, ...head, ...(embedding === undefined || embedding === head[0] ? [] : [embedding])],
       headStart: units.length,
       pinned,
+      readAhead,
       slots: Array.from({ length: count }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
       onPinned: (done, total) => onProgress({ phase: 'load', file: name, done, total }),
     })
