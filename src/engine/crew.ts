@@ -58,14 +58,23 @@ export class Crew {
     else this.#engine.unref()
   }
 
-  /** Ends all workers and waits until they are gone. */
+  /**
+   * Ends all workers and waits until they are gone.
+   * @throws CoppiceError WORKER_FAILED when one does not end
+   */
   async dismiss(): Promise<void> {
     this.#dismissed = true
     this.#control.requestAbort()
     this.#control.stop()
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
-    await Promise.all(this.members.map(({ worker }) => worker.terminate(LEAVE_MS)))
+    const ends = this.members.map(async ({ role, worker }) => ((await worker.terminate(LEAVE_MS)) ? [] : [role]))
+    const stuck = (await Promise.all(ends)).flat()
     this.members.length = 0
+    if (stuck.length === 0) return
+    throw new CoppiceError(
+      'WORKER_FAILED',
+      `the model is closed, but of its threads the following did not end: ${stuck.join(', ')}. They wait for the system, most likely for a read from a disk or server that does not answer; the model's memory is free when that read is over`,
+    )
   }
 
   #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): WorkerHandle {
@@ -78,7 +87,7 @@ export class Crew {
 
   #hireHelpers(prepared: Prepared): void {
     if (this.#dismissed) return
-    const { board, shape, mode, threads, loaders, kernels } = prepared
+    const { board, shape, files, threads, loaders, kernels } = prepared
     const control = this.#control.buffer
     const lines: MessagePort[] = []
     this.#waitingFor = threads - 1 + loaders
@@ -90,7 +99,7 @@ export class Crew {
     }
     for (let i = 0; i < loaders; i++) {
       const [engineEnd, line] = createLine()
-      const data: LoaderWorkerData = { line, control, board, shape, mode, kernels }
+      const data: LoaderWorkerData = { line, control, board, shape, files, kernels }
       lines.push(engineEnd)
       this.#hireHelper('loader', new URL('./loader-worker.js', import.meta.url), data, line)
     }

@@ -37,9 +37,9 @@ function begin(): Beginning | undefined {
     const memory = createMemory(preparation.plan.totalBytes)
     const { board: shape } = preparation
     const board = new LoadBoard(shape, control)
-    const { threads, loaders, mode, plan, target } = preparation
+    const { threads, loaders, files, plan, target } = preparation
     // Listening must have begun when the answer comes, so the message goes out last.
-    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
+    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, files, kernels }))
     return {
       share: (lines) => {
         const message: MemoryMessage = { memory }

@@ -14,7 +14,7 @@ try {
   const control = new Control(data.control)
   const { memory } = (await receiveOnce(data.line)) as MemoryMessage
   const board = new LoadBoard(data.shape, control, data.board)
-  const loader = new Loader(board, instantiateKernels(memory, data.kernels), memory, data.mode)
+  const loader = new Loader(board, instantiateKernels(memory, data.kernels), memory, data.files)
   post({ type: 'ready' })
   serveLoads(loader, board, control)
   loader.close()
