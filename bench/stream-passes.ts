@@ -20,7 +20,7 @@ const request = JSON.parse(process.argv[2]) as PassesRequest
 const answer = (value: PassesAnswer): void => console.log(JSON.stringify(value))
 const { model, prefix, readAhead } = request
 const preparation = prepareStream(model)
-const { plan, threads, loaders, mode, board: shape } = preparation
+const { plan, threads, loaders, files, board: shape } = preparation
 const control = new Control()
 const memories = plan.banks.map(({ bytes }) => createMemory(bytes))
 const board = new LoadBoard(shape, control)
@@ -29,7 +29,7 @@ const helpers: Helper[] = [
   ...Array.from({ length: threads - 1 }, () => ({ role: 'compute', data: { ...shared, threads } }) as const),
   ...Array.from(
     { length: loaders },
-    () => ({ role: 'loader', data: { ...shared, board: board.buffer, shape, mode } }) as const,
+    () => ({ role: 'loader', data: { ...shared, board: board.buffer, shape, files } }) as const,
   ),
 ]
 const workers = await startWorkers(memories, helpers)

@@ -13,7 +13,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { EngineOptions } from '../src/engine/protocol.ts'
 import type { ModelPlan } from '../src/engine/types.ts'
-import { freeDiskBytes, type OpenMode, opensDirectly } from '../src/runtime/files.ts'
+import { freeDiskBytes, type OpenMode, refusalOfDirectReads } from '../src/runtime/files.ts'
 import { cores } from '../src/runtime/platform.ts'
 import { formatBytes } from '../src/runtime/sizes.ts'
 import { KINDS, type Kind } from '../src/tensor/layout.ts'
@@ -94,7 +94,7 @@ for (const shape of shapes) {
   await writeSyntheticModel(directory, config, kind, 'written')
   const files = [...Array.from({ length: config.layers }, (_, i) => layerFileName(i)), EDGES_NAME]
   const paths = files.map((file) => join(directory, file))
-  const mode = io === 'direct' && opensDirectly(paths[0]) ? 'direct' : 'buffered'
+  const mode = io === 'direct' && refusalOfDirectReads(paths[0]) === undefined ? 'direct' : 'buffered'
   report.note(coldness(mode))
   const model = { directory, options: { threads, io: mode, context: prefix } satisfies EngineOptions }
   const all = { shape, layers: config.layers, model, files: paths, mode } as const

@@ -31,7 +31,7 @@ export const plan = command({
       board: { units },
     } = prepare(modelPath(model), loadOptions(model, values), NO_HOOKS, describeModel)
     const measurable = found.streamedBytesPerPass > 0 && isFile(units[0].path)
-    const speed = measurable ? measureReadSpeed(units, found.io) : undefined
+    const speed = measurable ? measureReadSpeed(units) : undefined
     const secondsPerPass = speed === undefined ? undefined : found.streamedBytesPerPass / speed
     if (values.json) stdout.write(`${JSON.stringify({ ...found, readBytesPerSecond: speed, secondsPerPass })}\n`)
     else stdout.write(`${planLines(found, speed).join('\n')}\n`)

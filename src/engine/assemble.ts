@@ -4,12 +4,12 @@ import type { DiskMeter } from '../generate/decode.ts'
 import { LayerStore, storeRequests } from '../memory/layer-store.ts'
 import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
 import { Loader } from '../memory/loader.ts'
+import { type FileAccess, PackedReader } from '../memory/packed-reader.ts'
 import type { Plan, PlannedRegion } from '../memory/plan.ts'
 import { segmentUnit } from '../memory/units.ts'
 import { ArrivingEmbedding, type Embedding, EmbeddingOnDisk, MatrixEmbedding } from '../model/embedding.ts'
 import { type HeadPart, Transformer } from '../model/transformer.ts'
 import { findTensor, matrixAt } from '../model/weights-view.ts'
-import { ReadableFile } from '../runtime/files.ts'
 import { cores } from '../runtime/platform.ts'
 import { Arena, type Place } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
@@ -48,7 +48,7 @@ export interface Assembly {
 /** @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED */
 export function assemble(parts: AssemblyParts): Assembly {
   const { preparation, memories, control, board } = parts
-  const { threads, loaders, mode } = preparation
+  const { threads, loaders } = preparation
   const instances = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, parts.kernels) }))
   const compute = new Compute({ kernels: instances.map(({ kernels }) => kernels), control, threads, cores: cores() })
   const banks = instances.map(({ memory, kernels }, index) => {
@@ -56,7 +56,7 @@ export function assemble(parts: AssemblyParts): Assembly {
     return { arena, operators: new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES)) }
   })
   // Without streaming there are no loader threads: what is resident is read once, here.
-  const inlineLoader = loaders === 0 ? new Loader(board, instances, mode) : undefined
+  const inlineLoader = loaders === 0 ? new Loader(board, instances, preparation.files) : undefined
   const builder = new Builder(parts, banks, inlineLoader)
   const { target, store, embedding } = builder.target()
   const draft = builder.draft()
@@ -206,14 +206,15 @@ class Builder {
 
   #embeddingOnDisk({ directory, manifest }: PackedModel): Embedding {
     const tensor = findTensor(manifest.edges, 'embedding')
-    return new EmbeddingOnDisk(segmentUnit(directory, manifest.edges, 'embedding'), matrixAt(tensor, 0), this.#arena)
+    const unit = segmentUnit(directory, manifest.edges, 'embedding')
+    return new EmbeddingOnDisk(unit, matrixAt(tensor, 0), this.#arena, fileAccess(this.#parts.preparation, unit))
   }
 
   /** The final norm's weights are too small to be a unit of loading: read and checked here. */
   #finalNorm(name: string, { directory, manifest }: PackedModel): number {
     const tensor = findTensor(manifest.edges, 'final_norm')
     const unit = segmentUnit(directory, manifest.edges, 'vectors')
-    const bytes = readUnit(unit)
+    const bytes = readUnit(unit, fileAccess(this.#parts.preparation, unit))
     const from = tensor.offset - findSegment(manifest.edges, 'vectors').offset
     const pointer = this.#arena.allocate(`${name} final norm`, manifest.config.hidden * 4)
     this.#arena.u8(pointer, manifest.config.hidden * 4).set(bytes.subarray(from, from + manifest.config.hidden * 4))
@@ -223,14 +224,17 @@ class Builder {
 
 const bankOfLayer = ({ banks }: Plan, layer: number): number => banks.findIndex(({ layers }) => layers.includes(layer))
 
-function readUnit(unit: Unit): Uint8Array {
-  const file = new ReadableFile(unit.path)
+/** All files of the models were found when they were prepared. */
+const fileAccess = ({ files }: Preparation, { path }: Unit): FileAccess => files.get(path)!
+
+function readUnit(unit: Unit, access: FileAccess): Uint8Array {
+  const file = new PackedReader(unit.path, { ...access, mode: 'buffered' })
   try {
     const bytes = new Uint8Array(unit.bytes)
-    const got = file.read(bytes, unit.start)
+    file.read(bytes, unit.start, unit.name)
     for (let chunk = 0; chunk < unit.checksums.length; chunk++) {
       const part = bytes.subarray(chunk * unit.chunkBytes, Math.min((chunk + 1) * unit.chunkBytes, unit.bytes))
-      if (got === unit.bytes && checksum(part) === unit.checksums[chunk]) continue
+      if (checksum(part) === unit.checksums[chunk]) continue
       throw new CoppiceError(
         'CORRUPT_FILE',
         `${unit.path}: ${unit.name} is damaged; run \`coppice verify\` and pack the model again`,

@@ -66,15 +66,24 @@ export class Crew {
     else this.#engine.unref()
   }
 
-  /** Ends all workers and waits until they are gone. */
+  /**
+   * Ends all workers and waits until they are gone.
+   * @throws CoppiceError WORKER_FAILED when one does not end
+   */
   async dismiss(): Promise<void> {
     this.#dismissed = true
     this.#control.requestAbort()
     this.#control.stop()
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
     for (const line of this.#lines) line.postMessage(undefined satisfies LineMessage)
-    await Promise.all(this.members.map(({ worker }) => worker.terminate(LEAVE_MS)))
+    const ends = this.members.map(async ({ role, worker }) => ((await worker.terminate(LEAVE_MS)) ? [] : [role]))
+    const stuck = (await Promise.all(ends)).flat()
     this.members.length = 0
+    if (stuck.length === 0) return
+    throw new CoppiceError(
+      'WORKER_FAILED',
+      `the model is closed, but of its threads the following did not end: ${stuck.join(', ')}. They wait for the system, most likely for a read from a disk or server that does not answer; the model's memory is free when that read is over`,
+    )
   }
 
   #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): WorkerHandle {
@@ -85,12 +94,12 @@ export class Crew {
     return worker
   }
 
-  #completeCrew({ board, shape, mode, loaders }: Prepared): void {
+  #completeCrew({ board, shape, files, loaders }: Prepared): void {
     if (this.#dismissed) return
     const control = this.#control.buffer
     for (let i = 0; i < loaders; i++) {
       const url = new URL('./loader-worker.js', import.meta.url)
-      this.#hireHelper('loader', url, (line): LoaderWorkerData => ({ line, control, board, shape, mode }))
+      this.#hireHelper('loader', url, (line): LoaderWorkerData => ({ line, control, board, shape, files }))
     }
     const lines = this.#lines
     this.#lines = []

@@ -37,7 +37,7 @@ function begin(): Beginning | undefined {
     const { board: shape } = planned
     const board = new LoadBoard(shape, control)
     // The loaders start while this thread goes on.
-    post({ type: 'prepared', board: board.buffer, shape, loaders: planned.loaders, mode: planned.mode })
+    post({ type: 'prepared', board: board.buffer, shape, loaders: planned.loaders, files: planned.files })
     const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
     const memories = planned.plan.banks.map(({ bytes }) => createMemory(bytes))
     const preparation = addTokenizer(planned)

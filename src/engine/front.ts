@@ -1,6 +1,7 @@
 /** The asynchronous side of a model: it owns the workers, queues the calls, and never blocks. */
 import { CoppiceError } from '../errors.ts'
 import { randomSeed } from '../runtime/platform.ts'
+import { before } from '../runtime/workers.ts'
 import { Control } from '../tensor/control.ts'
 import { Tokenizer } from '../text/tokenizer.ts'
 import type { TokenizerData } from '../text/tokenizer-data.ts'
@@ -22,6 +23,12 @@ import type {
   Piece,
   Prompt,
 } from './types.ts'
+
+/**
+ * How long a call that was aborted or left waits for the engine, in ms. The engine looks up after every few
+ * milliseconds; only a read that does not return keeps it for longer.
+ */
+const ABORT_GRACE_MS = 2000
 
 type Loaded = Extract<EngineMessage, { type: 'loaded' }>
 
@@ -52,7 +59,8 @@ export async function loadModel(model: string, options: LoadOptions, memoryLimit
     if (signal?.aborted) throw aborted(signal)
     return new ModelFront(crew, control, loaded, onProgress)
   } catch (error) {
-    await crew.dismiss()
+    // Why it cannot be loaded says more than what is left of it.
+    await crew.dismiss().catch(() => {})
     if (signal?.aborted) throw aborted(signal)
     throw error
   } finally {
@@ -144,73 +152,83 @@ export class ModelFront implements Model {
   async *#call(request: FrontMessage, signal: AbortSignal | undefined): AsyncGenerator<EngineMessage, void, undefined> {
     this.#checkUsable()
     if (signal?.aborted) throw aborted(signal)
-    const before = this.#tail
+    const previous = this.#tail
     let leave = (): void => {}
     this.#tail = new Promise((resolve) => {
       leave = resolve
     })
-    if (!(await comesBefore(before, [signal, this.#closing.signal]))) {
+    if (!(await comesBefore(previous, [signal, this.#closing.signal]))) {
       // This call never began, so the next one waits for the one before it instead.
-      void before.then(leave)
+      void previous.then(leave)
       this.#checkUsable()
       throw aborted(signal)
     }
+    let idle = Promise.resolve()
     try {
       this.#checkUsable()
-      yield* this.#converse(request, signal)
+      const call = new EngineCall(this.#onProgress)
+      idle = call.over
+      yield* this.#converse(call, request, signal)
     } finally {
-      leave()
+      // A call whose read hangs may have been given up before the engine is ready for the next one.
+      void idle.then(leave)
     }
   }
 
   async *#converse(
+    call: EngineCall,
     request: FrontMessage,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<EngineMessage, void, undefined> {
-    const inbox = new Inbox()
-    const onAbort = (): void => this.#control.requestAbort()
-    this.#control.clearAbort()
-    this.crew.onMessage = (message) => {
-      if (message.type === 'progress') this.#onProgress?.(message.progress)
-      else inbox.put(message)
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const onAbort = (): void => {
+      this.#control.requestAbort()
+      timer = setTimeout(() => call.giveUp(aborted(signal)), ABORT_GRACE_MS)
     }
+    const onClose = (): void => call.end(closedError())
+    this.#control.clearAbort()
+    this.crew.onMessage = (message) => call.put(message)
     this.crew.onFailure = (error) => {
       this.#failure ??= error
-      inbox.fail(error)
+      call.end(error)
     }
-    const onClose = (): void => inbox.fail(closedError())
     this.#closing.signal.addEventListener('abort', onClose)
     signal?.addEventListener('abort', onAbort)
     if (signal?.aborted) onAbort()
-    let finished = true
+    void call.over.then(() => {
+      if (this.#closed === undefined) this.crew.setBusy(false)
+    })
     try {
-      sendable(() => this.crew.send(request))
-      finished = false
-      this.crew.setBusy(true)
-      while (!finished) {
-        const message = await inbox.take()
-        finished = message.type !== 'pieces'
+      this.#send(call, request)
+      for (;;) {
+        const message = await call.take()
         if (message.type === 'failed') {
           const error = errorFrom(message.error, message.partial, signal?.reason)
           if (message.error.code === 'WORKER_FAILED') this.#failure ??= error
           throw error
         }
         yield message
+        if (message.type !== 'pieces') return
       }
     } finally {
-      if (!finished && this.#failure === undefined && this.#closed === undefined) {
-        // The consumer left early: the engine must be idle before the next call begins.
+      clearTimeout(timer)
+      if (!call.isOver) {
+        // The consumer left early: the engine should be idle before the next call begins.
         this.#control.requestAbort()
-        while (!finished) {
-          finished = await inbox.take().then(
-            (m) => m.type !== 'pieces',
-            () => true,
-          )
-        }
+        await before(call.over, ABORT_GRACE_MS)
       }
       signal?.removeEventListener('abort', onAbort)
       this.#closing.signal.removeEventListener('abort', onClose)
-      if (this.#closed === undefined) this.crew.setBusy(false)
+    }
+  }
+
+  #send(call: EngineCall, request: FrontMessage): void {
+    try {
+      sendable(() => this.crew.send(request))
+      this.crew.setBusy(true)
+    } catch (error) {
+      call.end(error as Error)
+      throw error
     }
   }
 
@@ -220,18 +238,42 @@ export class ModelFront implements Model {
   }
 }
 
-/** Messages in order, for one reader. */
-class Inbox {
+/** The engine's messages about one call, in order, for one reader. */
+class EngineCall {
+  /** Resolves when the engine has nothing more to do for the call, or is gone. */
+  readonly over: Promise<void>
+  isOver = false
+  readonly #onProgress: LoadOptions['onProgress']
   readonly #messages: EngineMessage[] = []
   #failure: Error | undefined
   #wake: (() => void) | undefined
+  #finish = (): void => {}
+
+  constructor(onProgress: LoadOptions['onProgress']) {
+    this.#onProgress = onProgress
+    this.over = new Promise((resolve) => {
+      this.#finish = resolve
+    })
+  }
 
   put(message: EngineMessage): void {
+    if (message.type === 'progress') {
+      this.#onProgress?.(message.progress)
+      return
+    }
     this.#messages.push(message)
+    if (message.type !== 'pieces') this.#setOver()
     this.#wake?.()
   }
 
-  fail(error: Error): void {
+  /** No further message will come. */
+  end(error: Error): void {
+    this.#setOver()
+    this.giveUp(error)
+  }
+
+  /** The reader is told of an error after the messages that are there, although the engine is not done. */
+  giveUp(error: Error): void {
     this.#failure ??= error
     this.#wake?.()
   }
@@ -245,6 +287,11 @@ class Inbox {
         this.#wake = resolve
       })
     }
+  }
+
+  #setOver(): void {
+    this.isOver = true
+    this.#finish()
   }
 }
 

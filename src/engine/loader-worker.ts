@@ -17,7 +17,7 @@ try {
     const { memories, kernels } = message
     const board = new LoadBoard(data.shape, control, data.board)
     const banks = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, kernels) }))
-    const loader = new Loader(board, banks, data.mode)
+    const loader = new Loader(board, banks, data.files)
     post({ type: 'ready' })
     serveLoads(loader, board, control)
     loader.close()

@@ -3,12 +3,13 @@ import { CoppiceError } from '../errors.ts'
 import { planBanks } from '../memory/banks.ts'
 import { storeRequests } from '../memory/layer-store.ts'
 import { type BoardShape, type Unit, unitFootprint } from '../memory/load-board.ts'
+import { type FileAccesses, findAccess, type IoChoice, summariseAccess } from '../memory/packed-reader.ts'
 import type { Layout, Plan } from '../memory/plan.ts'
 import { layerUnits, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
 import { layersRegions, type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
-import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
+import { joinPath } from '../runtime/files.ts'
 import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
@@ -62,7 +63,8 @@ export interface Planned {
   readonly nodes: number
   readonly threads: number
   readonly loaders: number
-  readonly mode: OpenMode
+  /** All files of target and draft that there are. */
+  readonly files: FileAccesses
 }
 
 export interface Preparation extends Planned {
@@ -110,7 +112,7 @@ export function addTokenizer(planned: Planned): Preparation {
 /**
  * @param memoryLimit as for `prepare`
  * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
- *   OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
+ *   FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
  */
 export function planModel(
   model: string,
@@ -184,7 +186,13 @@ export function planModel(
     },
   })
   const streamed = layout.plan.slots > 0
-  const mode = chooseMode(options.io ?? 'auto', streamed, layout.plan.targetBytes, parts.layers[0][0])
+  const io = chooseIo(options.io ?? 'auto', streamed, layout.plan.targetBytes)
+  const board: BoardShape = {
+    units: [...layout.units, ...(draftParts?.all ?? [])],
+    requests: storeRequests(layout.plan.slots) + (draftParts === undefined ? 0 : storeRequests(0)),
+  }
+  const paths = [...board.units.map(({ path }) => path), ...edgePaths(target, drafted)]
+  const files = findAccess(paths, io)
   const loaders = chooseLoaders(layout.plan)
   const first = layout.units.length
   const draftUnits: DraftUnits | undefined =
@@ -202,10 +210,7 @@ export function planModel(
     },
     draft: drafted === undefined ? undefined : { packed: drafted, shape: draftShape },
     layout,
-    board: {
-      units: [...layout.units, ...(draftParts?.all ?? [])],
-      requests: storeRequests(layout.plan.slots) + (draftParts === undefined ? 0 : storeRequests(0)),
-    },
+    board,
     draftUnits,
     headPieces: layout.plan.headPinned ? parts.splitHead(Number.POSITIVE_INFINITY) : parts.splitHead(headLimit(parts)),
     plan: {
@@ -221,13 +226,13 @@ export function planModel(
       nodes: drafted === undefined ? 0 : nodes,
       threads,
       loaders,
-      io: mode,
+      io: summariseAccess(files),
     },
     namedDraft: draft,
     nodes: drafted === undefined ? 0 : nodes,
     threads,
     loaders,
-    mode,
+    files,
   }
 }
 
@@ -273,6 +278,10 @@ const draftRegions = (config: ModelConfig, shape: TransformerShape, units: reado
   { name: 'draft weights', bytes: units.reduce((sum, unit) => sum + unitFootprint(unit), 0) },
   ...transformerRegions('draft', config, shape),
 ]
+
+/** The embedding of a model, and its final norm, are no units when they are read on demand. */
+const edgePaths = (...models: (PackedModel | undefined)[]): string[] =>
+  models.flatMap((model) => (model === undefined ? [] : [joinPath(model.directory, model.manifest.edges.name)]))
 
 const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
   transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)
@@ -358,22 +367,12 @@ function chooseKvKind(kind: KvKind, ...configs: (ModelConfig | undefined)[]): Kv
   return kind
 }
 
-function chooseMode(io: 'auto' | 'direct' | 'buffered', streamed: boolean, bytes: number, unit: Unit): OpenMode {
+function chooseIo(io: IoChoice, streamed: boolean, bytes: number): IoChoice {
   if (!['auto', 'direct', 'buffered'].includes(io)) {
     throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
   }
-  if (io === 'buffered') return 'buffered'
-  if (io === 'direct') {
-    if (!directIoAvailable) {
-      throw new CoppiceError(
-        'INVALID_OPTION',
-        "io 'direct' is not available on this platform; use 'auto' or 'buffered'",
-      )
-    }
-    return 'direct'
-  }
   // A target that fits in free memory is faster from the page cache; one that does not would only churn it.
-  return streamed && bytes > availableMemoryBytes() && opensDirectly(unit.path) ? 'direct' : 'buffered'
+  return io === 'auto' && !(streamed && bytes > availableMemoryBytes()) ? 'buffered' : io
 }
 
 /** A resident target below this is read by the engine's own thread, which costs no further one. */

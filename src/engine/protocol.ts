@@ -1,7 +1,7 @@
 /** Messages between the front and the engine worker, and what helper workers are born with. */
 import type { ErrorCode } from '../errors.ts'
 import type { BoardShape } from '../memory/load-board.ts'
-import type { OpenMode } from '../runtime/files.ts'
+import type { FileAccesses } from '../memory/packed-reader.ts'
 import type { MessagePort } from '../runtime/workers.ts'
 import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
@@ -37,7 +37,7 @@ export interface Prepared {
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   readonly loaders: number
-  readonly mode: OpenMode
+  readonly files: FileAccesses
 }
 
 /**
@@ -65,7 +65,7 @@ export interface LoaderWorkerData {
   readonly control: SharedArrayBuffer
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
-  readonly mode: OpenMode
+  readonly files: FileAccesses
 }
 
 export interface ErrorReport {

@@ -33,12 +33,14 @@ interface Slot {
   readonly place: Place
   readonly request: number
   unit: number
-  state: 'free' | 'loading' | 'ready' | 'held'
+  /** 'failed': nobody wants what comes any more, but a loader may still write to it. */
+  state: 'free' | 'loading' | 'failed' | 'ready' | 'held'
 }
 
 interface Pinned {
   readonly place: Place
-  state: 'absent' | 'loading' | 'ready'
+  /** 'failed' as in a slot. */
+  state: 'absent' | 'loading' | 'failed' | 'ready'
   request: number
 }
 
@@ -79,6 +81,8 @@ export class LayerStore {
   /** What is read next, an index into the units. */
   #next = 0
   #headFollows = true
+  /** No unit was asked for since `rest`, or ever. */
+  #rested = true
 
   constructor(options: LayerStoreOptions) {
     const { slots, pinned, units, board, firstRequest } = options
@@ -120,7 +124,7 @@ export class LayerStore {
     const pinned = this.#pinned.get(unit)
     if (pinned !== undefined) return pinned.state === 'ready'
     const slot = this.#slotOf(unit)
-    return slot !== undefined && (slot.state === 'ready' || this.#isDone(slot.request))
+    return slot !== undefined && (slot.state === 'ready' || this.#options.board.isComplete(slot.request))
   }
 
   /** The memory in which a unit is whenever it is acquired. */
@@ -130,27 +134,31 @@ export class LayerStore {
 
   /**
    * Returns where a unit's first byte lies once it is in memory. Until `release` its bytes stay.
-   * Units are meant to be asked for in the order of a pass; any other order works, slower.
+   * Units are meant to be asked for in the order of a pass; any other order works, slower. After an error the
+   * unit may be asked for again, and is read again.
    * @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED
    */
   acquire(unit: number, idle?: Idle): Place {
     const { board, control } = this.#options
     const lead = unitLead(board.units[unit])
     const pinned = this.#pinned.get(unit)
-    if (pinned?.state === 'ready') return placeAfter(pinned.place, lead)
+    if (this.#rested) this.#forgetFailures()
     control.setLoadersResting(false)
+    if (pinned?.state === 'ready') return placeAfter(pinned.place, lead)
     if (pinned !== undefined) {
-      if (pinned.state === 'absent') this.#restartAt(unit)
-      this.#awaitRequest(pinned.request, idle)
+      if (pinned.state === 'failed') this.#awaitEnd(pinned.request, idle)
+      this.#landPinned()
+      if (pinned.state === 'absent') this.#restartAt(unit, idle)
+      this.#await(pinned, idle)
       this.#landPinned()
       if (this.#readAhead) this.#fill()
       return placeAfter(pinned.place, lead)
     }
-    const slot = this.#slotOf(unit) ?? this.#restartAt(unit)
+    const slot = this.#slotOf(unit) ?? this.#restartAt(unit, idle)
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
     if (this.#readAhead) this.#fill()
     if (slot.state === 'loading') {
-      this.#awaitRequest(slot.request, idle)
+      this.#await(slot, idle)
       this.#land(slot)
     }
     slot.state = 'held'
@@ -173,15 +181,26 @@ export class LayerStore {
 
   /** Nobody will ask for a while: the loaders end with what they are reading just now. */
   rest(): void {
+    this.#rested = true
     this.#options.control.setLoadersResting(true)
   }
 
-  #slotOf(unit: number): Slot | undefined {
-    return this.#slots.find((slot) => slot.unit === unit && slot.state !== 'free')
+  /** What could not be read ahead in an earlier call may be readable in this one. */
+  #forgetFailures(): void {
+    this.#rested = false
+    const { board } = this.#options
+    for (const place of [...this.#slots, ...this.#pinned.values()]) {
+      if (place.state === 'loading' && board.hasFailed(place.request)) place.state = 'failed'
+    }
   }
 
-  #isDone(request: number): boolean {
-    return this.#options.board.isDone(request)
+  #slotOf(unit: number): Slot | undefined {
+    return this.#slots.find((slot) => slot.unit === unit && slot.state !== 'free' && slot.state !== 'failed')
+  }
+
+  #freeSlot(): Slot | undefined {
+    const { board } = this.#options
+    return this.#slots.find(({ state, request }) => state === 'free' || (state === 'failed' && board.isDone(request)))
   }
 
   #land(slot: Slot): void {
@@ -189,12 +208,17 @@ export class LayerStore {
     this.bytesRead += unitFootprint(this.#options.board.units[slot.unit])
   }
 
-  /** Takes note of the pinned units that have come in. */
+  /** Takes note of the pinned units that have come in, and of those that will not. */
   #landPinned(): void {
     const { board, onPinned } = this.#options
     if (this.#freeRequests.length === PINNED_REQUESTS) return
     for (const [unit, pinned] of this.#pinned) {
-      if (pinned.state !== 'loading' || !this.#isDone(pinned.request)) continue
+      if (pinned.state === 'failed' && board.isDone(pinned.request)) {
+        pinned.state = 'absent'
+        this.#absent++
+        this.#freeRequests.push(pinned.request)
+      }
+      if (pinned.state !== 'loading' || !board.isComplete(pinned.request)) continue
       pinned.state = 'ready'
       this.#freeRequests.push(pinned.request)
       this.bytesRead += unitFootprint(board.units[unit])
@@ -232,7 +256,7 @@ export class LayerStore {
       return true
     }
     if (this.#slotOf(unit) !== undefined) return false
-    const slot = this.#slots.find(({ state }) => state === 'free')
+    const slot = this.#freeSlot()
     if (slot === undefined) return false
     slot.unit = unit
     slot.state = 'loading'
@@ -241,19 +265,21 @@ export class LayerStore {
   }
 
   /** Begins the cycle anew at `unit`. Reads under way cannot be recalled and are waited for. */
-  #restartAt(unit: number): Slot {
-    const { units, slots } = this.#options
+  #restartAt(unit: number, idle: Idle | undefined): Slot {
+    const { units, slots, board } = this.#options
     const index = units.indexOf(unit)
     if (index < 0) throw new Error(`unit ${unit} is none of this store`)
     for (const slot of this.#slots) {
       if (slot.state === 'held') continue
-      if (slot.state === 'loading') {
-        this.#awaitRequest(slot.request)
-        this.#land(slot)
-      }
+      if (slot.state === 'loading' || slot.state === 'failed') this.#awaitEnd(slot.request, idle)
+      if (slot.state === 'loading' && !board.hasFailed(slot.request)) this.#land(slot)
       slot.state = 'free'
     }
-    for (const { state, request } of this.#pinned.values()) if (state === 'loading') this.#awaitRequest(request)
+    for (const pinned of this.#pinned.values()) {
+      if (pinned.state !== 'loading' && pinned.state !== 'failed') continue
+      this.#awaitEnd(pinned.request, idle)
+      if (board.hasFailed(pinned.request)) pinned.state = 'failed'
+    }
     this.#next = index
     this.#fill()
     const slot = this.#slotOf(unit)
@@ -263,11 +289,23 @@ export class LayerStore {
     return slot!
   }
 
-  #awaitRequest(request: number, idle?: Idle): void {
+  /** Waits for what is on its way to a place, and gives the place up when it does not come. */
+  #await(place: Slot | Pinned, idle: Idle | undefined): void {
+    const { board } = this.#options
+    this.#awaitEnd(place.request, idle, 'or failure')
+    if (!board.hasFailed(place.request)) return
+    place.state = 'failed'
+    board.checkFailure(place.request)
+  }
+
+  /**
+   * @param until when to return: 'done', or already when a part has failed, though other reads may be under way
+   * @throws CoppiceError ABORTED | WORKER_FAILED
+   */
+  #awaitEnd(request: number, idle?: Idle, until: 'done' | 'or failure' = 'done'): void {
     const { board, control, inlineLoader } = this.#options
     let working = idle !== undefined
-    while (!board.isDone(request)) {
-      board.checkFailure()
+    while (!this.#isOver(request, until)) {
       control.checkpoint()
       if (working && idle !== undefined) {
         working = idle(now() + IDLE_SLICE_MS)
@@ -276,13 +314,17 @@ export class LayerStore {
       const began = now()
       if (inlineLoader === undefined) {
         const seen = board.finishedPieces
-        if (!board.isDone(request)) board.awaitProgress(seen)
+        if (!this.#isOver(request, until)) board.awaitProgress(seen)
       } else {
         const piece = board.take()
         if (piece !== undefined) inlineLoader.perform(piece)
       }
       this.waitMs += now() - began
     }
-    board.checkFailure()
+  }
+
+  #isOver(request: number, until: 'done' | 'or failure'): boolean {
+    const { board } = this.#options
+    return board.isDone(request) || (until === 'or failure' && board.hasFailed(request))
   }
 }

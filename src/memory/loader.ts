@@ -1,9 +1,9 @@
 /** Carries out read pieces: disk straight into WASM memory, then the checksum of what came. */
 import { CoppiceError } from '../errors.ts'
-import { type FileStamp, type OpenMode, ReadableFile } from '../runtime/files.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 import type { Kernels } from '../tensor/kernels.ts'
 import { alignDown, alignUp, type LoadBoard, type Piece, type Unit } from './load-board.ts'
+import { type FileAccesses, type OpenFile, PackedReader } from './packed-reader.ts'
 
 /** A memory to read into, and the kernels in it that check what came. */
 export interface LoaderBank {
@@ -11,75 +11,60 @@ export interface LoaderBank {
   readonly kernels: Kernels
 }
 
-interface OpenFile {
-  readonly file: ReadableFile
-  readonly stamp: FileStamp
-}
-
 export class Loader {
   readonly #board: LoadBoard
   readonly #banks: readonly LoaderBank[]
-  readonly #files = new Map<string, OpenFile>()
+  readonly #readers = new Map<string, PackedReader>()
 
   /**
-   * Opens every file at once: a file that is deleted later is still read to the end where the
-   * platform keeps open files alive.
+   * Opens every file at once.
+   * @param accesses of all files of the board's units @param open how a file is opened, for tests of failures
    * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | FILE_SYSTEM
    */
-  constructor(board: LoadBoard, banks: readonly LoaderBank[], mode: OpenMode) {
+  constructor(board: LoadBoard, banks: readonly LoaderBank[], accesses: FileAccesses, open?: OpenFile) {
     this.#board = board
     this.#banks = banks
-    for (const unit of board.units) {
-      if (this.#files.has(unit.path)) continue
-      const file = new ReadableFile(unit.path, mode)
-      const stamp = file.stamp()
-      if (stamp.bytes !== unit.fileBytes) {
+    for (const { path, fileBytes } of board.units) {
+      if (this.#readers.has(path)) continue
+      const access = accesses.get(path)
+      if (access === undefined) {
+        throw new CoppiceError('MODEL_NOT_FOUND', `there is no ${path}; pack the model again`)
+      }
+      if (access.stamp.bytes !== fileBytes) {
         throw new CoppiceError(
           'CORRUPT_FILE',
-          `${unit.path} should have ${unit.fileBytes} bytes but has ${stamp.bytes}; pack the model again`,
+          `${path} should have ${fileBytes} bytes but has ${access.stamp.bytes}; pack the model again`,
         )
       }
-      this.#files.set(unit.path, { file, stamp })
+      this.#readers.set(path, new PackedReader(path, access, open))
     }
   }
 
   /** Reads and checks one piece; a failure goes to the board. */
   perform(piece: Piece): void {
     try {
-      this.#read(piece, this.#board.units[piece.unit])
-      this.#board.finish(piece)
+      // Nobody can use the rest of a unit of which a part is missing.
+      if (!this.#board.hasFailed(piece.request)) this.#read(piece, this.#board.units[piece.unit])
     } catch (error) {
-      this.#board.fail(error)
+      this.#board.fail(piece, error)
     }
+    this.#board.finish(piece)
   }
 
   close(): void {
-    for (const { file } of this.#files.values()) file.close()
-    this.#files.clear()
+    for (const reader of this.#readers.values()) reader.close()
+    this.#readers.clear()
   }
 
   #read(piece: Piece, unit: Unit): void {
-    const { file, stamp } = this.#files.get(unit.path)!
-    const now = file.stamp()
-    if (now.bytes !== stamp.bytes || now.modifiedMs !== stamp.modifiedMs) {
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${unit.path} was changed while the model was in use; load the model again`,
-      )
-    }
     const dataStart = unit.start + piece.firstChunk * unit.chunkBytes
     const dataEnd = Math.min(unit.start + piece.endChunk * unit.chunkBytes, unit.start + unit.bytes)
     const readStart = alignDown(dataStart)
     const readBytes = alignUp(dataEnd) - readStart
     const { memory, kernels } = this.#banks[piece.place.bank]
     const pointer = piece.place.pointer + (readStart - alignDown(unit.start))
-    const got = file.read(new Uint8Array(memory.buffer, pointer, readBytes), readStart)
-    if (got < readBytes) {
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${unit.path} ended at byte ${readStart + got} while ${unit.name} was read; ${readBytes} bytes from ${readStart} on were expected; pack the model again`,
-      )
-    }
+    const target = new Uint8Array(memory.buffer, pointer, readBytes)
+    this.#readers.get(unit.path)!.read(target, readStart, unit.name)
     if (this.#board.isVerified(piece)) return
     for (let chunk = piece.firstChunk; chunk < piece.endChunk; chunk++) {
       const from = chunk * unit.chunkBytes

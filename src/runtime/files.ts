@@ -26,14 +26,26 @@ export const directIoAvailable =
 /** Direct transfers need pointer, offset and length to be multiples of this many bytes. */
 export const DIRECT_ALIGNMENT = 4096
 
-/** Whether the file system that holds `file` takes direct reads; some refuse when the file is opened. */
-export function opensDirectly(file: string): boolean {
-  if (!directIoAvailable) return false
+/**
+ * Tries one direct read: some file systems refuse when a file is opened, others only when it is read, and some
+ * want more than `DIRECT_ALIGNMENT`. Whatever works for one file works for all of its file system.
+ * @param file one with at least two blocks of `DIRECT_ALIGNMENT` bytes
+ * @returns `undefined` when it worked, else what the system answered
+ */
+export function refusalOfDirectReads(file: string): string | undefined {
+  if (!directIoAvailable) return 'this platform has no direct reads'
+  // The least aligned place and length that a loader may ask for.
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true })
+  const target = new Uint8Array(memory.buffer, DIRECT_ALIGNMENT, DIRECT_ALIGNMENT)
+  let descriptor: number | undefined
   try {
-    fs.closeSync(fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_DIRECT))
-    return true
-  } catch {
-    return false
+    descriptor = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_DIRECT)
+    const got = fs.readSync(descriptor, target, 0, target.length, DIRECT_ALIGNMENT)
+    return got === target.length ? undefined : `${got} bytes instead of ${target.length}`
+  } catch (error) {
+    return systemCode(error)
+  } finally {
+    if (descriptor !== undefined) fs.closeSync(descriptor)
   }
 }
 
@@ -55,14 +67,20 @@ export class ReadableFile {
     }
   }
 
+  /** @throws CoppiceError FILE_SYSTEM */
   stamp(): FileStamp {
-    const s = fs.fstatSync(this.#descriptor)
-    return { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }
+    try {
+      const s = fs.fstatSync(this.#descriptor)
+      return { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }
+    } catch (cause) {
+      throw fileError('stat', this.path, cause)
+    }
   }
 
   /**
    * Fills `target` from byte `position` on.
    * @returns bytes read; fewer than `target.length` only at the end of the file.
+   * @throws CoppiceError FILE_SYSTEM
    */
   read(target: Uint8Array, position: number): number {
     let done = 0
@@ -74,7 +92,11 @@ export class ReadableFile {
         throw fileError('read', this.path, cause)
       }
       if (got === 0) break
-      done += got
+      const end = done + got
+      // A direct read goes on at a whole block, also where the system stopped within one.
+      const next = this.mode === 'direct' && end < target.length ? end - (end % DIRECT_ALIGNMENT) : end
+      if (next === done) return end
+      done = next
     }
     return done
   }
@@ -216,8 +238,15 @@ export function sameContent(a: string, b: string): boolean {
   }
 }
 
+export interface FoundPath {
+  readonly kind: 'file' | 'directory' | 'other'
+  readonly stamp: FileStamp
+  /** Number of the file system that holds it. */
+  readonly device: number
+}
+
 /** `undefined` when nothing is there. Follows links. */
-export function statPath(file: string): { kind: 'file' | 'directory' | 'other'; stamp: FileStamp } | undefined {
+export function statPath(file: string): FoundPath | undefined {
   let s: fs.Stats | undefined
   try {
     s = fs.statSync(file, { throwIfNoEntry: false })
@@ -227,7 +256,7 @@ export function statPath(file: string): { kind: 'file' | 'directory' | 'other'; 
   }
   if (s === undefined) return undefined
   const kind = s.isFile() ? 'file' : s.isDirectory() ? 'directory' : 'other'
-  return { kind, stamp: { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino } }
+  return { kind, stamp: { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }, device: s.dev }
 }
 
 export const isFile = (file: string): boolean => statPath(file)?.kind === 'file'
@@ -335,8 +364,18 @@ function syncDirectory(directory: string): void {
   }
 }
 
+/** What the system answered when a call failed, such as EIO; also of an error of this module. */
+export function systemCode(error: unknown): string {
+  const cause = error instanceof CoppiceError && error.cause !== undefined ? error.cause : error
+  const { code, errno } = cause as NodeJS.ErrnoException
+  if (code !== undefined && /^[A-Z0-9_]+$/.test(code)) return code
+  // Runtimes have names for common answers only.
+  const named = Object.entries(os.constants.errno).find(([, number]) => number === Math.abs(errno ?? 0))
+  return named?.[0] ?? code ?? String(cause)
+}
+
 function fileError(action: string, file: string, cause: unknown): CoppiceError {
-  const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
+  const code = systemCode(cause)
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new CoppiceError(
       'MODEL_NOT_FOUND',

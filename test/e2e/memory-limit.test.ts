@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert'
 import { type LimitedRun, runLimited } from '../../bench/cgroup.ts'
 import { prepare } from '../../src/engine/prepare.ts'
 import type { Completion, ModelPlan } from '../../src/index.ts'
-import { type OpenMode, opensDirectly } from '../../src/runtime/files.ts'
+import { type OpenMode, refusalOfDirectReads } from '../../src/runtime/files.ts'
 import { openInline, scratch } from '../engine/harness.ts'
 import { selfCommand } from '../runtime/self-command.ts'
 import { announceSkip, DRAFT, TARGET } from './models.ts'
@@ -52,7 +52,7 @@ test.before(() => {
 })
 
 for (const io of ['buffered', 'direct'] as const) {
-  const refused = io === 'direct' && !opensDirectly(join(TARGET, 'model.safetensors'))
+  const refused = io === 'direct' && refusalOfDirectReads(join(TARGET, 'model.safetensors')) !== undefined
   if (refused) announceSkip('the file system refuses direct reads: they are not tried under a memory limit')
   const where = refused ? test.skip : whereLimited
   where(`writes the whole text within its budget, 120 MB and the tokenizer, ${io} reads`, async () => {

@@ -8,6 +8,7 @@ import { CoppiceError } from '../../src/errors.ts'
 import { LayerStore, storeRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
+import { type FileAccesses, findAccess } from '../../src/memory/packed-reader.ts'
 import { Arena, createMemory, type Place } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
 import { Control } from '../../src/tensor/control.ts'
@@ -36,6 +37,12 @@ function writeLayer(name: string, layer: number, bytes: number): Unit {
   return { name, path, fileBytes: data.length, start: LEAD, bytes, chunkBytes: CHUNK, checksums }
 }
 
+const accessesOf = (units: readonly Unit[]): FileAccesses =>
+  findAccess(
+    units.map(({ path }) => path),
+    'buffered',
+  )
+
 interface Setup {
   store: LayerStore
   arenas: Arena[]
@@ -56,7 +63,7 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const { banks, arenas } = createBanks(2)
   const control = new Control()
   const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const loader = new Loader(board, banks, 'buffered')
+  const loader = new Loader(board, banks, accessesOf(units))
   const footprint = Math.max(...units.map(unitFootprint))
   const pinned = new Map(
     pinnedLayers.map((layer, i) => {
@@ -172,7 +179,7 @@ function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
   const { banks, arenas } = createBanks(1)
   const control = new Control()
   const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const loader = new Loader(board, banks, 'buffered')
+  const loader = new Loader(board, banks, accessesOf(units))
   const slots = [0, 1].map((i) => arenas[0].allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
   const options = {
     board,

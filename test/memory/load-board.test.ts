@@ -99,14 +99,19 @@ test('a piece is verified once, for all threads', () => {
   assert.not(near.isVerified(second))
 })
 
-test('the first failure is kept with its code and words, and is told on every look', () => {
+test('the first failure of a request is kept with its code and words, and is told on every look', () => {
   const { near, far } = boards()
-  near.checkFailure()
-  far.fail(new CoppiceError('CORRUPT_FILE', 'layer-00003 ist beschädigt'))
-  far.fail(new CoppiceError('FILE_SYSTEM', 'later'))
+  near.publish(0, 0, at(4096))
+  near.publish(1, 1, at(8192))
+  const pieces = takeAll(far)
+  near.checkFailure(0)
+  far.fail(pieces[1], new CoppiceError('CORRUPT_FILE', 'layer-00003 ist beschädigt'))
+  far.fail(pieces[0], new CoppiceError('FILE_SYSTEM', 'later'))
+  assert.ok(far.hasFailed(0) && !far.hasFailed(1))
+  near.checkFailure(1)
   for (let look = 0; look < 2; look++) {
     assert.throws(
-      () => near.checkFailure(),
+      () => near.checkFailure(0),
       (error: unknown) =>
         error instanceof CoppiceError &&
         error.code === 'CORRUPT_FILE' &&
@@ -115,11 +120,30 @@ test('the first failure is kept with its code and words, and is told on every lo
   }
 })
 
+test('a failed request is done when its last piece is finished, never complete, and as new when asked for again', () => {
+  const { near, far } = boards()
+  near.publish(0, 0, at(4096))
+  const [first, ...others] = takeAll(far)
+  far.fail(first, new CoppiceError('FILE_SYSTEM', 'gone'))
+  far.finish(first)
+  assert.ok(near.hasFailed(0))
+  assert.not(near.isDone(0))
+  for (const piece of others) far.finish(piece)
+  assert.ok(near.isDone(0))
+  assert.not(near.isComplete(0))
+  near.publish(0, 0, at(4096))
+  assert.not(near.hasFailed(0))
+  near.checkFailure(0)
+  for (const piece of takeAll(far)) far.finish(piece)
+  assert.ok(near.isComplete(0))
+})
+
 test('an unexpected error is a failed worker, and a long message is cut', () => {
   const { near, far } = boards()
-  far.fail(new Error('x'.repeat(5000)))
+  near.publish(2, 1, at(4096))
+  far.fail(far.take()!, new Error('x'.repeat(5000)))
   assert.throws(
-    () => near.checkFailure(),
+    () => near.checkFailure(2),
     (error: unknown) =>
       error instanceof CoppiceError && error.code === 'WORKER_FAILED' && error.message.length === 1024,
   )
