@@ -62,11 +62,18 @@ function packBlock(kind: i32, rows: usize, stride: usize, target: usize, scratch
 function widenBfloats(source: usize, stride: usize, target: usize): void {
   const zero = i32x4.splat(0)
   for (const end = target + 1024; target < end; target += 128) {
-    for (let k: usize = 0; k < 64; k += 16) {
-      const eight = v128.load(source + k)
-      v128.store(target + 2 * k, v128.shuffle<i16>(zero, eight, 0, 8, 1, 9, 2, 10, 3, 11))
-      v128.store(target + 2 * k, v128.shuffle<i16>(zero, eight, 4, 12, 5, 13, 6, 14, 7, 15), 16)
-    }
+    const a = v128.load(source)
+    const b = v128.load(source, 16)
+    const c = v128.load(source, 32)
+    const d = v128.load(source, 48)
+    v128.store(target, v128.shuffle<i16>(zero, a, 0, 8, 1, 9, 2, 10, 3, 11))
+    v128.store(target, v128.shuffle<i16>(zero, a, 4, 12, 5, 13, 6, 14, 7, 15), 16)
+    v128.store(target, v128.shuffle<i16>(zero, b, 0, 8, 1, 9, 2, 10, 3, 11), 32)
+    v128.store(target, v128.shuffle<i16>(zero, b, 4, 12, 5, 13, 6, 14, 7, 15), 48)
+    v128.store(target, v128.shuffle<i16>(zero, c, 0, 8, 1, 9, 2, 10, 3, 11), 64)
+    v128.store(target, v128.shuffle<i16>(zero, c, 4, 12, 5, 13, 6, 14, 7, 15), 80)
+    v128.store(target, v128.shuffle<i16>(zero, d, 0, 8, 1, 9, 2, 10, 3, 11), 96)
+    v128.store(target, v128.shuffle<i16>(zero, d, 4, 12, 5, 13, 6, 14, 7, 15), 112)
     source += stride
   }
 }
@@ -208,25 +215,28 @@ function smallestOfRows(a: v128, b: v128, c: v128, d: v128): v128 {
   return f32x4.pmin(firstHalves(ab, cd), lastHalves(ab, cd))
 }
 
+// Printed out: as loops of eight turns these took as long as all else that is done once per block.
 @inline
 function largestOf(row: usize): v128 {
-  let most = v128.load(row)
-  for (let k: usize = 16; k < 128; k += 16) most = f32x4.pmax(most, v128.load(row + k))
-  return most
+  const a = f32x4.pmax(v128.load(row), v128.load(row, 16))
+  const b = f32x4.pmax(v128.load(row, 32), v128.load(row, 48))
+  const c = f32x4.pmax(v128.load(row, 64), v128.load(row, 80))
+  const d = f32x4.pmax(v128.load(row, 96), v128.load(row, 112))
+  return f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d))
 }
 
 @inline
 function smallestOf(row: usize): v128 {
-  let least = v128.load(row)
-  for (let k: usize = 16; k < 128; k += 16) least = f32x4.pmin(least, v128.load(row + k))
-  return least
+  const a = f32x4.pmin(v128.load(row), v128.load(row, 16))
+  const b = f32x4.pmin(v128.load(row, 32), v128.load(row, 48))
+  const c = f32x4.pmin(v128.load(row, 64), v128.load(row, 80))
+  const d = f32x4.pmin(v128.load(row, 96), v128.load(row, 112))
+  return f32x4.pmin(f32x4.pmin(a, b), f32x4.pmin(c, d))
 }
 
 @inline
 function largestMagnitudeOf(row: usize): v128 {
-  let most = v128.and(v128.load(row), magnitudeBits)
-  for (let k: usize = 16; k < 128; k += 16) most = f32x4.pmax(most, v128.and(v128.load(row + k), magnitudeBits))
-  return most
+  return f32x4.pmax(largestOf(row), f32x4.neg(smallestOf(row)))
 }
 
 // 1 / scale, and 0 for a scale of 0.
@@ -335,9 +345,10 @@ let bestScore: v128 = f32x4.splat(0)
 let bestStep: v128 = f32x4.splat(0)
 let bestSteps: v128 = i32x4.splat(0)
 
+// The multiplier of a step some per cent off the best, as f32(2^26 * (1 + per cent)) / step.
 @inline
-function multiplierOf(step: v128): v128 {
-  return i32x4.min_s(nearest(f32x4.div(f32x4.splat(67108864), step)), i32x4.splat(28672))
+function multiplierNear(numerator: f32): v128 {
+  return twice(i32x4.min_s(nearest(f32x4.div(f32x4.splat(numerator), bestStep)), i32x4.splat(28672)))
 }
 
 // A line through zero.
@@ -383,13 +394,12 @@ function packQ4(rows: usize, stride: usize, target: usize, scratch: usize): void
     storeIntegers(first, stride, zero, inverse, integers)
     bestScore = zero
     bestStep = zero
-    fitPairQ4(integers, 16384, 17067, fits)
-    fitPairQ4(integers, 17809, 18618, fits)
-    fitPairQ4(integers, 19505, 15754, fits)
-    fitPairQ4(integers, 15170, 14372, fits)
-    const m = twice(multiplierOf(bestStep))
-    fitPair(integers, m, halfStep, m, halfStep, fits)
+    fitPairQ4(integers, 16063, 16891, fits)
+    fitPairQ4(integers, 17809, 18832, fits)
+    fitPairQ4(integers, 15312, 14499, fits)
+    fitPair(integers, multiplierNear(68115496), halfStep, multiplierNear(66102232), halfStep, fits)
     judgeQ4(fits)
+    judgeQ4(fits + 48)
     const halves = toHalves(f32x4.mul(bestStep, unit))
     v128.store64_lane(target + 128 + 8 * half, lowHalves(halves, halves), 0)
     v128.store(scratch + SCALES + 16 * half, inverseOf(fromHalves(halves)))
@@ -489,13 +499,13 @@ function packQ4a(rows: usize, stride: usize, target: usize, scratch: usize): voi
     bestStep = zero
     bestSteps = zero
     fitPairQ4a(integers, 15360, 0, 15872, -1024, sums, fits)
-    fitPairQ4a(integers, 15872, 1024, 16589, 0, sums, fits)
+    fitPairQ4a(integers, 15872, 1024, 16691, 0, sums, fits)
     fitPairQ4a(integers, 16896, -2458, 16896, 2458, sums, fits)
-    fitPairQ4a(integers, 17920, 0, 18944, 0, sums, fits)
-    const m = twice(multiplierOf(bestStep))
-    const o = twice(offsetOf(sums))
-    fitPair(integers, m, o, m, o, fits)
+    const upper = multiplierNear(68451040)
+    const lower = multiplierNear(65766688)
+    fitPair(integers, upper, offsetNear(sums, 68451040), lower, offsetNear(sums, 65766688), fits)
     judgeQ4a(fits, sums)
+    judgeQ4a(fits + 48, sums)
     const scales = toHalves(f32x4.mul(bestStep, unit))
     const scale = fromHalves(scales)
     const mean = f32x4.add(middle, f32x4.mul(unit, thirtySecond(sums)))
@@ -526,14 +536,15 @@ function thirtySecond(sums: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(sums), f32x4.splat(0.03125))
 }
 
-// The offset of `steps8` that starts at the best line so far.
+// The offset of `steps8` that goes with `multiplierNear`: the line meets the best one at n = 0.
 @inline
-function offsetOf(sums: v128): v128 {
+function offsetNear(sums: v128, numerator: f32): v128 {
   const fitted = f32x4.mul(bestStep, f32x4.convert_i32x4_s(bestSteps))
   const intercept = f32x4.mul(f32x4.sub(f32x4.convert_i32x4_s(sums), fitted), f32x4.splat(0.03125))
   const steps = f32x4.div(f32x4.mul(f32x4.splat(4096), intercept), bestStep)
-  const offset = nearest(f32x4.sub(f32x4.splat(2048), steps))
-  return i32x4.max_s(i32x4.min_s(offset, i32x4.splat(4096)), i32x4.splat(-4096))
+  const moved = f32x4.mul(steps, f32x4.splat(numerator / 67108864))
+  const offset = nearest(f32x4.sub(f32x4.splat(2048), moved))
+  return twice(i32x4.max_s(i32x4.min_s(offset, i32x4.splat(4096)), i32x4.splat(-4096)))
 }
 
 @inline

@@ -6,7 +6,7 @@ import { floatToHalf, halfToFloat } from './half.ts'
 
 const { fround } = Math
 
-/** What a block became; one of these is used again and again, since packing a block allocates nothing. */
+/** What a block became; one of these is used again and again. */
 export interface QuantisedBlock {
   /** q8: -127..127. q4: -8..7. q4a: 0..15. */
   readonly integers: Int32Array
@@ -79,19 +79,24 @@ function fit(count: number, multiplier: number, offset: number): void {
 /** Largest multiplier that cannot overflow; no search comes near. */
 const MULTIPLIER_LIMIT = 28672
 
-const multiplierOf = (step: number): number => Math.min(nearest(2 ** 26 / step), MULTIPLIER_LIMIT)
+const UNIT = 2 ** 26
+
+const multiplierNear = (step: number, numerator: number): number =>
+  Math.min(nearest(numerator / step), MULTIPLIER_LIMIT)
 
 /**
  * First scales tried, over the one that maps the largest magnitude to -8: the best is often a little smaller.
- * As multipliers: 16384 / (1, 0.96, 0.92, 0.88, 0.84, 1.04, 1.08, 1.14).
+ * As multipliers: 16384 / (1.02, 0.97, 0.92, 0.87, 1.07, 1.13).
  */
-const Q4_MULTIPLIERS = [16384, 17067, 17809, 18618, 19505, 15754, 15170, 14372]
+const Q4_STARTS = [16063, 16891, 17809, 18832, 15312, 14499]
+
+/** Last ones, 1.5 % below and above the best so far: numbers that f32 has, near 2^26 * 1.015 and 2^26 * 0.985. */
+const Q4_NEAR = [68115496, 66102232]
 
 /**
- * The scale with the least squared error that a short search finds. It starts at the scale that maps the
- * largest magnitude to -8 (ggml's Q4_0) and at others near it. Each of them rounds the block to integers q;
- * the best scale for these integers is sum(w q) / sum(q q), which is the candidate. A last one starts at
- * the best so far.
+ * The scale with the least squared error that a short search finds. It starts at some near the scale that
+ * maps the largest magnitude to -8 (ggml's Q4_0). Each of them rounds the block to integers q; the best scale
+ * for these integers is sum(w q) / sum(q q), which is the candidate. Two more start beside the best of these.
  */
 export function quantiseQ4(source: Float32Array, from: number, count: number, target: QuantisedBlock): void {
   let low = 0
@@ -105,8 +110,7 @@ export function quantiseQ4(source: Float32Array, from: number, count: number, ta
   toShorts(source, from, count, 0, counts ? fround(-32767 / extreme) : 0)
   let best = 0
   let bestStep = 0
-  for (let c = 0; c <= Q4_MULTIPLIERS.length; c++) {
-    fit(count, c < Q4_MULTIPLIERS.length ? Q4_MULTIPLIERS[c] : multiplierOf(bestStep), 2048)
+  const judge = (): void => {
     const step = fround(fitted.products / fitted.squares)
     // The squared error is the sum of w w less this.
     const score = fround(step * fitted.products)
@@ -114,6 +118,15 @@ export function quantiseQ4(source: Float32Array, from: number, count: number, ta
       best = score
       bestStep = step
     }
+  }
+  for (const multiplier of Q4_STARTS) {
+    fit(count, multiplier, 2048)
+    judge()
+  }
+  const first = bestStep
+  for (const numerator of Q4_NEAR) {
+    fit(count, multiplierNear(first, numerator), 2048)
+    judge()
   }
   target.scale = floatToHalf(counts ? fround(bestStep * fround(extreme / -32767)) : 0)
   const inverse = inverseOf(halfToFloat(target.scale))
@@ -123,19 +136,20 @@ export function quantiseQ4(source: Float32Array, from: number, count: number, ta
 /**
  * What the search for a q4a block starts at: steps that its range is divided into (beyond 15 the ends are
  * clipped), and how many steps the 15 that are there are moved up from its middle. As multipliers, 1024 times
- * the steps, and offsets, -4096 times the shift: (15, 0), (15.5, 0.25), (15.5, -0.25), (16.2, 0), (16.5, 0.6),
- * (16.5, -0.6), (17.5, 0), (18.5, 0).
+ * the steps, and offsets, -4096 times the shift: (15, 0), (15.5, 0.25), (15.5, -0.25), (16.3, 0), (16.5, 0.6),
+ * (16.5, -0.6).
  */
 const Q4A_STARTS: readonly (readonly [multiplier: number, offset: number])[] = [
   [15360, 0],
   [15872, -1024],
   [15872, 1024],
-  [16589, 0],
+  [16691, 0],
   [16896, -2458],
   [16896, 2458],
-  [17920, 0],
-  [18944, 0],
 ]
+
+/** Last ones, with steps 2 % smaller and larger than the best so far: near 2^26 * 1.02 and 2^26 * 0.98. */
+const Q4A_NEAR = [68451040, 65766688]
 
 const OFFSET_LIMIT = 4096
 const LARGEST_HALF = 65504
@@ -143,8 +157,8 @@ const LARGEST_HALF = 65504
 /**
  * The scale and minimum with the least squared error that a short search finds. It starts at the block's
  * range in 15 steps and at others near it. Each rounds the block to integers q; the least-squares line
- * w = scale q + minimum through these is the candidate. A last one starts at the best so far. The minimum is
- * fitted to the rounded scale.
+ * w = scale q + minimum through these is the candidate. Two more start beside the best of these. The minimum
+ * is fitted to the rounded scale.
  */
 export function quantiseQ4a(source: Float32Array, from: number, count: number, target: QuantisedBlock): void {
   let low = source[from]
@@ -160,9 +174,7 @@ export function quantiseQ4a(source: Float32Array, from: number, count: number, t
   let best = 0
   let bestStep = 0
   let bestSteps = 0
-  for (let c = 0; c <= Q4A_STARTS.length; c++) {
-    if (c < Q4A_STARTS.length) fit(count, ...Q4A_STARTS[c])
-    else fit(count, multiplierOf(bestStep), offsetOf(bestStep, bestSteps, sum, count))
+  const judge = (): void => {
     const numerator = fround(count * fitted.products - fitted.steps * sum)
     const step = fround(numerator / fround(count * fitted.squares - fitted.steps * fitted.steps))
     const score = fround(step * numerator)
@@ -171,6 +183,16 @@ export function quantiseQ4a(source: Float32Array, from: number, count: number, t
       bestStep = step
       bestSteps = fitted.steps
     }
+  }
+  for (const [multiplier, offset] of Q4A_STARTS) {
+    fit(count, multiplier, offset)
+    judge()
+  }
+  const first = bestStep
+  const intercept = fround(fround(sum - fround(bestStep * bestSteps)) / count)
+  for (const numerator of Q4A_NEAR) {
+    fit(count, multiplierNear(first, numerator), offsetNear(first, intercept, numerator))
+    judge()
   }
   const unit = counts ? fround(range / 65534) : 0
   target.scale = floatToHalf(fround(bestStep * unit))
@@ -187,9 +209,9 @@ export function quantiseQ4a(source: Float32Array, from: number, count: number, t
   }
 }
 
-/** The offset of `fit` that starts at a line: its q at n = 0. */
-function offsetOf(step: number, steps: number, sum: number, count: number): number {
-  const intercept = fround(fround(sum - fround(step * steps)) / count)
-  const offset = nearest(2048 - fround(fround(4096 * intercept) / step))
+/** The offset of `fit` that goes with `multiplierNear`: the line meets n = step * q + intercept at n = 0. */
+function offsetNear(step: number, intercept: number, numerator: number): number {
+  const steps = fround(fround(4096 * intercept) / step)
+  const offset = nearest(2048 - fround(steps * fround(numerator / UNIT)))
   return clamp(offset, -OFFSET_LIMIT, OFFSET_LIMIT)
 }
