@@ -236,7 +236,8 @@ function smallestOf(row: usize): v128 {
 
 @inline
 function largestMagnitudeOf(row: usize): v128 {
-  return f32x4.pmax(largestOf(row), f32x4.neg(smallestOf(row)))
+  // Without a sign that zeros may have.
+  return v128.and(f32x4.pmax(largestOf(row), f32x4.neg(smallestOf(row))), magnitudeBits)
 }
 
 // 1 / scale, and 0 for a scale of 0.
@@ -394,9 +395,9 @@ function packQ4(rows: usize, stride: usize, target: usize, scratch: usize): void
     storeIntegers(first, stride, zero, inverse, integers)
     bestScore = zero
     bestStep = zero
-    fitPairQ4(integers, 16063, 16891, fits)
-    fitPairQ4(integers, 17809, 18832, fits)
-    fitPairQ4(integers, 15312, 14499, fits)
+    fitPairQ4(integers, 16384, 17246, fits)
+    fitPairQ4(integers, 18204, 19275, fits)
+    fitPairQ4(integers, 15604, 14760, fits)
     fitPair(integers, multiplierNear(68115496), halfStep, multiplierNear(66102232), halfStep, fits)
     judgeQ4(fits)
     judgeQ4(fits + 48)

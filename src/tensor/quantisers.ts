@@ -86,16 +86,16 @@ const multiplierNear = (step: number, numerator: number): number =>
 
 /**
  * First scales tried, over the one that maps the largest magnitude to -8: the best is often a little smaller.
- * As multipliers: 16384 / (1.02, 0.97, 0.92, 0.87, 1.07, 1.13).
+ * As multipliers: 16384 / (1, 0.95, 0.9, 0.85, 1.05, 1.11).
  */
-const Q4_STARTS = [16063, 16891, 17809, 18832, 15312, 14499]
+const Q4_STARTS = [16384, 17246, 18204, 19275, 15604, 14760]
 
 /** Last ones, 1.5 % below and above the best so far: numbers that f32 has, near 2^26 * 1.015 and 2^26 * 0.985. */
 const Q4_NEAR = [68115496, 66102232]
 
 /**
- * The scale with the least squared error that a short search finds. It starts at some near the scale that
- * maps the largest magnitude to -8 (ggml's Q4_0). Each of them rounds the block to integers q; the best scale
+ * The scale with the least squared error that a short search finds. It starts at the scale that maps the
+ * largest magnitude to -8 (ggml's Q4_0) and at others near it. Each of them rounds the block to integers q; the best scale
  * for these integers is sum(w q) / sum(q q), which is the candidate. Two more start beside the best of these.
  */
 export function quantiseQ4(source: Float32Array, from: number, count: number, target: QuantisedBlock): void {
