@@ -63,13 +63,13 @@ export class PackJournal {
   /** A file that is finished and still as it was written, or `undefined`. */
   finished(name: string, layout: DataLayout): WrittenFile | undefined {
     const entry = this.#finished.get(name)
-    if (!isJsonObject(entry) || typeof entry.sourceSha256 !== 'string') return undefined
+    if (!isJsonObject(entry) || typeof entry.sourceDigest !== 'string') return undefined
     try {
       const file = parsePackedFile(entry.file, name, layout)
       const path = joinPath(this.#directory, name)
       const found = statPath(path)
       if (found?.kind !== 'file' || found.stamp.bytes !== file.bytes || hashFile(path) !== file.sha256) return undefined
-      return { file, sourceSha256: entry.sourceSha256 }
+      return { file, sourceDigest: entry.sourceDigest }
     } catch (error) {
       if (error instanceof CoppiceError) throw error
       return undefined

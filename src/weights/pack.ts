@@ -21,19 +21,11 @@ import { COPIED_NAMES, formatManifest } from './manifest-json.ts'
 import type { ModelConfig } from './model-config.ts'
 import { PackJournal } from './pack-journal.ts'
 import type { PackedModel } from './packed.ts'
-import {
-  chooseKind,
-  type DataLayout,
-  EDGES_NAME,
-  edgesLayout,
-  layerFileName,
-  layerLayout,
-  quantisationOf,
-} from './packed-layout.ts'
-import { type WrittenFile, writePackedFile } from './packed-writer.ts'
+import { chooseKind, EDGES_NAME, edgesLayout, layerFileName, layerLayout, quantisationOf } from './packed-layout.ts'
+import { type FilePlan, PackedWriter, type WrittenFile } from './packed-writer.ts'
 import { openSafetensors, type Safetensors } from './safetensors.ts'
 import { sourceFingerprint, sourceName } from './source.ts'
-import { type CheckpointNames, parameterCount, resolveNames, type TensorRecipe } from './tensor-names.ts'
+import { type CheckpointNames, parameterCount, resolveNames } from './tensor-names.ts'
 
 export interface PackProgress {
   readonly phase: 'pack'
@@ -81,12 +73,6 @@ export function packModel(source: string, output: string, options: PackOptions =
   } finally {
     checkpoint.close()
   }
-}
-
-interface FilePlan {
-  readonly name: string
-  readonly layout: DataLayout
-  readonly recipes: readonly TensorRecipe[]
 }
 
 class Packing {
@@ -138,8 +124,9 @@ class Packing {
       this.#checkpointOf(name, layout.bytes)
     }
     requireDiskSpace(this.#output, this.#total - this.#done, this.#options.freeBytes ?? freeDiskBytes)
+    const writer = new PackedWriter(this.#checkpoint, this.#files)
     const written = this.#files.map((file) => {
-      const finished = kept.get(file.name) ?? this.#write(file)
+      const finished = kept.get(file.name) ?? this.#write(writer, file)
       if (!kept.has(file.name)) journal.add(finished)
       return finished
     })
@@ -164,13 +151,13 @@ class Packing {
     return { directory: this.#output, manifest }
   }
 
-  #write({ name, layout, recipes }: FilePlan): WrittenFile {
-    let left = layout.bytes
+  #write(writer: PackedWriter, file: FilePlan): WrittenFile {
+    let left = file.layout.bytes
     // The header is not part of the total: the last bytes of a file are those of its data.
-    return writePackedFile(joinPath(this.#output, name), name, layout, recipes, this.#checkpoint, (bytes) => {
+    return writer.write(joinPath(this.#output, file.name), file, (bytes) => {
       const counted = Math.min(bytes, left)
       left -= counted
-      this.#checkpointOf(name, counted)
+      this.#checkpointOf(file.name, counted)
     })
   }
 
@@ -218,7 +205,7 @@ class Packing {
 /** Identifies the weights, whatever kind they were packed in and wherever the checkpoint lay. */
 function revisionOf(files: readonly WrittenFile[]): string {
   const hash = new Sha256()
-  for (const { sourceSha256 } of files) hash.update(sourceSha256)
+  for (const { sourceDigest } of files) hash.update(sourceDigest)
   return `sha256:${hash.hex()}`
 }
 
