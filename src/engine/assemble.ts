@@ -4,6 +4,7 @@ import type { DiskMeter } from '../generate/decode.ts'
 import { LayerStore, storeRequests } from '../memory/layer-store.ts'
 import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
 import { Loader } from '../memory/loader.ts'
+import type { Timeline } from '../memory/timeline.ts'
 import { segmentUnit } from '../memory/units.ts'
 import { ArrivingEmbedding, type Embedding, EmbeddingOnDisk, MatrixEmbedding } from '../model/embedding.ts'
 import { type HeadPart, Transformer } from '../model/transformer.ts'
@@ -27,6 +28,8 @@ export interface AssemblyParts {
   readonly control: Control
   readonly board: LoadBoard
   readonly kernels: WebAssembly.Module
+  /** For as many loaders as the preparation says. */
+  readonly timeline: Timeline
   readonly onProgress: (progress: Progress) => void
 }
 
@@ -43,13 +46,14 @@ export interface Assembly {
 
 /** @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED */
 export function assemble(parts: AssemblyParts): Assembly {
-  const { preparation, memory, control, board } = parts
+  const { preparation, memory, control, board, timeline } = parts
+  const { loaders, mode } = preparation
   const arena = new Arena(memory)
   const kernels = instantiateKernels(memory, parts.kernels)
   const compute = new Compute({ kernels, control, threads: preparation.threads, cores: cores() })
   const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
   // Without streaming there are no loader threads: what is resident is read once, here.
-  const inlineLoader = preparation.loaders === 0 ? new Loader(board, kernels, memory, preparation.mode) : undefined
+  const inlineLoader = loaders === 0 ? new Loader(board, kernels, memory, mode, timeline.inlineLoader) : undefined
   const builder = new Builder(parts, arena, operators, inlineLoader)
   const { target, store, embedding } = builder.target()
   const draft = builder.draft()
@@ -60,9 +64,6 @@ export function assemble(parts: AssemblyParts): Assembly {
     disk: {
       get bytesRead() {
         return store.bytesRead + embedding.bytesRead
-      },
-      get waitMs() {
-        return store.waitMs
       },
     },
     regions: arena.regions,
@@ -142,7 +143,7 @@ class Builder {
     head: readonly number[],
     embedding: number | undefined,
   ): LayerStore {
-    const { board, control, preparation, onProgress } = this.#parts
+    const { board, control, preparation, onProgress, timeline } = this.#parts
     const { slots, slotBytes } = preparation.layout.plan
     const count = name === 'target' ? slots : 0
     const units = layers.flat()
@@ -156,11 +157,13 @@ class Builder {
       pinned,
       slots: Array.from({ length: count }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
       onPinned: (done, total) => onProgress({ phase: 'load', file: name, done, total }),
+      // What the draft's store and transformer do is a part of drafting.
+      ...(name === 'target' && { spans: timeline }),
     })
   }
 
   #transformer(
-    name: string,
+    name: 'target' | 'draft',
     model: PreparedModel,
     store: LayerStore,
     layerUnits: readonly (readonly number[])[],
@@ -183,6 +186,7 @@ class Builder {
       head,
       headKind: manifest.quantisation.edges,
       checkpoint: () => this.#parts.control.checkpoint(),
+      ...(name === 'target' && { spans: this.#parts.timeline }),
     })
   }
 

@@ -78,7 +78,7 @@ export class Crew {
 
   #hireHelpers(prepared: Prepared): void {
     if (this.#dismissed) return
-    const { board, shape, mode, threads, loaders, kernels } = prepared
+    const { board, shape, timeline, mode, threads, loaders, kernels } = prepared
     const control = this.#control.buffer
     const lines: MessagePort[] = []
     this.#waitingFor = threads - 1 + loaders
@@ -90,7 +90,7 @@ export class Crew {
     }
     for (let i = 0; i < loaders; i++) {
       const [engineEnd, line] = createLine()
-      const data: LoaderWorkerData = { line, control, board, shape, mode, kernels }
+      const data: LoaderWorkerData = { line, control, board, shape, timeline, loader: i, mode, kernels }
       lines.push(engineEnd)
       this.#hireHelper('loader', new URL('./loader-worker.js', import.meta.url), data, line)
     }

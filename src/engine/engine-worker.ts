@@ -1,6 +1,7 @@
 /** Entry of the engine thread: loads, then serves one request at a time, synchronously. */
 import { CoppiceError } from '../errors.ts'
 import { LoadBoard } from '../memory/load-board.ts'
+import { Timeline } from '../memory/timeline.ts'
 import { leaveWorker, type MessagePort, onParentMessage, postToParent, workerData } from '../runtime/workers.ts'
 import { createMemory } from '../tensor/arena.ts'
 import { Control } from '../tensor/control.ts'
@@ -38,8 +39,10 @@ function begin(): Beginning | undefined {
     const { board: shape } = preparation
     const board = new LoadBoard(shape, control)
     const { threads, loaders, mode, plan, target } = preparation
+    const timeline = new Timeline(loaders)
     // Listening must have begun when the answer comes, so the message goes out last.
-    queueMicrotask(() => post({ type: 'prepared', board: board.buffer, shape, threads, loaders, mode, kernels }))
+    const shared = { board: board.buffer, shape, timeline: timeline.buffer }
+    queueMicrotask(() => post({ type: 'prepared', ...shared, threads, loaders, mode, kernels }))
     return {
       share: (lines) => {
         const message: MemoryMessage = { memory }
@@ -47,7 +50,7 @@ function begin(): Beginning | undefined {
       },
       finish: () => {
         const { sharpening } = options
-        const engine = new Engine({ preparation, memory, control, board, kernels, sharpening, onProgress })
+        const engine = new Engine({ preparation, memory, control, board, timeline, kernels, sharpening, onProgress })
         const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
         post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine

@@ -33,6 +33,8 @@ export interface Prepared {
   readonly type: 'prepared'
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
+  /** Takes the loaders' spans. */
+  readonly timeline: SharedArrayBuffer
   readonly threads: number
   readonly loaders: number
   readonly mode: OpenMode
@@ -60,6 +62,9 @@ export interface LoaderWorkerData {
   readonly control: SharedArrayBuffer
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
+  readonly timeline: SharedArrayBuffer
+  /** Number of the loader. */
+  readonly loader: number
   readonly mode: OpenMode
   readonly kernels: WebAssembly.Module
 }

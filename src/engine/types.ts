@@ -80,6 +80,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Give every piece the log-probability of its token under the target. */
   logprobs?: boolean
+  /** Give the completion a trace of what every thread did, and when. */
+  trace?: boolean
   signal?: AbortSignal
 }
 
@@ -109,6 +111,11 @@ export interface Completion {
   readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
   readonly seed: number
   readonly stats: Stats
+  /**
+   * With `trace`: JSON text in Chrome's Trace Event Format, for a file that Perfetto or chrome://tracing opens.
+   * The first 262,144 spans are in it; `otherData.droppedSpans` counts what is missing.
+   */
+  readonly trace?: string
 }
 
 export interface LogitsInput {

@@ -6,6 +6,7 @@ import { now } from '../runtime/platform.ts'
 import type { Control } from '../tensor/control.ts'
 import { type LoadBoard, unitFootprint, unitLead } from './load-board.ts'
 import type { Loader } from './loader.ts'
+import { NO_SPANS, type Spans } from './timeline.ts'
 
 /**
  * Useful work to do while a layer is still on its way.
@@ -54,15 +55,16 @@ export interface LayerStoreOptions {
   readonly readAhead?: boolean
   /** Called when a pinned unit has come in, with bytes of all pinned units. */
   readonly onPinned?: (doneBytes: number, totalBytes: number) => void
+  /** Takes the time of waiting for disk, without what `Idle` used. */
+  readonly spans?: Spans
 }
 
 export class LayerStore {
   /** Bytes that came from disk since the store was made. */
   bytesRead = 0
-  /** Milliseconds spent waiting for disk, without what `Idle` used. */
-  waitMs = 0
   readonly #options: LayerStoreOptions
   readonly #readAhead: boolean
+  readonly #spans: Spans
   readonly #slots: Slot[]
   readonly #pinned = new Map<number, Pinned>()
   readonly #freeRequests: number[]
@@ -78,6 +80,7 @@ export class LayerStore {
     const { slots, pinned, units, board, firstRequest } = options
     this.#options = options
     this.#readAhead = options.readAhead ?? true
+    this.#spans = options.spans ?? NO_SPANS
     this.#slots = slots.map((pointer, i) => ({ pointer, request: firstRequest + i, unit: -1, state: 'free' }))
     this.#freeRequests = Array.from({ length: PINNED_REQUESTS }, (_, i) => firstRequest + slots.length + i)
     for (const [unit, pointer] of pinned) this.#pinned.set(unit, { pointer, state: 'absent', request: -1 })
@@ -125,7 +128,7 @@ export class LayerStore {
     control.setLoadersResting(false)
     if (pinned !== undefined) {
       if (pinned.state === 'absent') this.#restartAt(unit)
-      this.#awaitRequest(pinned.request, idle)
+      this.#awaitRequest(pinned.request, unit, idle)
       this.#landPinned()
       if (this.#readAhead) this.#fill()
       return pinned.pointer + lead
@@ -134,7 +137,7 @@ export class LayerStore {
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
     if (this.#readAhead) this.#fill()
     if (slot.state === 'loading') {
-      this.#awaitRequest(slot.request, idle)
+      this.#awaitRequest(slot.request, unit, idle)
       this.#land(slot)
     }
     slot.state = 'held'
@@ -232,12 +235,14 @@ export class LayerStore {
     for (const slot of this.#slots) {
       if (slot.state === 'held') continue
       if (slot.state === 'loading') {
-        this.#awaitRequest(slot.request)
+        this.#awaitRequest(slot.request, slot.unit)
         this.#land(slot)
       }
       slot.state = 'free'
     }
-    for (const { state, request } of this.#pinned.values()) if (state === 'loading') this.#awaitRequest(request)
+    for (const [absent, { state, request }] of this.#pinned) {
+      if (state === 'loading') this.#awaitRequest(request, absent)
+    }
     this.#next = index
     this.#fill()
     const slot = this.#slotOf(unit)
@@ -247,26 +252,39 @@ export class LayerStore {
     return slot!
   }
 
-  #awaitRequest(request: number, idle?: Idle): void {
-    const { board, control, inlineLoader } = this.#options
+  #awaitRequest(request: number, unit: number, idle?: Idle): void {
+    const { board } = this.#options
     let working = idle !== undefined
-    while (!board.isDone(request)) {
-      board.checkFailure()
-      control.checkpoint()
-      if (working && idle !== undefined) {
-        working = idle(now() + IDLE_SLICE_MS)
-        continue
-      }
+    while (working && !board.isDone(request)) {
+      this.#checkpoint()
+      working = idle!(now() + IDLE_SLICE_MS)
+    }
+    if (!board.isDone(request)) {
       const began = now()
-      if (inlineLoader === undefined) {
-        const seen = board.finishedPieces
-        if (!board.isDone(request)) board.awaitProgress(seen)
-      } else {
-        const piece = board.take()
-        if (piece !== undefined) inlineLoader.perform(piece)
+      try {
+        while (!board.isDone(request)) this.#wait(request)
+      } finally {
+        this.#spans.add('wait', began, unit, 0)
       }
-      this.waitMs += now() - began
     }
     board.checkFailure()
+  }
+
+  #checkpoint(): void {
+    this.#options.board.checkFailure()
+    this.#options.control.checkpoint()
+  }
+
+  /** Until some piece has come, or for a moment. */
+  #wait(request: number): void {
+    const { board, inlineLoader } = this.#options
+    this.#checkpoint()
+    if (inlineLoader === undefined) {
+      const seen = board.finishedPieces
+      if (!board.isDone(request)) board.awaitProgress(seen)
+      return
+    }
+    const piece = board.take()
+    if (piece !== undefined) inlineLoader.perform(piece)
   }
 }

@@ -1,9 +1,11 @@
 /** Carries out read pieces: disk straight into WASM memory, then the checksum of what came. */
 import { CoppiceError } from '../errors.ts'
 import { type FileStamp, type OpenMode, ReadableFile } from '../runtime/files.ts'
+import { now } from '../runtime/platform.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 import type { Kernels } from '../tensor/kernels.ts'
 import { alignDown, alignUp, type LoadBoard, type Piece, type Unit } from './load-board.ts'
+import { NO_SPANS, type Spans } from './timeline.ts'
 
 interface OpenFile {
   readonly file: ReadableFile
@@ -15,16 +17,19 @@ export class Loader {
   readonly #kernels: Kernels
   readonly #memory: WebAssembly.Memory
   readonly #files = new Map<string, OpenFile>()
+  readonly #spans: Spans
 
   /**
    * Opens every file at once: a file that is deleted later is still read to the end where the
    * platform keeps open files alive.
+   * @param spans takes the time of reads and checks
    * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | FILE_SYSTEM
    */
-  constructor(board: LoadBoard, kernels: Kernels, memory: WebAssembly.Memory, mode: OpenMode) {
+  constructor(board: LoadBoard, kernels: Kernels, memory: WebAssembly.Memory, mode: OpenMode, spans: Spans = NO_SPANS) {
     this.#board = board
     this.#kernels = kernels
     this.#memory = memory
+    this.#spans = spans
     for (const unit of board.units) {
       if (this.#files.has(unit.path)) continue
       const file = new ReadableFile(unit.path, mode)
@@ -56,8 +61,9 @@ export class Loader {
 
   #read(piece: Piece, unit: Unit): void {
     const { file, stamp } = this.#files.get(unit.path)!
-    const now = file.stamp()
-    if (now.bytes !== stamp.bytes || now.modifiedMs !== stamp.modifiedMs) {
+    const began = now()
+    const found = file.stamp()
+    if (found.bytes !== stamp.bytes || found.modifiedMs !== stamp.modifiedMs) {
       throw new CoppiceError(
         'CORRUPT_FILE',
         `${unit.path} was changed while the model was in use; load the model again`,
@@ -75,7 +81,9 @@ export class Loader {
         `${unit.path} ended at byte ${readStart + got} while ${unit.name} was read; ${readBytes} bytes from ${readStart} on were expected; pack the model again`,
       )
     }
+    this.#spans.add('read', began, piece.unit, readBytes)
     if (this.#board.isVerified(piece)) return
+    const checking = now()
     for (let chunk = piece.firstChunk; chunk < piece.endChunk; chunk++) {
       const from = chunk * unit.chunkBytes
       const bytes = Math.min(unit.chunkBytes, unit.bytes - from)
@@ -87,6 +95,7 @@ export class Loader {
         )
       }
     }
+    this.#spans.add('check', checking, piece.unit, dataEnd - dataStart)
     this.#board.markVerified(piece)
   }
 }

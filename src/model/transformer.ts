@@ -3,6 +3,8 @@
  * tree verification. Rows differ only in what they see.
  */
 import type { Idle, LayerStore } from '../memory/layer-store.ts'
+import { NO_SPANS, type Spans } from '../memory/timeline.ts'
+import { now } from '../runtime/platform.ts'
 import type { Arena } from '../tensor/arena.ts'
 import { paddedOutputs } from '../tensor/layout.ts'
 import type { Candidates, Matrix, Operators } from '../tensor/operators.ts'
@@ -48,6 +50,8 @@ export interface TransformerParts {
   readonly headKind: Matrix['kind']
   /** Called at least once per layer; throws to give up. */
   readonly checkpoint: () => void
+  /** Takes the time of execution, without waiting for units of the store. */
+  readonly spans?: Spans
 }
 
 export class Transformer {
@@ -62,12 +66,16 @@ export class Transformer {
   readonly #views = new Map<number, unknown>()
   /** Units whose weights the steps of the next job read. */
   readonly #held: number[] = []
+  readonly #spans: Spans
+  /** When the first step of the next job was begun. */
+  #began = 0
   /** More than the largest number of a unit. */
   readonly #units: number
 
   constructor(parts: TransformerParts) {
     const { config, shape, arena, name } = parts
     this.#parts = parts
+    this.#spans = parts.spans ?? NO_SPANS
     this.config = config
     this.cache = new KvCache(config, shape, arena, `${name} KV cache`)
     this.batch = new RowBatch(arena, `${name} rows`, shape.rows)
@@ -102,8 +110,10 @@ export class Transformer {
     const a = this.#activations
     // A pass that was cut short let go of everything at once.
     this.#held.length = 0
+    const began = now()
     embedding.gather(batch.tokens, batch.count, a.hidden)
     fillRopeTables(this.#frequencies, batch.positions, batch.count, a.cosines, a.sines)
+    this.#spans.add('execute', began, -1, batch.count)
     layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()
       this.#attention(layer, this.#weights(attention, layer, attentionAt, idle))
@@ -128,6 +138,7 @@ export class Transformer {
     head.forEach((part, i) => {
       checkpoint()
       const pointer = store.acquire(part.unit, idle)
+      const began = now()
       const { byteOffset } = a.headRows
       if (i === 0) {
         operators.rmsNorm(a.hidden, rows.length, finalNorm, config.normEpsilon, headKind, a.normed, byteOffset)
@@ -135,6 +146,7 @@ export class Transformer {
       const matrix: Matrix = { kind: headKind, rows: part.rows, columns: config.hidden, pointer }
       operators.matmul(a.normed, rows.length, matrix, a.logits.columnsFrom(part.firstRow))
       operators.run()
+      this.#spans.add('execute', began, part.unit, 1)
       store.release(part.unit)
     })
     return a.logits.pointer
@@ -162,7 +174,7 @@ export class Transformer {
     // Whoever waits may run jobs of its own.
     if (!store.isReady(unit)) this.#execute()
     const pointer = store.acquire(unit, idle)
-    this.#held.push(unit)
+    if (this.#held.push(unit) === 1) this.#began = now()
     const key = pointer * this.#units + unit
     let view = this.#views.get(key)
     if (view === undefined) {
@@ -180,7 +192,9 @@ export class Transformer {
   /** Executes the steps so far, and releases what they read. */
   #execute(): void {
     const { operators, store } = this.#parts
+    if (this.#held.length === 0) return
     operators.run()
+    this.#spans.add('execute', this.#began, this.#held[0], this.#held.length)
     for (const unit of this.#held) store.release(unit)
     this.#held.length = 0
   }

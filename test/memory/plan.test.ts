@@ -8,6 +8,7 @@ import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { CoppiceError } from '../../src/errors.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { type Layout, type PlanRequest, planMemory, SLOTS } from '../../src/memory/plan.ts'
+import { Timeline } from '../../src/memory/timeline.ts'
 import { createMemory, PAGE_BYTES } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
@@ -240,6 +241,7 @@ for (const [name, path, options] of CASES) {
         memory: shared,
         control,
         board: new LoadBoard(preparation.board, control),
+        timeline: new Timeline(0),
         kernels: compileKernels('simd128'),
         onProgress: () => {},
       })
