@@ -10,6 +10,7 @@ import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
 import { prepare } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
+import { planWithExpectation } from './speed.ts'
 import type { Progress } from './types.ts'
 
 const post = (message: EngineMessage): void => postToParent(message)
@@ -38,7 +39,7 @@ function begin(): Beginning | undefined {
     const memory = createMemory(preparation.plan.totalBytes)
     const { board: shape } = preparation
     const board = new LoadBoard(shape, control)
-    const { threads, loaders, mode, plan, target } = preparation
+    const { threads, loaders, mode, target } = preparation
     const timeline = new Timeline(loaders)
     // Listening must have begun when the answer comes, so the message goes out last.
     const shared = { board: board.buffer, shape, timeline: timeline.buffer }
@@ -51,6 +52,7 @@ function begin(): Beginning | undefined {
       finish: () => {
         const { sharpening } = options
         const engine = new Engine({ preparation, memory, control, board, timeline, kernels, sharpening, onProgress })
+        const plan = planWithExpectation(preparation, kernelInfo.variant)
         const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
         post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine

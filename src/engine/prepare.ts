@@ -2,7 +2,8 @@
 import { CoppiceError } from '../errors.ts'
 import { storeRequests } from '../memory/layer-store.ts'
 import { type BoardShape, type Unit, unitFootprint } from '../memory/load-board.ts'
-import { type Layout, type Plan, planMemory } from '../memory/plan.ts'
+import { type Layout, planMemory } from '../memory/plan.ts'
+import { chooseReading } from '../memory/reading.ts'
 import { layerUnits, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
 import { type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
@@ -20,6 +21,7 @@ import type { PackOptions } from '../weights/pack.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
 import type { EngineOptions } from './protocol.ts'
+import { readFigures } from './read-figures.ts'
 import { hasTokenizer, readTokenizer, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
 
@@ -144,9 +146,17 @@ export function prepare(
       tokenizer: tokenizer === undefined ? 0 : tokenizerBytes(target.directory),
     },
   })
-  const streamed = layout.plan.slots > 0
-  const mode = chooseMode(options.io ?? 'auto', streamed, layout.plan.targetBytes, parts.layers[0][0])
-  const loaders = chooseLoaders(layout.plan)
+  const { slots, slotBytes, targetBytes } = layout.plan
+  const { path } = parts.layers[0][0]
+  const { mode, loaders } = chooseReading({
+    io: checkIo(options.io ?? 'auto'),
+    direct: opensDirectly(path),
+    available: availableMemoryBytes(),
+    targetBytes,
+    slots,
+    slotBytes,
+    speeds: slots === 0 ? undefined : readFigures(path).read(),
+  })
   const first = layout.units.length
   const draftUnits: DraftUnits | undefined =
     draftParts === undefined
@@ -329,29 +339,13 @@ function chooseKvKind(kind: KvKind, ...configs: (ModelConfig | undefined)[]): Kv
   return kind
 }
 
-function chooseMode(io: 'auto' | 'direct' | 'buffered', streamed: boolean, bytes: number, unit: Unit): OpenMode {
+/** @throws CoppiceError INVALID_OPTION */
+function checkIo(io: 'auto' | OpenMode): 'auto' | OpenMode {
   if (!['auto', 'direct', 'buffered'].includes(io)) {
     throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
   }
-  if (io === 'buffered') return 'buffered'
-  if (io === 'direct') {
-    if (!directIoAvailable) {
-      throw new CoppiceError(
-        'INVALID_OPTION',
-        "io 'direct' is not available on this platform; use 'auto' or 'buffered'",
-      )
-    }
-    return 'direct'
+  if (io === 'direct' && !directIoAvailable) {
+    throw new CoppiceError('INVALID_OPTION', "io 'direct' is not available on this platform; use 'auto' or 'buffered'")
   }
-  // A target that fits in free memory is faster from the page cache; one that does not would only churn it.
-  return streamed && bytes > availableMemoryBytes() && opensDirectly(unit.path) ? 'direct' : 'buffered'
-}
-
-/** A resident target below this is read by the engine's own thread, which costs no further one. */
-const SMALL_TARGET_BYTES = 64e6
-
-/** One loader keeps up with small reads; two overlap reading with checking of large ones. */
-function chooseLoaders({ slots, slotBytes, targetBytes }: Plan): number {
-  if (slots === 0) return targetBytes < SMALL_TARGET_BYTES ? 0 : 1
-  return slotBytes >= 4 * 1024 * 1024 ? 2 : 1
+  return io
 }

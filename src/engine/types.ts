@@ -179,6 +179,31 @@ export interface ModelPlan extends Plan {
   readonly threads: number
   readonly loaders: number
   readonly io: 'direct' | 'buffered'
+  /** Absent until `coppice plan` has measured this disk and these kernels. */
+  readonly expected?: Expectation
+}
+
+/** One pass of the target as it was measured in parts. Attention is not counted: it grows with the text. */
+export interface PassExpectation {
+  readonly secondsReading: number
+  readonly secondsComputing: number
+  readonly secondsDrafting: number
+  /** The larger of reading, and computing with drafting. */
+  readonly secondsPerPass: number
+}
+
+/** What measured speeds let expect. */
+export interface Expectation {
+  /** Absent when nothing streams. */
+  readonly readBytesPerSecond?: number
+  readonly plain: PassExpectation & { readonly tokensPerSecond: number }
+  /** With a draft. What it brings depends on the text, so there are two figures of it. */
+  readonly speculative?: PassExpectation & {
+    /** Chances assumed for the next guess to be right. */
+    readonly acceptance: readonly [number, number]
+    readonly tokensPerPass: readonly [number, number]
+    readonly tokensPerSecond: readonly [number, number]
+  }
 }
 
 export type { CoppiceError }

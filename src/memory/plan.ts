@@ -47,7 +47,10 @@ export interface Plan {
   readonly pinnedLayers: readonly number[]
   /** Per layer its groups of tensors, in order: the bytes of each, and whether it stays in memory. */
   readonly layerGroups: readonly (readonly PlannedGroup[])[]
+  readonly headBytes: number
   readonly headPinned: boolean
+  /** 0: the head is the embedding. */
+  readonly embeddingBytes: number
   readonly embeddingPinned: boolean
   readonly slots: number
   readonly slotBytes: number
@@ -154,7 +157,9 @@ export function planMemory(request: PlanRequest): Layout {
       layers: layers.length,
       pinnedLayers: layers.map((_, i) => i).filter((i) => layerUnits[i].every(isPinned)),
       layerGroups: layerUnits.map((own) => own.map((unit) => ({ bytes: groupBytes[unit], pinned: isPinned(unit) }))),
+      headBytes,
       headPinned,
+      embeddingBytes,
       embeddingPinned,
       slots,
       slotBytes: slots === 0 ? 0 : slotBytes,
