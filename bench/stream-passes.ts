@@ -6,6 +6,7 @@
 import { createInterface } from 'node:readline'
 import { assemble } from '../src/engine/assemble.ts'
 import { LoadBoard } from '../src/memory/load-board.ts'
+import { Timeline } from '../src/memory/timeline.ts'
 import { createMemory } from '../src/tensor/arena.ts'
 import { checksum } from '../src/tensor/checksum.ts'
 import { Control } from '../src/tensor/control.ts'
@@ -24,13 +25,14 @@ const { plan, threads, loaders, files, board: shape } = preparation
 const control = new Control()
 const memories = plan.banks.map(({ bytes }) => createMemory(bytes))
 const board = new LoadBoard(shape, control)
+const timeline = new Timeline(loaders)
 const shared = { control: control.buffer }
 const helpers: Helper[] = [
   ...Array.from({ length: threads - 1 }, () => ({ role: 'compute', data: { ...shared, threads } }) as const),
-  ...Array.from(
-    { length: loaders },
-    () => ({ role: 'loader', data: { ...shared, board: board.buffer, shape, files } }) as const,
-  ),
+  ...Array.from({ length: loaders }, (_, loader) => {
+    const data = { ...shared, board: board.buffer, shape, files, timeline: timeline.buffer, loader }
+    return { role: 'loader', data } as const
+  }),
 ]
 const workers = await startWorkers(memories, helpers)
 const { target, store, disk, close } = assemble({
@@ -38,6 +40,7 @@ const { target, store, disk, close } = assemble({
   memories,
   control,
   board,
+  timeline,
   kernels: kernelChoice.module,
   readAhead,
   onProgress: () => {},
@@ -51,14 +54,16 @@ function passes({ rows, count, cold }: PassCommand): PassesAnswer {
   // The slots are as some other pass, or a pause, has left them.
   pass()
   const ms: number[] = []
-  const { bytesRead, waitMs } = disk
+  const { bytesRead } = disk
+  timeline.begin(undefined)
   for (let i = 0; i < count; i++) {
     if (cold) dropCaches()
     const began = performance.now()
     pass()
     ms.push(performance.now() - began)
   }
-  const [bytesPerPass, waitMsPerPass] = [(disk.bytesRead - bytesRead) / count, (disk.waitMs - waitMs) / count]
+  timeline.end()
+  const [bytesPerPass, waitMsPerPass] = [(disk.bytesRead - bytesRead) / count, timeline.ms('wait') / count]
   // Which rows the last call of the head took depends on the budget.
   target.head([rows - 1])
   const logits = checksum(new Uint8Array(target.logitsView(0).slice().buffer))

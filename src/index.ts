@@ -16,6 +16,7 @@ import type { LoadOptions, Model } from './engine/types.ts'
 export { AbortError } from './engine/error-report.ts'
 export type {
   Completion,
+  Expectation,
   FinishReason,
   GenerateOptions,
   KernelInfo,
@@ -25,6 +26,7 @@ export type {
   Model,
   ModelPlan,
   ModelTokenizer,
+  PassExpectation,
   Piece,
   Progress,
   Prompt,

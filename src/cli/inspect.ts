@@ -1,6 +1,7 @@
 /** `coppice inspect`: what a model is made of, and what this machine would do with it. */
 import { chooseKernels } from '../engine/kernel-choice.ts'
 import { prepare } from '../engine/prepare.ts'
+import { planWithExpectation } from '../engine/speed.ts'
 import { cores, runtimeName, runtimeVersion } from '../runtime/platform.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { stdout } from '../runtime/terminal.ts'
@@ -21,13 +22,15 @@ export const inspect = command({
   async run({ values, positionals: given }) {
     const [model] = positionals(given, 1, 1, USAGE)
     const progress = new ProgressView()
-    const { plan, target, tokenizer } = prepare(modelPath(model), loadOptions(model, values), {
+    const preparation = prepare(modelPath(model), loadOptions(model, values), {
       onProgress: progress.show,
       isAborted: () => false,
     })
     progress.clear()
+    const { target, tokenizer } = preparation
     const { directory, manifest } = target.packed
     const { variant, description } = chooseKernels(undefined)
+    const plan = planWithExpectation(preparation, variant)
     const kernels = { variant, description }
     const runtime = { name: runtimeName(), version: runtimeVersion(), cores: cores(), kernels }
     if (values.json) {
@@ -48,7 +51,11 @@ export const inspect = command({
       ['kernels', description],
     ]
     const width = Math.max(...rows.map(([name]) => name.length))
-    const lines = [...rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`), '', ...planLines(plan, undefined)]
+    const lines = [
+      ...rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`),
+      '',
+      ...planLines(plan, stdout.columns),
+    ]
     stdout.write(`${lines.join('\n')}\n`)
     return 0
   },

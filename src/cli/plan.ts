@@ -1,8 +1,9 @@
 /** `coppice plan`: what would stay in memory and what would stream. */
-import { prepare } from '../engine/prepare.ts'
-import { measureReadSpeed } from '../memory/read-speed.ts'
-import { isFile } from '../runtime/files.ts'
-import { stdout } from '../runtime/terminal.ts'
+import { chooseKernels } from '../engine/kernel-choice.ts'
+import { type Preparation, prepare } from '../engine/prepare.ts'
+import { readFigures } from '../engine/read-figures.ts'
+import { measureSpeeds, planWithExpectation } from '../engine/speed.ts'
+import { ProgressLine, stdout } from '../runtime/terminal.ts'
 import { describeModel } from '../weights/describe.ts'
 import { command, positionals } from './command.ts'
 import { HELP_FLAG, JSON_FLAG, LOAD_FLAGS, loadOptions, modelPath } from './flags.ts'
@@ -18,7 +19,7 @@ export const plan = command({
   purpose: 'show what a memory budget holds',
   usage: USAGE,
   summary:
-    'Says what a memory budget holds: which layers stay, which stream, how much each pass reads and how long that takes on this disk. Nothing is loaded or packed.',
+    'Says what a memory budget holds: which layers stay, which stream, and how long a pass takes by the measured speeds of this disk and these kernels, which are kept for a month. Nothing is loaded or packed.',
   flags: { ...LOAD_FLAGS, ...JSON_FLAG, ...HELP_FLAG },
   examples: [
     'coppice plan ./llama-8b --memory 2GB',
@@ -26,15 +27,20 @@ export const plan = command({
   ],
   async run({ values, positionals: given }) {
     const [model] = positionals(given, 1, 1, USAGE)
-    const {
-      plan: found,
-      board: { units },
-    } = prepare(modelPath(model), loadOptions(model, values), NO_HOOKS, describeModel)
-    const measurable = found.streamedBytesPerPass > 0 && isFile(units[0].path)
-    const speed = measurable ? measureReadSpeed(units) : undefined
-    const secondsPerPass = speed === undefined ? undefined : found.streamedBytesPerPass / speed
-    if (values.json) stdout.write(`${JSON.stringify({ ...found, readBytesPerSecond: speed, secondsPerPass })}\n`)
-    else stdout.write(`${planLines(found, speed).join('\n')}\n`)
+    const prepared = (): Preparation => prepare(modelPath(model), loadOptions(model, values), NO_HOOKS, describeModel)
+    const first = prepared()
+    const kernels = chooseKernels(undefined)
+    const progress = new ProgressLine()
+    progress.update('measuring this disk and these kernels')
+    const learned = await measureSpeeds(first, kernels)
+    progress.clear()
+    // How files are read is chosen by what is known of the disk.
+    const preparation = learned ? prepared() : first
+    const found = planWithExpectation(preparation, kernels.variant)
+    if (values.json) {
+      const speeds = readFigures(preparation.board.units[0].path).read()
+      stdout.write(`${JSON.stringify({ ...found, readSpeeds: speeds, kernels: kernels.variant })}\n`)
+    } else stdout.write(`${planLines(found, stdout.columns).join('\n')}\n`)
     return 0
   },
 })

@@ -1,6 +1,8 @@
 /** Plans and statistics in words. */
-import type { Completion, ModelPlan, Stats } from '../index.ts'
+import type { Completion, ModelPlan, PassExpectation, Stats } from '../index.ts'
+import { wrap } from '../runtime/arguments.ts'
 import { formatBytes } from '../runtime/sizes.ts'
+import { layerBars } from './layer-bars.ts'
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`
 const seconds = (value: number): string => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`)
@@ -41,6 +43,7 @@ export function statisticsLines(completion: Completion, plan: ModelPlan): string
   lines.push(
     `disk: ${formatBytes(stats.bytesRead)} read, ${formatBytes(perToken)} per token, ${seconds(s.wait)} waited`,
     `time: ${seconds(s.total)} = prompt ${seconds(s.prefill)}, drafting ${seconds(s.draft)}, target ${seconds(s.verify)}, waiting ${seconds(s.wait)}`,
+    `beside: reading ${seconds(s.read)}, checking ${seconds(s.check)}; ${seconds(s.draftHidden)} of drafting in the disk's time`,
   )
   return lines
 }
@@ -60,8 +63,8 @@ export function comparisonLines(tree: Stats, plain: Stats): string[] {
   return [head, row('drafted', tree), row('plain', plain)]
 }
 
-/** The lines of `plan`. */
-export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefined): string[] {
+/** The lines of `plan`, of at most `columns` columns where words allow. */
+export function planLines(plan: ModelPlan, columns: number): string[] {
   const rows: [string, string][] = [
     ['budget', `${formatBytes(plan.budgetBytes)} (${plan.budgetBytes} bytes)`],
     ['allocated', `${formatBytes(plan.totalBytes)} of WASM memory`],
@@ -74,10 +77,11 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
     ],
     ['weights', `layers ${plan.weights.layers}, embedding and head ${plan.weights.edges}`],
     ['target', `${formatBytes(plan.targetBytes)}, ${percent(plan.residency)} resident`],
-    ['layers', `${plan.pinnedLayers.length} of ${plan.layers} pinned${listOf(plan.pinnedLayers)}`],
+    ['layers', `${plan.pinnedLayers.length} of ${plan.layers} pinned as a whole${listOf(plan.pinnedLayers)}`],
     ['output head', plan.headPinned ? 'pinned' : 'streams'],
     ['slots', plan.slots === 0 ? 'none' : `${plan.slots} of ${formatBytes(plan.slotBytes)}`],
     ['read per pass', formatBytes(plan.streamedBytesPerPass)],
+    ...expectationRows(plan),
     ['context', `${plan.context} positions; KV cache ${plan.kvCache.kind}, ${formatBytes(plan.kvCache.bytes)}`],
     ['tree', plan.nodes === 0 ? 'none: plain decoding' : `${plan.nodes} nodes per pass`],
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
@@ -86,25 +90,61 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
       `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}`,
     ],
   ]
-  if (readBytesPerSecond !== undefined) {
-    const time = plan.streamedBytesPerPass / readBytesPerSecond
-    rows.splice(10, 0, [
-      'reading takes',
-      `${seconds(time)} per pass at the measured ${formatBytes(readBytesPerSecond)}/s`,
-    ])
-  }
   if (plan.banks.length > 1) {
     const banks = plan.banks.map(({ bytes, layers }) => `${formatBytes(bytes)} with ${layers.length} layers`)
     rows.splice(2, 0, ['memories', `${plan.banks.length}: ${banks.join(', ')}`])
   }
-  const width = Math.max(...rows.map(([name]) => name.length))
-  const regions = [...plan.regions]
+  const width = Math.max(...rows.map(([name]) => name.length)) + 2
+  const facts = rows.flatMap(([name, text]) => wrap(`${name.padEnd(width)}${text}`, columns, 0, width))
+  return [...facts, '', ...layerBars(plan, columns), '', 'regions', ...regionLines(plan, columns)]
+}
+
+function expectationRows({ expected, streamedBytesPerPass }: ModelPlan): [string, string][] {
+  if (expected === undefined) return [['speed', 'not measured; `coppice plan` does so for a model that is packed']]
+  const { plain, speculative, readBytesPerSecond } = expected
+  const limit = (pass: PassExpectation): string =>
+    streamedBytesPerPass > 0 && pass.secondsReading >= pass.secondsPerPass ? 'disk' : 'compute'
+  const pass = (p: PassExpectation): string => `${duration(p.secondsPerPass)} per pass (${limit(p)})`
+  const rows: [string, string][] = []
+  if (readBytesPerSecond !== undefined) {
+    rows.push(['reading takes', `${duration(plain.secondsReading)} at ${formatBytes(readBytesPerSecond)}/s`])
+  }
+  rows.push(['plain', `${pass(plain)}, ${threeDigits(plain.tokensPerSecond)} tokens/s`])
+  if (speculative !== undefined) {
+    const range = ([low, high]: readonly [number, number]): string => `${threeDigits(low)} to ${threeDigits(high)}`
+    const [low, high] = speculative.acceptance.map((chance) => Math.round(chance * 100))
+    const assumed = `if ${low}-${high}% of guesses on the path are right`
+    rows.push([
+      'with the draft',
+      `${pass(speculative)}, ${range(speculative.tokensPerSecond)} tokens/s ${assumed}: ${range(speculative.tokensPerPass)} tokens per pass`,
+    ])
+  }
+  return rows
+}
+
+/** Alike ones as one line: what differs in their names is a number. */
+function regionLines({ regions }: ModelPlan, columns: number): string[] {
+  const alike = new Map<string, { bytes: number; count: number; name: string }>()
+  for (const { name, bytes } of regions) {
+    const pattern = name.replace(/\d+/g, '*')
+    const found = alike.get(pattern)
+    if (found === undefined) alike.set(pattern, { bytes, count: 1, name })
+    else alike.set(pattern, { bytes: found.bytes + bytes, count: found.count + 1, name: pattern })
+  }
+  return [...alike.values()]
     .sort((a, b) => b.bytes - a.bytes)
-    .map(
-      ({ name, bytes, bank }) =>
-        `  ${formatBytes(bytes).padStart(9)}  ${name}${bank > 0 ? ` (memory ${bank + 1})` : ''}`,
-    )
-  return [...rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`), 'regions', ...regions]
+    .flatMap(({ name, bytes, count }) => {
+      const what = count === 1 ? name : `${name} (${count})`
+      return wrap(`  ${formatBytes(bytes).padStart(9)}  ${what}`, columns, 0, 13)
+    })
+}
+
+const duration = (value: number): string =>
+  value < 0.9995 ? `${threeDigits(value * 1000)} ms` : `${threeDigits(value)} s`
+
+const threeDigits = (value: number): string => {
+  const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0
+  return value.toFixed(digits)
 }
 
 const listOf = (layers: readonly number[]): string =>

@@ -1,6 +1,7 @@
 /** `coppice run`: text to stdout as it is written, statistics to stderr. */
 import { CoppiceError } from '../errors.ts'
 import { AbortError, type Completion, type LoadOptions, load, type Model, type Piece } from '../index.ts'
+import { absolutePath, directoryName, isDirectory, writeFileAtomically } from '../runtime/files.ts'
 import {
   coloursAllowed,
   INTERRUPTED_EXIT_CODE,
@@ -29,6 +30,11 @@ export const run = command({
   flags: {
     ...LOAD_FLAGS,
     ...SAMPLING_FLAGS,
+    trace: {
+      type: 'string',
+      value: 'FILE',
+      help: 'write a timeline of disk, compute and draft to FILE, for ui.perfetto.dev or chrome://tracing',
+    },
     compare: { type: 'boolean', help: 'write the text a second time without draft and show both costs' },
     ...JSON_FLAG,
     ...HELP_FLAG,
@@ -40,6 +46,7 @@ export const run = command({
   ],
   async run({ values, positionals: given }) {
     const [model, argument] = positionals(given, 1, 2, USAGE)
+    if (values.trace !== undefined) checkTraceFile(values.trace)
     const prompt = argument ?? (await promptFromStdin())
     const controller = new AbortController()
     const release = onInterrupt(() => controller.abort())
@@ -47,16 +54,19 @@ export const run = command({
     const common: LoadOptions = { onProgress: progress.show, signal: controller.signal }
     const options = loadOptions(model, values)
     const generation = { ...generateOptions(values), signal: controller.signal }
+    const traced = { ...generation, trace: values.trace !== undefined }
     let opened: Model | undefined
     try {
       opened = await load(modelPath(model), { ...options, ...common })
       progress.clear()
       const onPiece = values.json ? () => progress.clear() : pieceWriter(progress)
-      const { completion, interrupted } = await write(opened, prompt, generation, onPiece)
+      const { completion: written, interrupted } = await write(opened, prompt, traced, onPiece)
+      const { trace, ...completion } = written
       progress.clear()
       const plan = opened.plan
       await opened.close()
       if (!values.json) finishText(completion)
+      if (values.trace !== undefined && trace !== undefined) writeFileAtomically(absolutePath(values.trace), trace)
       const plain =
         values.compare && !interrupted
           ? await writePlain(model, values, common, prompt, { ...generation, seed: completion.seed })
@@ -78,6 +88,16 @@ export const run = command({
     }
   },
 })
+
+/** Better now than when all is done. @throws CoppiceError INVALID_OPTION */
+function checkTraceFile(file: string): void {
+  const path = absolutePath(file)
+  if (isDirectory(directoryName(path)) && !isDirectory(path)) return
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `--trace ${file} cannot be written: it must be a file in a directory that exists; make ${directoryName(path)} or name another`,
+  )
+}
 
 async function promptFromStdin(): Promise<string> {
   if (stdinIsTerminal()) {

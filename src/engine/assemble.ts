@@ -6,6 +6,7 @@ import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/lo
 import { Loader } from '../memory/loader.ts'
 import { type FileAccess, PackedReader } from '../memory/packed-reader.ts'
 import type { Plan, PlannedRegion } from '../memory/plan.ts'
+import type { Timeline } from '../memory/timeline.ts'
 import { segmentUnit } from '../memory/units.ts'
 import { ArrivingEmbedding, type Embedding, EmbeddingOnDisk, MatrixEmbedding } from '../model/embedding.ts'
 import { type HeadPart, Transformer } from '../model/transformer.ts'
@@ -29,6 +30,8 @@ export interface AssemblyParts {
   readonly control: Control
   readonly board: LoadBoard
   readonly kernels: WebAssembly.Module
+  /** For as many loaders as the preparation says. */
+  readonly timeline: Timeline
   readonly onProgress: (progress: Progress) => void
   /** As in `LayerStoreOptions`. */
   readonly readAhead?: boolean
@@ -47,8 +50,8 @@ export interface Assembly {
 
 /** @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED */
 export function assemble(parts: AssemblyParts): Assembly {
-  const { preparation, memories, control, board } = parts
-  const { threads, loaders } = preparation
+  const { preparation, memories, control, board, timeline } = parts
+  const { threads, loaders, files } = preparation
   const instances = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, parts.kernels) }))
   const compute = new Compute({ kernels: instances.map(({ kernels }) => kernels), control, threads, cores: cores() })
   const banks = instances.map(({ memory, kernels }, index) => {
@@ -56,7 +59,7 @@ export function assemble(parts: AssemblyParts): Assembly {
     return { arena, operators: new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES)) }
   })
   // Without streaming there are no loader threads: what is resident is read once, here.
-  const inlineLoader = loaders === 0 ? new Loader(board, instances, preparation.files) : undefined
+  const inlineLoader = loaders === 0 ? new Loader(board, instances, files, { spans: timeline.inlineLoader }) : undefined
   const builder = new Builder(parts, banks, inlineLoader)
   const { target, store, embedding } = builder.target()
   const draft = builder.draft()
@@ -67,9 +70,6 @@ export function assemble(parts: AssemblyParts): Assembly {
     disk: {
       get bytesRead() {
         return store.bytesRead + embedding.bytesRead
-      },
-      get waitMs() {
-        return store.waitMs
       },
     },
     regions: banks.flatMap(({ arena }) => arena.regions.map((region) => ({ ...region, bank: arena.bank }))),
@@ -153,7 +153,7 @@ class Builder {
     head: readonly number[],
     embedding: number | undefined,
   ): LayerStore {
-    const { board, control, preparation, readAhead, onProgress } = this.#parts
+    const { board, control, preparation, readAhead, onProgress, timeline } = this.#parts
     const { slots, slotBytes } = preparation.layout.plan
     const count = name === 'target' ? slots : 0
     const units = layers.flat()
@@ -168,11 +168,13 @@ class Builder {
       readAhead,
       slots: Array.from({ length: count }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
       onPinned: (done, total) => onProgress({ phase: 'load', file: name, done, total }),
+      // What the draft's store and transformer do is a part of drafting.
+      ...(name === 'target' && { spans: timeline }),
     })
   }
 
   #transformer(
-    name: string,
+    name: 'target' | 'draft',
     model: PreparedModel,
     store: LayerStore,
     layerUnits: readonly (readonly number[])[],
@@ -194,6 +196,7 @@ class Builder {
       head,
       headKind: manifest.quantisation.edges,
       checkpoint: () => this.#parts.control.checkpoint(),
+      ...(name === 'target' && { spans: this.#parts.timeline }),
     })
   }
 

@@ -94,12 +94,13 @@ export class Crew {
     return worker
   }
 
-  #completeCrew({ board, shape, files, loaders }: Prepared): void {
+  #completeCrew({ board, shape, files, timeline, loaders }: Prepared): void {
     if (this.#dismissed) return
     const control = this.#control.buffer
     for (let i = 0; i < loaders; i++) {
       const url = new URL('./loader-worker.js', import.meta.url)
-      this.#hireHelper('loader', url, (line): LoaderWorkerData => ({ line, control, board, shape, files }))
+      const data = { control, board, shape, files, timeline, loader: i }
+      this.#hireHelper('loader', url, (line): LoaderWorkerData => ({ line, ...data }))
     }
     const lines = this.#lines
     this.#lines = []

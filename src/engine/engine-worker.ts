@@ -1,6 +1,7 @@
 /** Entry of the engine thread: loads, then serves one request at a time, synchronously. */
 import { CoppiceError } from '../errors.ts'
 import { LoadBoard } from '../memory/load-board.ts'
+import { Timeline } from '../memory/timeline.ts'
 import { leaveWorker, type MessagePort, onParentMessage, postToParent, workerData } from '../runtime/workers.ts'
 import { createMemory } from '../tensor/arena.ts'
 import { Control } from '../tensor/control.ts'
@@ -9,6 +10,7 @@ import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
 import { addTokenizer, planModel } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
+import { planWithExpectation } from './speed.ts'
 import type { Progress } from './types.ts'
 
 const post = (message: EngineMessage): void => postToParent(message)
@@ -36,8 +38,10 @@ function begin(): Beginning | undefined {
     control.checkpoint()
     const { board: shape } = planned
     const board = new LoadBoard(shape, control)
+    const { loaders, files } = planned
+    const timeline = new Timeline(loaders)
     // The loaders start while this thread goes on.
-    post({ type: 'prepared', board: board.buffer, shape, loaders: planned.loaders, files: planned.files })
+    post({ type: 'prepared', board: board.buffer, shape, timeline: timeline.buffer, loaders, files })
     const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
     const memories = planned.plan.banks.map(({ bytes }) => createMemory(bytes))
     const preparation = addTokenizer(planned)
@@ -49,9 +53,10 @@ function begin(): Beginning | undefined {
       },
       finish: () => {
         const { sharpening } = options
-        const engine = new Engine({ preparation, memories, control, board, kernels, sharpening, onProgress })
+        const engine = new Engine({ preparation, memories, control, board, timeline, kernels, sharpening, onProgress })
+        const plan = planWithExpectation(preparation, kernelInfo.variant)
         const tokenizer = preparation.tokenizer?.data
-        post({ type: 'loaded', config: engine.config, plan: preparation.plan, kernels: kernelInfo, tokenizer })
+        post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine
       },
     }

@@ -7,11 +7,13 @@ import { Decoder } from '../generate/decode.ts'
 import { GeneratedText } from '../generate/generated-text.ts'
 import { type GenerationDefaults, generationDefaults, Sampler, type SamplingOptions } from '../generate/sampler.ts'
 import { emptyStats } from '../generate/statistics.ts'
+import { SpanRecord } from '../memory/timeline.ts'
 import { treeLogits } from '../model/tree-logits.ts'
 import { TreeDrafter } from '../speculate/drafters/tree.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type Assembly, type AssemblyParts, assemble } from './assemble.ts'
+import { chromeTrace } from './chrome-trace.ts'
 import { PATH_DEPTH } from './prepare.ts'
 import type { CallOptions } from './protocol.ts'
 import { readGenerationConfig } from './tokenizer-files.ts'
@@ -67,6 +69,7 @@ export class Engine {
       nodes: preparation.nodes,
       depth: PATH_DEPTH,
       disk,
+      timeline: parts.timeline,
       expectHead: (follows) => {
         store.headFollows = follows
       },
@@ -92,6 +95,7 @@ export class Engine {
     if (this.#drafter !== undefined) {
       this.#drafter.sharpening = this.#parts.sharpening ?? defaultSharpening(sampler.options.temperature)
     }
+    const record = options.trace === true ? new SpanRecord() : undefined
     const complete = (finishReason: FinishReason): Completion => ({
       text: text.text,
       tokens: text.tokens,
@@ -99,6 +103,7 @@ export class Engine {
       usage: { promptTokens: tokens.length, completionTokens: text.tokens.length },
       seed: options.seed,
       stats,
+      ...(record && { trace: chromeTrace(record, this.#parts.preparation, stats) }),
     })
     const flush = (): void => {
       const pieces = text.takePieces()
@@ -115,6 +120,7 @@ export class Engine {
           afterPass: flush,
           logprobs: options.logprobs === true,
           onPrefill: (done, total) => this.#progress({ phase: 'prefill', file: 'prompt', done, total }),
+          record,
         },
         stats,
       )

@@ -3,19 +3,11 @@
  * COPPICE_KERNELS says otherwise. The self-test's report is kept in the cache directory.
  */
 import { CoppiceError } from '../errors.ts'
-import {
-  cacheDirectory,
-  isFile,
-  joinPath,
-  makeDirectory,
-  readText,
-  Sha256,
-  writeFileAtomically,
-} from '../runtime/files.ts'
 import { engineFlags, environment, processor, runtimeName, runtimeVersion } from '../runtime/platform.ts'
 import { compileKernels, compileKernelsAfresh, KERNEL_BUILD } from '../tensor/kernel-modules.ts'
 import { instantiateKernels, KERNEL_VARIANTS, type KernelVariant } from '../tensor/kernels.ts'
 import { answersAreRight, type SelfTestReport, selfTest, type Verdict } from '../tensor/self-test.ts'
+import { figuresOf } from './figures.ts'
 import type { KernelInfo } from './types.ts'
 
 /** Noise must not choose: another variant takes at most this share of the time of `simd128`. */
@@ -113,18 +105,19 @@ export function describeChoice(variant: KernelVariant, report: SelfTestReport, n
 
 /** The report of the cache, else a new one. */
 function currentReport(): SelfTestReport {
-  const key = [`${runtimeName()} ${runtimeVersion()}`, ...engineFlags(), processor(), `kernels ${KERNEL_BUILD}`].join(
-    '\n',
-  )
-  const file = joinPath(cacheDirectory(), 'kernels', `${new Sha256().update(key).hex().slice(0, 24)}.json`)
-  const known = readReport(file, key)
+  const figures = figuresOf<SelfTestReport>({
+    folder: 'kernels',
+    situation: [`${runtimeName()} ${runtimeVersion()}`, ...engineFlags(), processor(), `kernels ${KERNEL_BUILD}`],
+    isValid: (report) => KERNEL_VARIANTS.every((variant) => isVerdict(report[variant])),
+  })
+  const known = figures.read()
   if (known !== undefined) return known
   const report = selfTest((variant, memory) => {
     const module = compiled(variant)
     return module === undefined ? undefined : instantiateKernels(memory, module)
   })
   // Tomorrow the machine may be less busy.
-  if (Object.values(report).every(({ result }) => result !== 'unproven')) writeReport(file, key, report)
+  if (Object.values(report).every(({ result }) => result !== 'unproven')) figures.write(report)
   return report
 }
 
@@ -137,32 +130,7 @@ function compiled(variant: KernelVariant): WebAssembly.Module | undefined {
   }
 }
 
-/** @returns `undefined` for anything but a whole report of exactly this situation */
-function readReport(file: string, key: string): SelfTestReport | undefined {
-  try {
-    if (!isFile(file)) return undefined
-    const stored = JSON.parse(readText(file)) as { key?: unknown; report?: Partial<SelfTestReport> }
-    const { report } = stored
-    return stored.key === key && KERNEL_VARIANTS.every((variant) => isVerdict(report?.[variant]))
-      ? (report as SelfTestReport)
-      : undefined
-  } catch {
-    // Unreadable or damaged: it is written anew.
-    return undefined
-  }
-}
-
 function isVerdict(value: Verdict | undefined): boolean {
   if (value?.result === 'passed') return Number.isFinite(value.time) && value.time > 0
   return value?.result === 'wrong' || value?.result === 'unsupported'
-}
-
-function writeReport(file: string, key: string, report: SelfTestReport): void {
-  try {
-    makeDirectory(joinPath(cacheDirectory(), 'kernels'))
-    writeFileAtomically(file, `${JSON.stringify({ key, report })}\n`)
-  } catch (error) {
-    // A cache that cannot be written costs the next start a test, and no model its load.
-    if (!(error instanceof CoppiceError)) throw error
-  }
 }

@@ -4,12 +4,13 @@ import { planBanks } from '../memory/banks.ts'
 import { storeRequests } from '../memory/layer-store.ts'
 import { type BoardShape, type Unit, unitFootprint } from '../memory/load-board.ts'
 import { type FileAccesses, findAccess, type IoChoice, summariseAccess } from '../memory/packed-reader.ts'
-import type { Layout, Plan } from '../memory/plan.ts'
+import type { Layout } from '../memory/plan.ts'
+import { chooseReading } from '../memory/reading.ts'
 import { layerUnits, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
 import { layersRegions, type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
-import { joinPath } from '../runtime/files.ts'
+import { isFile, joinPath, refusalOfDirectReads } from '../runtime/files.ts'
 import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
@@ -22,6 +23,7 @@ import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
 import { integerOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
+import { readFigures } from './read-figures.ts'
 import { chooseThreads } from './threads.ts'
 import { hasTokenizer, readTokenizer, readVocabularyOf, sameTokenizerFiles, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
@@ -185,15 +187,24 @@ export function planModel(
       tokenizer: 0,
     },
   })
-  const streamed = layout.plan.slots > 0
-  const io = chooseIo(options.io ?? 'auto', streamed, layout.plan.targetBytes)
+  const { slots, slotBytes, targetBytes } = layout.plan
   const board: BoardShape = {
     units: [...layout.units, ...(draftParts?.all ?? [])],
-    requests: storeRequests(layout.plan.slots) + (draftParts === undefined ? 0 : storeRequests(0)),
+    requests: storeRequests(slots) + (draftParts === undefined ? 0 : storeRequests(0)),
   }
-  const paths = [...board.units.map(({ path }) => path), ...edgePaths(target, drafted)]
-  const files = findAccess(paths, io)
-  const loaders = chooseLoaders(layout.plan)
+  const { path } = parts.layers[0][0]
+  const io = checkIo(options.io ?? 'auto')
+  const { mode, loaders } = chooseReading({
+    io,
+    direct: io === 'auto' && isFile(path) && refusalOfDirectReads(path) === undefined,
+    available: availableMemoryBytes(),
+    targetBytes,
+    slots,
+    slotBytes,
+    speeds: slots === 0 ? undefined : readFigures(path).read(),
+  })
+  const paths = [...board.units.map((unit) => unit.path), ...edgePaths(target, drafted)]
+  const files = findAccess(paths, io === 'auto' && mode === 'direct' ? 'auto' : mode)
   const first = layout.units.length
   const draftUnits: DraftUnits | undefined =
     draftParts === undefined
@@ -367,19 +378,8 @@ function chooseKvKind(kind: KvKind, ...configs: (ModelConfig | undefined)[]): Kv
   return kind
 }
 
-function chooseIo(io: IoChoice, streamed: boolean, bytes: number): IoChoice {
-  if (!['auto', 'direct', 'buffered'].includes(io)) {
-    throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
-  }
-  // A target that fits in free memory is faster from the page cache; one that does not would only churn it.
-  return io === 'auto' && !(streamed && bytes > availableMemoryBytes()) ? 'buffered' : io
-}
-
-/** A resident target below this is read by the engine's own thread, which costs no further one. */
-const SMALL_TARGET_BYTES = 64e6
-
-/** One loader keeps up with small reads; two overlap reading with checking of large ones. */
-function chooseLoaders({ slots, slotBytes, targetBytes }: Plan): number {
-  if (slots === 0) return targetBytes < SMALL_TARGET_BYTES ? 0 : 1
-  return slotBytes >= 4 * 1024 * 1024 ? 2 : 1
+/** @throws CoppiceError INVALID_OPTION */
+function checkIo(io: IoChoice): IoChoice {
+  if (['auto', 'direct', 'buffered'].includes(io)) return io
+  throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
 }

@@ -36,6 +36,8 @@ export interface Prepared {
   readonly type: 'prepared'
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
+  /** Takes the loaders' spans. */
+  readonly timeline: SharedArrayBuffer
   readonly loaders: number
   readonly files: FileAccesses
 }
@@ -66,6 +68,9 @@ export interface LoaderWorkerData {
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   readonly files: FileAccesses
+  readonly timeline: SharedArrayBuffer
+  /** Number of the loader. */
+  readonly loader: number
 }
 
 export interface ErrorReport {

@@ -83,6 +83,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Give every piece the log-probability of its token under the target. */
   logprobs?: boolean
+  /** Give the completion a trace of what every thread did, and when. */
+  trace?: boolean
   signal?: AbortSignal
 }
 
@@ -112,6 +114,11 @@ export interface Completion {
   readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
   readonly seed: number
   readonly stats: Stats
+  /**
+   * With `trace`: JSON text in Chrome's Trace Event Format, for a file that Perfetto or chrome://tracing opens.
+   * The first 262,144 spans are in it; `otherData.droppedSpans` counts what is missing.
+   */
+  readonly trace?: string
 }
 
 export interface LogitsInput {
@@ -180,6 +187,31 @@ export interface ModelPlan extends Plan {
   readonly loaders: number
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
   readonly io: 'direct' | 'buffered' | 'mixed'
+  /** Absent until `coppice plan` has measured this disk and these kernels. */
+  readonly expected?: Expectation
+}
+
+/** One pass of the target as it was measured in parts. Attention is not counted: it grows with the text. */
+export interface PassExpectation {
+  readonly secondsReading: number
+  readonly secondsComputing: number
+  readonly secondsDrafting: number
+  /** The larger of reading, and computing with drafting. */
+  readonly secondsPerPass: number
+}
+
+/** What measured speeds let expect. */
+export interface Expectation {
+  /** Absent when nothing streams. */
+  readonly readBytesPerSecond?: number
+  readonly plain: PassExpectation & { readonly tokensPerSecond: number }
+  /** With a draft. What it brings depends on the text, so there are two figures of it. */
+  readonly speculative?: PassExpectation & {
+    /** Chances assumed for the next guess to be right. */
+    readonly acceptance: readonly [number, number]
+    readonly tokensPerPass: readonly [number, number]
+    readonly tokensPerSecond: readonly [number, number]
+  }
 }
 
 export type { CoppiceError }

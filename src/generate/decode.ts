@@ -1,5 +1,6 @@
 /** The main loop: draft a tree, run it through the target, keep what the target would have said. */
 import { CoppiceError } from '../errors.ts'
+import type { SpanRecord, Timeline } from '../memory/timeline.ts'
 import type { Transformer } from '../model/transformer.ts'
 import { now } from '../runtime/platform.ts'
 import { Context } from '../speculate/context.ts'
@@ -26,6 +27,8 @@ export interface DecodeRequest {
   readonly afterPass: () => void
   readonly logprobs: boolean
   readonly onPrefill: (done: number, total: number) => void
+  /** Where to keep what every thread does, if that is wanted. */
+  readonly record?: SpanRecord | undefined
 }
 
 export interface DecodedToken {
@@ -37,10 +40,9 @@ export interface DecodedToken {
 
 export type DecodeEnd = 'stop' | 'length' | 'context'
 
-/** What disk work costs, as the layer store counts it. */
+/** What came from disk so far. */
 export interface DiskMeter {
   readonly bytesRead: number
-  readonly waitMs: number
 }
 
 export interface DecoderParts {
@@ -50,6 +52,8 @@ export interface DecoderParts {
   readonly nodes: number
   readonly depth: number
   readonly disk: DiskMeter
+  /** Where the target's transformer, its store and its loaders put their time. */
+  readonly timeline: Timeline
   /** Tells the layer store whether the coming passes use the output head. */
   readonly expectHead: (follows: boolean) => void
 }
@@ -58,8 +62,6 @@ export class Decoder {
   readonly #parts: DecoderParts
   readonly #tree: TokenTree
   readonly #logits: LogitsReader
-  /** Milliseconds that the drafter used inside target passes. */
-  #grownMs = 0
 
   constructor(parts: DecoderParts) {
     this.#parts = parts
@@ -72,10 +74,10 @@ export class Decoder {
    * @param stats filled while the text grows, so that it is true also when the call is aborted
    */
   run(request: DecodeRequest, stats: Stats): DecodeEnd {
-    const { target, disk } = this.#parts
+    const { target, disk, timeline } = this.#parts
     const began = now()
     const bytesBefore = disk.bytesRead
-    const waitBefore = disk.waitMs
+    timeline.begin(request.record)
     try {
       const context = this.#begin(request)
       this.#prefill(context, request)
@@ -84,7 +86,8 @@ export class Decoder {
       return this.#decode(context, request, Math.min(request.maxTokens ?? room, room), stats)
     } finally {
       stats.bytesRead = disk.bytesRead - bytesBefore
-      stats.seconds.wait = (disk.waitMs - waitBefore) / 1000
+      timeline.end()
+      addTimes(stats, timeline)
       stats.seconds.total = (now() - began) / 1000
       stats.tokensPerPass = stats.passes === 0 ? 0 : stats.tokens / stats.passes
     }
@@ -103,34 +106,34 @@ export class Decoder {
 
   /** All prompt tokens but the last, which is the root of the first tree. */
   #prefill(context: Context, request: DecodeRequest): void {
-    const { target, expectHead } = this.#parts
+    const { target, expectHead, timeline } = this.#parts
     const total = context.length - 1
     expectHead(false)
-    while (target.cache.length < total) {
+    for (let pass = 0; target.cache.length < total; pass++) {
+      const began = now()
       const start = target.cache.length
       const end = Math.min(start + target.batch.capacity, total)
       target.batch.clear()
       for (let p = start; p < end; p++) target.batch.addPrefixRow(context.tokens[p], p)
       target.forward()
       target.cache.extend(end - start)
+      timeline.add('prefill', began, pass, end - start)
       request.onPrefill(end, total)
     }
     expectHead(true)
   }
 
   #decode(context: Context, request: DecodeRequest, limit: number, stats: Stats): DecodeEnd {
-    const { drafter, disk } = this.#parts
+    const { drafter, timeline } = this.#parts
     let written = 0
     for (;;) {
-      const started = now()
       const tree = this.#draft(context, limit - written)
-      const drafted = now()
-      const waited = disk.waitMs
-      this.#grownMs = 0
+      const began = now()
+      const others = timeline.ms('wait') + timeline.ms('grow')
       this.#forward(tree, context)
       const result = this.#verify(tree, context, request)
-      stats.seconds.draft += (drafted - started + this.#grownMs) / 1000
-      stats.seconds.verify += (now() - drafted - this.#grownMs - (disk.waitMs - waited)) / 1000
+      stats.seconds.verify += (now() - began - (timeline.ms('wait') + timeline.ms('grow') - others)) / 1000
+      timeline.add('pass', began, stats.passes, tree.count)
       const end = this.#commit(result, request, limit - written, stats)
       written += result.tokens.length
       request.afterPass()
@@ -142,12 +145,16 @@ export class Decoder {
   }
 
   #draft(context: Context, remaining: number): TokenTree {
-    const { drafter, nodes, depth } = this.#parts
+    const { drafter, nodes, depth, timeline } = this.#parts
     const tree = this.#tree
+    const began = now()
     tree.reset(context.root)
     // The last token comes from the target in any case.
     const budget: Budget = { nodes: remaining > 1 ? nodes : 0, depth }
-    drafter?.propose(context, tree, budget)
+    if (drafter !== undefined) {
+      drafter.propose(context, tree, budget)
+      timeline.add('propose', began, -1, tree.size)
+    }
     return tree
   }
 
@@ -173,7 +180,7 @@ export class Decoder {
   #grow(drafter: Drafter, tree: TokenTree, deadline: number): boolean {
     const began = now()
     const more = drafter.grow?.(tree, deadline) ?? false
-    this.#grownMs += now() - began
+    this.#parts.timeline.add('grow', began, -1, 0)
     return more
   }
 
@@ -208,6 +215,15 @@ export class Decoder {
     }
     return undefined
   }
+}
+
+function addTimes({ seconds }: Stats, timeline: Timeline): void {
+  seconds.wait = timeline.ms('wait') / 1000
+  seconds.compute = timeline.ms('execute') / 1000
+  seconds.read = timeline.ms('read') / 1000
+  seconds.check = timeline.ms('check') / 1000
+  seconds.draftHidden = timeline.ms('grow') / 1000
+  seconds.draft = seconds.draftHidden + timeline.ms('propose') / 1000
 }
 
 function count(stats: Stats, { tree }: Verification, accepted: number, drafter: Drafter | undefined): void {

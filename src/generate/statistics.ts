@@ -22,10 +22,18 @@ export interface Stats {
     prefill: number
     /** Drafting, between target passes and in their waiting times. */
     draft: number
+    /** The part of `draft` that was done while a layer was on its way from disk. */
+    draftHidden: number
     /** Target passes without waiting for disk, sampling included. */
     verify: number
     /** Waiting for disk, prefill included. */
     wait: number
+    /** Executing the target's layers and output head, prefill included. */
+    compute: number
+    /** Reading from disk. Of several loader threads the sum; beside everything else. */
+    read: number
+    /** Checking what was read for the first time, in the loader threads. */
+    check: number
   }
   /** Bytes of WASM memory that the model holds. */
   peakMemory: number
@@ -39,7 +47,7 @@ export function emptyStats(peakMemory: number): Stats {
     acceptedHistogram: [],
     perDrafter: {},
     bytesRead: 0,
-    seconds: { total: 0, prefill: 0, draft: 0, verify: 0, wait: 0 },
+    seconds: { total: 0, prefill: 0, draft: 0, draftHidden: 0, verify: 0, wait: 0, compute: 0, read: 0, check: 0 },
     peakMemory,
   }
 }

@@ -7,6 +7,7 @@ import type { Place } from '../tensor/arena.ts'
 import type { Control } from '../tensor/control.ts'
 import { type LoadBoard, unitFootprint, unitLead } from './load-board.ts'
 import type { Loader } from './loader.ts'
+import { NO_SPANS, type Spans } from './timeline.ts'
 
 /**
  * Useful work to do while a layer is still on its way.
@@ -62,15 +63,16 @@ export interface LayerStoreOptions {
   readonly readAhead?: boolean
   /** Called when a pinned unit has come in, with bytes of all pinned units. */
   readonly onPinned?: (doneBytes: number, totalBytes: number) => void
+  /** Takes the time of waiting for disk, without what `Idle` used. */
+  readonly spans?: Spans
 }
 
 export class LayerStore {
   /** Bytes that came from disk since the store was made. */
   bytesRead = 0
-  /** Milliseconds spent waiting for disk, without what `Idle` used. */
-  waitMs = 0
   readonly #options: LayerStoreOptions
   readonly #readAhead: boolean
+  readonly #spans: Spans
   readonly #slots: Slot[]
   readonly #pinned = new Map<number, Pinned>()
   readonly #freeRequests: number[]
@@ -88,6 +90,7 @@ export class LayerStore {
     const { slots, pinned, units, board, firstRequest } = options
     this.#options = options
     this.#readAhead = options.readAhead ?? true
+    this.#spans = options.spans ?? NO_SPANS
     this.#slots = slots.map((pointer, i) => ({
       place: { bank: SLOT_BANK, pointer },
       request: firstRequest + i,
@@ -146,10 +149,10 @@ export class LayerStore {
     control.setLoadersResting(false)
     if (pinned?.state === 'ready') return placeAfter(pinned.place, lead)
     if (pinned !== undefined) {
-      if (pinned.state === 'failed') this.#awaitEnd(pinned.request, idle)
+      if (pinned.state === 'failed') this.#awaitEnd(pinned.request, unit, idle)
       this.#landPinned()
       if (pinned.state === 'absent') this.#restartAt(unit, idle)
-      this.#await(pinned, idle)
+      this.#await(pinned, unit, idle)
       this.#landPinned()
       if (this.#readAhead) this.#fill()
       return placeAfter(pinned.place, lead)
@@ -158,7 +161,7 @@ export class LayerStore {
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
     if (this.#readAhead) this.#fill()
     if (slot.state === 'loading') {
-      this.#await(slot, idle)
+      this.#await(slot, unit, idle)
       this.#land(slot)
     }
     slot.state = 'held'
@@ -271,13 +274,13 @@ export class LayerStore {
     if (index < 0) throw new Error(`unit ${unit} is none of this store`)
     for (const slot of this.#slots) {
       if (slot.state === 'held') continue
-      if (slot.state === 'loading' || slot.state === 'failed') this.#awaitEnd(slot.request, idle)
+      if (slot.state === 'loading' || slot.state === 'failed') this.#awaitEnd(slot.request, slot.unit, idle)
       if (slot.state === 'loading' && !board.hasFailed(slot.request)) this.#land(slot)
       slot.state = 'free'
     }
-    for (const pinned of this.#pinned.values()) {
+    for (const [late, pinned] of this.#pinned) {
       if (pinned.state !== 'loading' && pinned.state !== 'failed') continue
-      this.#awaitEnd(pinned.request, idle)
+      this.#awaitEnd(pinned.request, late, idle)
       if (board.hasFailed(pinned.request)) pinned.state = 'failed'
     }
     this.#next = index
@@ -290,41 +293,50 @@ export class LayerStore {
   }
 
   /** Waits for what is on its way to a place, and gives the place up when it does not come. */
-  #await(place: Slot | Pinned, idle: Idle | undefined): void {
+  #await(place: Slot | Pinned, unit: number, idle: Idle | undefined): void {
     const { board } = this.#options
-    this.#awaitEnd(place.request, idle, 'or failure')
+    this.#awaitEnd(place.request, unit, idle, 'or failure')
     if (!board.hasFailed(place.request)) return
     place.state = 'failed'
     board.checkFailure(place.request)
   }
 
   /**
+   * @param unit what is waited for
    * @param until when to return: 'done', or already when a part has failed, though other reads may be under way
    * @throws CoppiceError ABORTED | WORKER_FAILED
    */
-  #awaitEnd(request: number, idle?: Idle, until: 'done' | 'or failure' = 'done'): void {
-    const { board, control, inlineLoader } = this.#options
+  #awaitEnd(request: number, unit: number, idle?: Idle, until: 'done' | 'or failure' = 'done'): void {
+    const { control } = this.#options
     let working = idle !== undefined
-    while (!this.#isOver(request, until)) {
+    while (working && !this.#isOver(request, until)) {
       control.checkpoint()
-      if (working && idle !== undefined) {
-        working = idle(now() + IDLE_SLICE_MS)
-        continue
-      }
-      const began = now()
-      if (inlineLoader === undefined) {
-        const seen = board.finishedPieces
-        if (!this.#isOver(request, until)) board.awaitProgress(seen)
-      } else {
-        const piece = board.take()
-        if (piece !== undefined) inlineLoader.perform(piece)
-      }
-      this.waitMs += now() - began
+      working = idle!(now() + IDLE_SLICE_MS)
+    }
+    if (this.#isOver(request, until)) return
+    const began = now()
+    try {
+      while (!this.#isOver(request, until)) this.#wait(request, until)
+    } finally {
+      this.#spans.add('wait', began, unit, 0)
     }
   }
 
   #isOver(request: number, until: 'done' | 'or failure'): boolean {
     const { board } = this.#options
     return board.isDone(request) || (until === 'or failure' && board.hasFailed(request))
+  }
+
+  /** Until some piece has come, or for a moment. */
+  #wait(request: number, until: 'done' | 'or failure'): void {
+    const { board, control, inlineLoader } = this.#options
+    control.checkpoint()
+    if (inlineLoader === undefined) {
+      const seen = board.finishedPieces
+      if (!this.#isOver(request, until)) board.awaitProgress(seen)
+      return
+    }
+    const piece = board.take()
+    if (piece !== undefined) inlineLoader.perform(piece)
   }
 }

@@ -1,9 +1,11 @@
 /** Carries out read pieces: disk straight into WASM memory, then the checksum of what came. */
 import { CoppiceError } from '../errors.ts'
+import { now } from '../runtime/platform.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 import type { Kernels } from '../tensor/kernels.ts'
 import { alignDown, alignUp, type LoadBoard, type Piece, type Unit } from './load-board.ts'
 import { type FileAccesses, type OpenFile, PackedReader } from './packed-reader.ts'
+import { NO_SPANS, type Spans } from './timeline.ts'
 
 /** A memory to read into, and the kernels in it that check what came. */
 export interface LoaderBank {
@@ -11,19 +13,33 @@ export interface LoaderBank {
   readonly kernels: Kernels
 }
 
+export interface LoaderOptions {
+  /** Takes the time of reads and checks. */
+  readonly spans?: Spans
+  /** How a file is opened, for tests of failures. */
+  readonly open?: OpenFile
+}
+
 export class Loader {
   readonly #board: LoadBoard
   readonly #banks: readonly LoaderBank[]
   readonly #readers = new Map<string, PackedReader>()
+  readonly #spans: Spans
 
   /**
    * Opens every file at once.
-   * @param accesses of all files of the board's units @param open how a file is opened, for tests of failures
+   * @param accesses of all files of the board's units
    * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | FILE_SYSTEM
    */
-  constructor(board: LoadBoard, banks: readonly LoaderBank[], accesses: FileAccesses, open?: OpenFile) {
+  constructor(
+    board: LoadBoard,
+    banks: readonly LoaderBank[],
+    accesses: FileAccesses,
+    { spans = NO_SPANS, open }: LoaderOptions = {},
+  ) {
     this.#board = board
     this.#banks = banks
+    this.#spans = spans
     for (const { path, fileBytes } of board.units) {
       if (this.#readers.has(path)) continue
       const access = accesses.get(path)
@@ -57,6 +73,7 @@ export class Loader {
   }
 
   #read(piece: Piece, unit: Unit): void {
+    const began = now()
     const dataStart = unit.start + piece.firstChunk * unit.chunkBytes
     const dataEnd = Math.min(unit.start + piece.endChunk * unit.chunkBytes, unit.start + unit.bytes)
     const readStart = alignDown(dataStart)
@@ -65,7 +82,9 @@ export class Loader {
     const pointer = piece.place.pointer + (readStart - alignDown(unit.start))
     const target = new Uint8Array(memory.buffer, pointer, readBytes)
     this.#readers.get(unit.path)!.read(target, readStart, unit.name)
+    this.#spans.add('read', began, piece.unit, readBytes)
     if (this.#board.isVerified(piece)) return
+    const checking = now()
     for (let chunk = piece.firstChunk; chunk < piece.endChunk; chunk++) {
       const from = chunk * unit.chunkBytes
       const bytes = Math.min(unit.chunkBytes, unit.bytes - from)
@@ -77,6 +96,7 @@ export class Loader {
         )
       }
     }
+    this.#spans.add('check', checking, piece.unit, dataEnd - dataStart)
     this.#board.markVerified(piece)
   }
 }

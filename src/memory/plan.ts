@@ -60,7 +60,10 @@ export interface Plan {
   readonly pinnedLayers: readonly number[]
   /** Per layer its groups of tensors, in order: the bytes of each, and whether it stays in memory. */
   readonly layerGroups: readonly (readonly PlannedGroup[])[]
+  readonly headBytes: number
   readonly headPinned: boolean
+  /** 0: the head is the embedding. */
+  readonly embeddingBytes: number
   readonly embeddingPinned: boolean
   readonly slots: number
   readonly slotBytes: number
@@ -168,7 +171,9 @@ export function planMemory(request: MemoryRequest): Layout | undefined {
       layers: layers.length,
       pinnedLayers: layers.map((_, i) => i).filter((i) => layerUnits[i].every(isPinned)),
       layerGroups: layerUnits.map((own) => own.map((unit) => ({ bytes: groupBytes[unit], pinned: isPinned(unit) }))),
+      headBytes,
       headPinned,
+      embeddingBytes,
       embeddingPinned,
       slots,
       slotBytes: slots === 0 ? 0 : slotBytes,

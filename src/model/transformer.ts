@@ -3,6 +3,8 @@
  * tree verification. Rows differ only in what they see.
  */
 import type { Idle, LayerStore } from '../memory/layer-store.ts'
+import { NO_SPANS, type Spans } from '../memory/timeline.ts'
+import { now } from '../runtime/platform.ts'
 import { paddedOutputs } from '../tensor/layout.ts'
 import type { Bank, Candidates, Matrix } from '../tensor/operators.ts'
 import type { PackedFile } from '../weights/manifest.ts'
@@ -47,6 +49,8 @@ export interface TransformerParts {
   readonly headKind: Matrix['kind']
   /** Called at least once per layer; throws to give up. */
   readonly checkpoint: () => void
+  /** Takes the time of execution, without waiting for units of the store. */
+  readonly spans?: Spans
 }
 
 /** What the layers of one memory work with. */
@@ -72,12 +76,16 @@ export class Transformer {
   readonly #views = new Map<number, unknown>()
   /** Units whose weights the steps of the next job read. */
   readonly #held: number[] = []
+  readonly #spans: Spans
+  /** When the first step of the next job was begun. */
+  #began = 0
   /** More than the largest number of a unit. */
   readonly #units: number
 
   constructor(parts: TransformerParts) {
     const { config, shape, banks, name, store, layerUnits } = parts
     this.#parts = parts
+    this.#spans = parts.spans ?? NO_SPANS
     this.config = config
     const banksOfLayers = layerUnits.map(([attention]) => store.bankOf(attention))
     const arenas = banksOfLayers.map((bank) => banks[bank].arena)
@@ -124,8 +132,10 @@ export class Transformer {
     const { batch } = this
     // A pass that was cut short let go of everything at once.
     this.#held.length = 0
+    const began = now()
     embedding.gather(batch.tokens, batch.count, this.#first.activations.hidden)
     this.#spreadRows()
+    this.#spans.add('execute', began, -1, batch.count)
     let at = this.#first
     layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()
@@ -176,12 +186,14 @@ export class Transformer {
     head.forEach((part, i) => {
       checkpoint()
       const { pointer } = store.acquire(part.unit, idle)
+      const began = now()
       if (i === 0) {
         operators.rmsNorm(a.hidden, rows.length, finalNorm, config.normEpsilon, headKind, a.normed, headRows.byteOffset)
       }
       const matrix: Matrix = { kind: headKind, rows: part.rows, columns: config.hidden, pointer }
       operators.matmul(a.normed, rows.length, matrix, logits.columnsFrom(part.firstRow))
       operators.run()
+      this.#spans.add('execute', began, part.unit, 1)
       store.release(part.unit)
     })
     return logits.pointer
@@ -210,7 +222,7 @@ export class Transformer {
     // Whoever waits may run jobs of its own.
     if (!store.isReady(unit)) this.#execute(at)
     const { pointer } = store.acquire(unit, idle)
-    this.#held.push(unit)
+    if (this.#held.push(unit) === 1) this.#began = now()
     const key = pointer * this.#units + unit
     let view = this.#views.get(key)
     if (view === undefined) {
@@ -227,7 +239,9 @@ export class Transformer {
 
   /** Executes the steps so far, and releases what they read. */
   #execute({ operators }: Workspace): void {
+    if (this.#held.length === 0) return
     operators.run()
+    this.#spans.add('execute', this.#began, this.#held[0], this.#held.length)
     for (const unit of this.#held) this.#parts.store.release(unit)
     this.#held.length = 0
   }

@@ -101,6 +101,16 @@ export class ReadableFile {
     return done
   }
 
+  /** Reads some bytes, at the most those that `target` takes, beside this thread: several reads can be under way at once. */
+  readBeside(target: Uint8Array, position: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      fs.read(this.#descriptor, target, 0, target.length, position, (cause, got) => {
+        if (cause === null) resolve(got)
+        else reject(fileError('read', this.path, cause))
+      })
+    })
+  }
+
   close(): void {
     if (this.#descriptor < 0) return
     fs.closeSync(this.#descriptor)
@@ -294,6 +304,21 @@ export function freeDiskBytes(directory: string): number {
     return s.bavail * s.bsize
   } catch (cause) {
     throw fileError('ask for the free space of', directory, cause)
+  }
+}
+
+/**
+ * What tells a file system from others, on this machine and on those that share its cache directory: of the one that
+ * holds `file`, or will hold it when it is written.
+ */
+export function fileSystemOf(file: string): string {
+  let place = path.resolve(file)
+  while (!fs.existsSync(place) && path.dirname(place) !== place) place = path.dirname(place)
+  try {
+    const { type, bsize, blocks } = fs.statfsSync(place)
+    return `${hostTag}, device ${fs.statSync(place).dev}, type ${type}, ${blocks} blocks of ${bsize}`
+  } catch (cause) {
+    throw fileError('ask for the file system of', place, cause)
   }
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Logits, ModelPlan } from '../../src/index.ts'
+import type { ReadSpeeds } from '../../src/memory/read-speed.ts'
 import { TARGET } from '../e2e/models.ts'
 import { openInline, scratch } from '../engine/harness.ts'
 import { fixtures } from '../paths.ts'
@@ -92,16 +93,42 @@ show('plan is what a load then does', async () => {
   const memory = plan.smallestBudgetBytes + 8_000_000
   const json = await coppice(['plan', TARGET, ...flags, '--memory', String(memory), '--json'])
   assert.is(json.code, 0, json.stderr)
-  const planned = JSON.parse(json.stdout) as ModelPlan & { readBytesPerSecond: number; secondsPerPass: number }
+  const planned = JSON.parse(json.stdout) as ModelPlan & { readSpeeds: ReadSpeeds }
   const expected = openInline(TARGET, { weights: 'f32', context: 128, memory }).plan
   assert.equal(planned.pinnedLayers, expected.pinnedLayers)
   assert.is(planned.totalBytes, expected.totalBytes)
   assert.is(planned.smallestBudgetBytes, plan.smallestBudgetBytes)
-  assert.ok(planned.readBytesPerSecond > 0 && planned.secondsPerPass > 0)
+  assert.ok(planned.readSpeeds.buffered.every((speed) => speed > 0))
+  const { plain, speculative } = planned.expected!
+  assert.ok(plain.secondsReading > 0 && plain.secondsComputing > 0)
+  assert.is(plain.secondsPerPass, Math.max(plain.secondsReading, plain.secondsComputing))
+  assert.is(speculative, undefined)
+  // The figures are measured once.
+  const again = await coppice(['plan', TARGET, ...flags, '--memory', String(memory), '--json'])
+  assert.equal((JSON.parse(again.stdout) as ModelPlan).expected, planned.expected)
   const text = await coppice(['plan', TARGET, ...flags, '--memory', String(memory)])
-  for (const line of ['smallest budget', 'nothing streams', 'reading takes', 'slots', `${memory} bytes`, 'regions']) {
+  for (const line of [
+    'smallest budget',
+    'nothing streams',
+    'reading takes',
+    'plain',
+    'layer 7',
+    'output head',
+    'slots',
+    `${memory} bytes`,
+    'regions',
+  ]) {
     assert.match(text.stdout, line)
   }
+})
+
+show('plan fits in 40 columns, without escape codes, and tells of drafts what it assumes', async () => {
+  const flags = ['--weights', 'f32', '--ctx-size', '128', '--threads', '2', '--nodes', '16', '--memory', '17MB']
+  const { code, stdout, stderr } = await coppice(['plan', 'embedded', ...flags], { environment: { COLUMNS: '40' } })
+  assert.is(code, 0, stderr)
+  for (const line of stdout.split('\n')) assert.ok(line.length <= 40, line)
+  assert.not.match(stdout, '\u001b')
+  assert.match(stdout.replace(/\s+/g, ' '), /with the draft .* per pass .* to .* tokens\/s if 60-80% of guesses/)
 })
 
 show('plan refuses what cannot be', async () => {

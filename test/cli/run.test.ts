@@ -1,8 +1,10 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Completion, ModelPlan, Stats } from '../../src/index.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
-import { openInline } from '../engine/harness.ts'
+import { openInline, scratch } from '../engine/harness.ts'
 import { coppice } from './cli-process.ts'
 
 const PROMPT = 'The old house stood at the end of the lane, and'
@@ -157,6 +159,50 @@ test('Ctrl-C in the middle ends the text, prints the statistics so far and exits
   const [, tokens] = /(\d+) tokens in \d+ passes/.exec(stderr)!
   assert.ok(Number(tokens) > 0 && Number(tokens) < 1000, `${tokens} tokens`)
   assert.ok(stdout.endsWith('\n'))
+})
+
+interface TraceFile {
+  readonly traceEvents: readonly { readonly cat?: string }[]
+  readonly otherData: { readonly seconds: Stats['seconds'] }
+}
+
+const traceIn = (file: string): TraceFile => JSON.parse(readFileSync(file, 'utf8')) as TraceFile
+const passesIn = ({ traceEvents }: TraceFile): number => traceEvents.filter(({ cat }) => cat === 'pass').length
+
+test('--trace writes a timeline of the passes and leaves the rest of the output alone', async () => {
+  const file = join(scratch, 'trace.json')
+  const { code, stdout, stderr } = await coppice([...RUN, '--trace', file, '--json'])
+  assert.is(code, 0, stderr)
+  const written = JSON.parse(stdout) as Completion
+  assert.is(written.text, text)
+  assert.not('trace' in written)
+  assert.is(passesIn(traceIn(file)), written.stats.passes)
+  assert.equal(traceIn(file).otherData.seconds, written.stats.seconds)
+})
+
+test('--trace writes what there is when Ctrl-C ends the text', async () => {
+  const file = join(scratch, 'interrupted.json')
+  const long = ['run', '--weights', 'f32', '--ctx-size', '1024', 'embedded', PROMPT, '--temp', '0', '--ignore-eos']
+  let interrupted = false
+  const { code, stderr } = await coppice([...long, '-n', '1000', '--trace', file], {
+    onStdout: (_, child) => {
+      if (!interrupted) child.kill('SIGINT')
+      interrupted = true
+    },
+  })
+  assert.is(code, 130, stderr)
+  assert.ok(passesIn(traceIn(file)) > 0)
+  assert.not.ok(readdirSync(scratch).some((name) => name.endsWith('.tmp')))
+})
+
+test('--trace FILE that cannot be written is refused before anything is loaded', async () => {
+  for (const file of [join(scratch, 'no-such-directory', 'trace.json'), scratch]) {
+    const { code, stdout, stderr } = await coppice([...RUN, '--trace', file])
+    assert.is(code, 2, stderr)
+    assert.match(stderr, '--trace')
+    assert.is(stdout, '')
+  }
+  assert.not.ok(existsSync(join(scratch, 'no-such-directory')))
 })
 
 test('a reader that leaves ends the command quietly', async () => {

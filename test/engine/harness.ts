@@ -8,6 +8,7 @@ import type { CallOptions, EngineOptions } from '../../src/engine/protocol.ts'
 import type { Completion, Piece, Prompt } from '../../src/engine/types.ts'
 import { LoadBoard, unitFootprint } from '../../src/memory/load-board.ts'
 import { SLOTS } from '../../src/memory/plan.ts'
+import { Timeline } from '../../src/memory/timeline.ts'
 import { createMemory } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
@@ -51,6 +52,7 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     memories: createMemories(preparation.plan),
     control,
     board: new LoadBoard(preparation.board, control),
+    timeline: new Timeline(0),
     kernels: options.kernels ?? compileKernels('simd128'),
     sharpening: options.sharpening,
     onProgress: () => {},

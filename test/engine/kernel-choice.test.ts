@@ -89,7 +89,7 @@ const reportsIn = (cache: string): string[] => readdirSync(join(cache, 'kernels'
 /** Replaces what the cached report of this engine says. */
 function forge(cache: string, forged: unknown): void {
   const [file] = reportsIn(cache)
-  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), report: forged }))
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), value: forged }))
 }
 
 /** A cache with a report in it, however busy the machine is. */
@@ -120,17 +120,17 @@ caching('a second choice does not test again', () => {
 caching('a damaged, foreign or incomplete report is ignored and written anew', () => {
   const cache = filledCache('damaged')
   const [file] = reportsIn(cache)
-  const whole = JSON.parse(readFileSync(file, 'utf8')) as { key: string; report: SelfTestReport }
+  const whole = JSON.parse(readFileSync(file, 'utf8')) as { key: string; written: number; value: SelfTestReport }
   const lie = report(passed(0.001), { result: 'wrong' })
   const damages = [
     '',
     '{',
     'null',
     '[]',
-    JSON.stringify({ key: `${whole.key} and more`, report: lie }),
-    JSON.stringify({ key: whole.key, report: { ...lie, 'relaxed-i32': undefined } }),
-    JSON.stringify({ key: whole.key, report: { ...lie, 'relaxed-i16': { result: 'passed' } } }),
-    JSON.stringify({ key: whole.key, report: { ...lie, 'relaxed-i16': { result: 'unproven' } } }),
+    JSON.stringify({ ...whole, key: `${whole.key} and more`, value: lie }),
+    JSON.stringify({ ...whole, value: { ...lie, 'relaxed-i32': undefined } }),
+    JSON.stringify({ ...whole, value: { ...lie, 'relaxed-i16': { result: 'passed' } } }),
+    JSON.stringify({ ...whole, value: { ...lie, 'relaxed-i16': { result: 'unproven' } } }),
   ]
   for (const damage of damages) {
     writeFileSync(file, damage)

@@ -9,6 +9,7 @@ import { type DecodedToken, type DecodeRequest, Decoder } from '../../src/genera
 import { DEFAULT_SAMPLING, Sampler } from '../../src/generate/sampler.ts'
 import { emptyStats } from '../../src/generate/statistics.ts'
 import { LoadBoard } from '../../src/memory/load-board.ts'
+import { Timeline } from '../../src/memory/timeline.ts'
 import type { Context } from '../../src/speculate/context.ts'
 import type { Budget, Drafter } from '../../src/speculate/drafter.ts'
 import type { TokenTree } from '../../src/speculate/token-tree.ts'
@@ -26,11 +27,13 @@ const prepared = prepare(
   { weights: 'f32', context: CONTEXT, threads: 1 },
   { onProgress: () => {}, isAborted: () => false },
 )
+const timeline = new Timeline(0)
 const { target, store } = assemble({
   preparation: { ...prepared, loaders: 0 },
   memories: createMemories(prepared.plan),
   control,
   board: new LoadBoard(prepared.board, control),
+  timeline,
   kernels: compileKernels('simd128'),
   onProgress: () => {},
 })
@@ -86,6 +89,7 @@ function run(drafter: Drafter | undefined, request: Partial<DecodeRequest> = {})
     nodes: drafter === undefined ? 0 : NODES,
     depth: 24,
     disk: store,
+    timeline,
     expectHead: (follows) => {
       store.headFollows = follows
     },
@@ -244,7 +248,15 @@ test('an abort in the middle leaves true statistics and a decoder that can go on
   let emitted = 0
   const stats: Run['stats'][] = []
   assert.throws(() => {
-    const decoder = new Decoder({ target, drafter: undefined, nodes: 0, depth: 24, disk: store, expectHead: () => {} })
+    const decoder = new Decoder({
+      target,
+      drafter: undefined,
+      nodes: 0,
+      depth: 24,
+      disk: store,
+      timeline,
+      expectHead: () => {},
+    })
     stats.push(emptyStats(0))
     decoder.run(
       {

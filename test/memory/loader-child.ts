@@ -21,7 +21,9 @@ const data = workerData as LoaderChildData
 const control = new Control(data.control)
 const board = new LoadBoard(data.shape, control, data.board)
 const kernels = instantiateKernels(data.memory, compileKernels('simd128'))
-const loader = new Loader(board, [{ memory: data.memory, kernels }], data.files, new FaultSwitch(data.faults).open)
+const loader = new Loader(board, [{ memory: data.memory, kernels }], data.files, {
+  open: new FaultSwitch(data.faults).open,
+})
 parentPort?.postMessage('ready')
 serveLoads(loader, board, control)
 loader.close()

@@ -9,6 +9,7 @@ import { CoppiceError } from '../../src/errors.ts'
 import { type PlanRequest as BanksRequest, planBanks } from '../../src/memory/banks.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { type Layout, SLOTS } from '../../src/memory/plan.ts'
+import { Timeline } from '../../src/memory/timeline.ts'
 import { MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
@@ -248,6 +249,7 @@ for (const [name, path, options] of CASES) {
         memories: createMemories(preparation.plan),
         control,
         board: new LoadBoard(preparation.board, control),
+        timeline: new Timeline(0),
         kernels: compileKernels('simd128'),
         onProgress: () => {},
       })

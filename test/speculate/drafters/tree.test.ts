@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert'
 import { type Assembly, assemble } from '../../../src/engine/assemble.ts'
 import { prepare } from '../../../src/engine/prepare.ts'
 import { LoadBoard } from '../../../src/memory/load-board.ts'
+import { Timeline } from '../../../src/memory/timeline.ts'
 import type { Transformer } from '../../../src/model/transformer.ts'
 import { Context } from '../../../src/speculate/context.ts'
 import { BRANCHING, MAXIMUM_DEPTH, TreeDrafter } from '../../../src/speculate/drafters/tree.ts'
@@ -35,6 +36,7 @@ function openDraft(nodes: number): Transformer {
     memories: createMemories(preparation.plan),
     control,
     board: new LoadBoard(preparation.board, control),
+    timeline: new Timeline(0),
     kernels: compileKernels('simd128'),
     onProgress: () => {},
   })

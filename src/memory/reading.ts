@@ -1,0 +1,58 @@
+/** How files are read: past the page cache or through it, and by how many threads. */
+import type { OpenMode } from '../runtime/files.ts'
+import { MOST_LOADERS, type ReadSpeeds, type SpeedByReaders } from './read-speed.ts'
+
+export interface ReadingRequest {
+  /** 'auto', or what the caller asked for. */
+  readonly io: 'auto' | OpenMode
+  /** Whether the file system takes direct reads. */
+  readonly direct: boolean
+  /** Bytes that the machine can spare, such as for the page cache. */
+  readonly available: number
+  readonly targetBytes: number
+  /** 0: nothing streams. */
+  readonly slots: number
+  readonly slotBytes: number
+  /** Measured on the file system that holds the files. */
+  readonly speeds: ReadSpeeds | undefined
+}
+
+export interface Reading {
+  readonly mode: OpenMode
+  /** Threads; 0: the engine's own reads. */
+  readonly loaders: number
+}
+
+/** A resident target below this is read by the engine's own thread, which costs no further one. */
+const SMALL_TARGET_BYTES = 64e6
+
+/** Less than this is noise, and no reason for one thread more. */
+const WORTH_A_THREAD = 1.05
+
+export function chooseReading(request: ReadingRequest): Reading {
+  const { slots, slotBytes, targetBytes, speeds } = request
+  const mode = request.io === 'auto' ? chooseMode(request) : request.io
+  if (slots === 0) return { mode, loaders: targetBytes < SMALL_TARGET_BYTES ? 0 : 1 }
+  const measured = speeds?.[mode]
+  if (measured !== undefined) return { mode, loaders: fewestReaders(measured) }
+  // One loader keeps up with small reads; two overlap reading with checking of large ones.
+  return { mode, loaders: slotBytes >= 4 * 1024 * 1024 ? 2 : 1 }
+}
+
+function chooseMode({ direct, available, targetBytes, slots, speeds }: ReadingRequest): OpenMode {
+  if (!direct || slots === 0) return 'buffered'
+  // A target that does not fit in free memory would only churn the page cache.
+  if (targetBytes > available) return 'direct'
+  // One that does is faster from there, except on disks that are faster than a copy.
+  return speeds?.direct !== undefined && best(speeds.direct) > best(speeds.buffered) ? 'direct' : 'buffered'
+}
+
+const best = (speeds: SpeedByReaders): number => Math.max(...speeds)
+
+function fewestReaders(speeds: SpeedByReaders): number {
+  let readers = 1
+  for (let more = 2; more <= Math.min(MOST_LOADERS, speeds.length); more++) {
+    if (speeds[more - 1] >= WORTH_A_THREAD * speeds[readers - 1]) readers = more
+  }
+  return readers
+}
