@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Kind } from '../../src/tensor/layout.ts'
 import { packModel } from '../../src/weights/pack.ts'
 import { openPacked, verifyPacked } from '../../src/weights/packed.ts'
 import { root } from '../paths.ts'
-import { failureOf, withDirectory, withDirectoryAsync } from './checkpoints.ts'
+import { failureOf, filesOf, withDirectory, withDirectoryAsync } from './checkpoints.ts'
 
 const test = suite('pack in a process that dies')
 const source = join(root, 'models', 'target')
@@ -23,16 +24,25 @@ interface Outcome {
 /**
  * Packs in a process of its own.
  * @param killAfter steps (about one per MiB) after which it is killed; `undefined`: never
+ * @param killAfterMs the same by time
  */
-function packInChild(how: 'pack' | 'resolve', output: string, killAfter?: number, cache = ''): Promise<Outcome> {
+function packInChild(
+  how: 'pack' | 'resolve',
+  output: string,
+  killAfter?: number,
+  cache = '',
+  weights: Kind = 'f32',
+  killAfterMs?: number,
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const runtimeArguments = 'Deno' in globalThis ? ['run', '--allow-all'] : []
-    const process_ = spawn(process.execPath, [...runtimeArguments, child, how, source, output, 'f32'], {
+    const process_ = spawn(process.execPath, [...runtimeArguments, child, how, source, output, weights], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, COPPICE_CACHE: cache },
     })
     let steps = 0
     let stderr = ''
+    const timer = killAfterMs === undefined ? undefined : setTimeout(() => process_.kill('SIGKILL'), killAfterMs)
     process_.stdout.on('data', (bytes: Uint8Array) => {
       steps += bytes.length
       if (killAfter !== undefined && steps >= killAfter) process_.kill('SIGKILL')
@@ -41,7 +51,10 @@ function packInChild(how: 'pack' | 'resolve', output: string, killAfter?: number
       stderr += new TextDecoder().decode(bytes)
     })
     process_.on('error', reject)
-    process_.on('close', (code, signal) => resolve({ code, signal, steps, stderr }))
+    process_.on('close', (code, signal) => {
+      clearTimeout(timer)
+      resolve({ code, signal, steps, stderr })
+    })
   })
 }
 
@@ -76,6 +89,38 @@ test('a kill at any moment leaves nothing that opens as a model, or the whole mo
     }
     assert.ok(killed >= kills / 2, `${killed} of ${kills} processes were killed in time`)
     assert.ok(resumed >= 2, `${resumed} attempts had finished files`)
+  })
+})
+
+test('killed again and again at random moments, packing still ends with the same bytes', async () => {
+  await withDirectoryAsync(async (directory) => {
+    const undisturbed = join(directory, 'undisturbed')
+    packModel(source, undisturbed, { weights: 'q4' })
+    const expected = filesOf(undisturbed)
+    const output = join(directory, 'out')
+    const begun = performance.now()
+    await packInChild('pack', output, undefined, '', 'q4')
+    const whole = performance.now() - begun
+    let killed = 0
+    for (let round = 0; round < 3; round++) {
+      rmSync(output, { recursive: true })
+      for (let attempt = 0; attempt < 6 && !existsSync(join(output, 'coppice.json')); attempt++) {
+        // At random times too: between two steps lie renames, syncs and the journal.
+        const delay = whole * (0.3 + 0.7 * Math.random())
+        const { signal, code, stderr } = await packInChild('pack', output, undefined, '', 'q4', delay)
+        if (signal === null) assert.is(code, 0, stderr)
+        else killed++
+        if (existsSync(join(output, 'coppice.json')))
+          assert.equal(verifyPacked(output).problems, [], `after ${delay} ms`)
+        else if (existsSync(output)) assert.is(failureOf(() => openPacked(output)).code, 'MODEL_NOT_FOUND')
+      }
+      if (!existsSync(join(output, 'coppice.json'))) packModel(source, output, { weights: 'q4' })
+      const found = filesOf(output)
+      // A kill after the manifest leaves what only the next attempt to pack would have removed.
+      for (const name of ['coppice.partial.json', 'coppice.lock']) found.delete(name)
+      assert.equal(found, expected)
+    }
+    assert.ok(killed >= 3, `${killed} processes were killed in time`)
   })
 })
 
