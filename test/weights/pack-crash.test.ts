@@ -98,29 +98,31 @@ test('killed again and again at random moments, packing still ends with the same
     packModel(source, undisturbed, { weights: 'q4' })
     const expected = filesOf(undisturbed)
     const output = join(directory, 'out')
-    const begun = performance.now()
-    await packInChild('pack', output, undefined, '', 'q4')
-    const whole = performance.now() - begun
+    let whole = Number.POSITIVE_INFINITY
     let killed = 0
-    for (let round = 0; round < 3; round++) {
-      rmSync(output, { recursive: true })
-      for (let attempt = 0; attempt < 6 && !existsSync(join(output, 'coppice.json')); attempt++) {
-        // At random times too: between two steps lie renames, syncs and the journal.
-        const delay = whole * (0.3 + 0.7 * Math.random())
-        const { signal, code, stderr } = await packInChild('pack', output, undefined, '', 'q4', delay)
-        if (signal === null) assert.is(code, 0, stderr)
-        else killed++
-        if (existsSync(join(output, 'coppice.json')))
-          assert.equal(verifyPacked(output).problems, [], `after ${delay} ms`)
-        else if (existsSync(output)) assert.is(failureOf(() => openPacked(output)).code, 'MODEL_NOT_FOUND')
-      }
-      if (!existsSync(join(output, 'coppice.json'))) packModel(source, output, { weights: 'q4' })
+    let finished = 0
+    // The first run is never killed: it tells how long one takes.
+    for (let attempt = 0; attempt < 60 && (killed < 9 || finished < 3); attempt++) {
+      const begun = performance.now()
+      const delay = attempt === 0 ? undefined : whole * (0.3 + 0.6 * Math.random())
+      const { signal, code, stderr } = await packInChild('pack', output, undefined, '', 'q4', delay)
+      if (signal === null) {
+        assert.is(code, 0, stderr)
+        whole = Math.min(whole, performance.now() - begun)
+      } else killed++
+      const packed = existsSync(join(output, 'coppice.json'))
+      if (!packed && existsSync(output)) assert.is(failureOf(() => openPacked(output)).code, 'MODEL_NOT_FOUND')
+      // Now and then the next attempt may end: it goes on where several that were killed had come to.
+      if (!packed && killed % 3 === 0) packModel(source, output, { weights: 'q4' })
+      else if (!packed) continue
       const found = filesOf(output)
-      // A kill after the manifest leaves what only the next attempt to pack would have removed.
+      // A kill after the manifest leaves these for the next attempt to pack, which there will not be.
       for (const name of ['coppice.partial.json', 'coppice.lock']) found.delete(name)
       assert.equal(found, expected)
+      rmSync(output, { recursive: true })
+      finished++
     }
-    assert.ok(killed >= 3, `${killed} processes were killed in time`)
+    assert.ok(killed >= 9, `${killed} processes were killed in time`)
   })
 })
 
