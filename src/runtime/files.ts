@@ -121,6 +121,16 @@ export class ReadableFile {
 /** Tells machines apart that share a file system: process numbers mean nothing on another one. */
 const hostTag = createHash('sha256').update(os.hostname()).digest('hex').slice(0, 6)
 const TEMPORARY = /^(.+)\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.tmp$/
+
+/** Says who made a file. */
+export const processTag = (): string => `${hostTag}-${process.pid}`
+
+/** Whether a tag that begins as `processTag` is that of a process of this machine that no longer runs. */
+export function abandonedBy(tag: string): boolean {
+  const [host, pid] = tag.split('-')
+  return host === hostTag && !isRunning(Number(pid))
+}
+
 const ABANDONED_MS = 24 * 60 * 60 * 1000
 
 /** The final name of a file that `AtomicFile` is writing under the name `name`; `undefined` for other names. */
@@ -135,7 +145,7 @@ export function removeAbandonedTemporaries(directory: string): void {
     const match = TEMPORARY.exec(name)
     if (match === null) continue
     const file = path.join(directory, name)
-    const gone = match[2] === hostTag && !isRunning(Number(match[3]))
+    const gone = abandonedBy(`${match[2]}-${match[3]}`)
     const modifiedMs = statPath(file)?.stamp.modifiedMs ?? Number.POSITIVE_INFINITY
     if (gone || Date.now() - modifiedMs > ABANDONED_MS) removePath(file)
   }
@@ -163,7 +173,7 @@ export class AtomicFile {
 
   constructor(file: string) {
     this.path = file
-    this.temporaryPath = `${file}.${hostTag}-${process.pid}-${randomBytes(4).toString('hex')}.tmp`
+    this.temporaryPath = `${file}.${processTag()}-${randomBytes(4).toString('hex')}.tmp`
     try {
       this.#descriptor = fs.openSync(this.temporaryPath, 'wx')
     } catch (cause) {
@@ -180,13 +190,14 @@ export class AtomicFile {
     }
   }
 
-  commit(): void {
+  /** @param durable false when it does no harm that a crash of the system leaves any other content */
+  commit(durable = true): void {
     try {
-      fs.fsyncSync(this.#descriptor)
+      if (durable) fs.fsyncSync(this.#descriptor)
       this.#close()
       fs.renameSync(this.temporaryPath, this.path)
       this.#committed = true
-      syncDirectory(path.dirname(this.path))
+      if (durable) syncDirectory(path.dirname(this.path))
     } catch (cause) {
       throw fileError('finish', this.path, cause)
     }
@@ -206,12 +217,15 @@ export class AtomicFile {
   }
 }
 
-/** Writes a small file so that either the old content or the whole new one is there after a crash. */
-export function writeFileAtomically(file: string, content: string | Uint8Array): void {
+/**
+ * Writes a small file so that either the old content or the whole new one is there after a crash.
+ * @param durable false when that need only hold for a crash of the process
+ */
+export function writeFileAtomically(file: string, content: string | Uint8Array, durable = true): void {
   const out = new AtomicFile(file)
   try {
     out.write(typeof content === 'string' ? new TextEncoder().encode(content) : content)
-    out.commit()
+    out.commit(durable)
   } catch (error) {
     out.discard()
     throw error
@@ -280,11 +294,16 @@ export function listDirectory(directory: string): string[] {
   }
 }
 
+/** With its parents, one by one: Node's own way to make them answers ENOENT on a read-only file system. */
 export function makeDirectory(directory: string): void {
+  if (isDirectory(directory)) return
+  const parent = path.dirname(directory)
+  if (parent !== directory) makeDirectory(parent)
   try {
-    fs.mkdirSync(directory, { recursive: true })
+    fs.mkdirSync(directory)
   } catch (cause) {
-    throw fileError('create', directory, cause)
+    // Another process may have made it meanwhile.
+    if (!isDirectory(directory)) throw fileError('create', directory, cause)
   }
 }
 
@@ -399,7 +418,18 @@ export function systemCode(error: unknown): string {
   return named?.[0] ?? code ?? String(cause)
 }
 
-function fileError(action: string, file: string, cause: unknown): CoppiceError {
+/** What can be done about an answer of the system. */
+const ADVICE: Readonly<Record<string, string>> = {
+  ENOSPC: 'its disk is full; free some space and do it again',
+  EDQUOT: 'its disk quota is used up; free some space and do it again',
+  EFBIG: 'the file may not become so large here; raise the limit (ulimit -f) or choose another file system',
+  EROFS: 'its file system is read-only; choose a directory that can be written',
+  EACCES: 'this user may not; change the permissions or choose another directory',
+  EPERM: 'this user may not; change the permissions or choose another directory',
+}
+
+/** An error of the system as one with a code that says what to do. */
+export function fileError(action: string, file: string, cause: unknown): CoppiceError {
   const code = systemCode(cause)
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new CoppiceError(
@@ -408,5 +438,6 @@ function fileError(action: string, file: string, cause: unknown): CoppiceError {
       { cause },
     )
   }
-  return new CoppiceError('FILE_SYSTEM', `cannot ${action} ${file}: the system answered ${code}`, { cause })
+  const advice = ADVICE[code] === undefined ? '' : `: ${ADVICE[code]}`
+  return new CoppiceError('FILE_SYSTEM', `cannot ${action} ${file}: the system answered ${code}${advice}`, { cause })
 }

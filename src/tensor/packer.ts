@@ -1,7 +1,7 @@
 /** Rows of a checkpoint into groups of packed weights, by the kernels of `kernels/pack.ts`. */
 import { decodeBase64 } from '../runtime/platform.ts'
 import { Arena, createMemory, FIRST_ADDRESS } from './arena.ts'
-import { bfloatsToFloats, halvesToFloats } from './half.ts'
+import { bfloatToFloat, halfToFloat } from './half.ts'
 import { ALIGNMENT, BLOCK, groupBytes, type Kind, packGroup, TILE } from './layout.ts'
 import { KIND_CODE } from './operations.ts'
 import { packKernelsBase64 } from './pack-kernels.generated.ts'
@@ -60,6 +60,11 @@ export class Packer {
   readonly target: Uint8Array
   readonly #kernels: PackKernels
   readonly #scratch: number
+  /** `source` as numbers. */
+  readonly #words: Float32Array
+  readonly #halves: Uint16Array
+  /** Columns that do not fill a block, of eight rows. */
+  readonly #rest = new Float32Array(TILE * BLOCK)
 
   /** @throws CoppiceError OUT_OF_BUDGET */
   constructor(sourceBytes: number, targetBytes: number) {
@@ -68,6 +73,8 @@ export class Packer {
     this.#kernels = instantiate(arena.memory)
     this.#scratch = arena.allocate('scratch', SCRATCH_BYTES)
     this.source = arena.u8(arena.allocate('source', sourceBytes), sourceBytes)
+    this.#words = new Float32Array(arena.memory.buffer, this.source.byteOffset, sourceBytes >> 2)
+    this.#halves = new Uint16Array(arena.memory.buffer, this.source.byteOffset, sourceBytes >> 1)
     this.target = arena.u8(arena.allocate('packed', targetBytes), targetBytes)
   }
 
@@ -131,34 +138,35 @@ export class Packer {
     )
     const left = columns - blocks * BLOCK
     if (left === 0) return
-    const rest = new Float32Array(TILE * left)
     for (let row = 0; row < TILE; row++) {
       const at = from + row * stride + blocks * BLOCK * dtypeBytes(dtype)
-      rest.set(this.floats(dtype, at, left), row * left)
+      this.#widen(dtype, at, left, this.#rest, row * left)
     }
-    packGroup(kind, left, rest, 0, TILE, this.target, packed + groupBytes(kind, blocks * BLOCK))
+    packGroup(kind, left, this.#rest, 0, TILE, this.target, packed + groupBytes(kind, blocks * BLOCK))
   }
 
   /** `count` values from byte `from` of `source` on, as f32. */
   floats(dtype: FloatDtype, from: number, count: number): Float32Array {
-    const bytes = this.source.slice(from, from + count * dtypeBytes(dtype)).buffer
-    return widen(dtype, bytes)
+    const floats = new Float32Array(count)
+    this.#widen(dtype, from, count, floats, 0)
+    return floats
   }
-}
 
-function widen(dtype: FloatDtype, bytes: ArrayBuffer): Float32Array {
-  if (dtype === 'F32') return new Float32Array(bytes)
-  const halves = new Uint16Array(bytes)
-  const floats = new Float32Array(halves.length)
-  if (dtype === 'F16') halvesToFloats(halves, floats)
-  else bfloatsToFloats(halves, floats)
-  return floats
+  /** One by one: a view per row would be garbage that Bun lets grow to hundreds of MB. */
+  #widen(dtype: FloatDtype, from: number, count: number, target: Float32Array, at: number): void {
+    const first = from / dtypeBytes(dtype)
+    if (dtype === 'F32') for (let i = 0; i < count; i++) target[at + i] = this.#words[first + i]
+    else {
+      const widen = dtype === 'F16' ? halfToFloat : bfloatToFloat
+      for (let i = 0; i < count; i++) target[at + i] = widen(this.#halves[first + i])
+    }
+  }
 }
 
 /** The number whose bits, without their sign, these are. */
 function magnitudeOf(dtype: FloatDtype, bits: number): number {
-  const bytes = dtype === 'F32' ? Uint32Array.of(bits).buffer : Uint16Array.of(bits).buffer
-  return widen(dtype, bytes)[0]
+  if (dtype === 'F32') return new Float32Array(Uint32Array.of(bits).buffer)[0]
+  return dtype === 'F16' ? halfToFloat(bits) : bfloatToFloat(bits)
 }
 
 /** A buffer whose content the kernel sums up. */

@@ -19,7 +19,7 @@ import { showValue } from './json.ts'
 import { FORMAT_VERSION, MANIFEST_NAME, type Manifest } from './manifest.ts'
 import { COPIED_NAMES, formatManifest } from './manifest-json.ts'
 import type { ModelConfig } from './model-config.ts'
-import { PackJournal } from './pack-journal.ts'
+import { LOCK_NAME, PackJournal } from './pack-journal.ts'
 import type { PackedModel } from './packed.ts'
 import { chooseKind, EDGES_NAME, edgesLayout, layerFileName, layerLayout, quantisationOf } from './packed-layout.ts'
 import { type FilePlan, PackedWriter, type WrittenFile } from './packed-writer.ts'
@@ -29,7 +29,7 @@ import { type CheckpointNames, parameterCount, resolveNames } from './tensor-nam
 
 export interface PackProgress {
   readonly phase: 'pack'
-  /** Name of the file being written. */
+  /** Name of the file being written; `coppice.lock` while another process packs into the same directory. */
   readonly file: string
   /** Bytes of all files, written and to be written. */
   readonly done: number
@@ -60,8 +60,8 @@ export function checkWeights(weights: 'auto' | Kind): void {
  * Packs the checkpoint in `source` into `output`, which must be new, empty, or the unfinished output of
  * an earlier attempt. The same source and options give the same bytes.
  * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | UNSUPPORTED_FORMAT | UNSUPPORTED_ARCHITECTURE when the source
- *   cannot be packed, INVALID_OPTION when the output directory holds something else, FILE_SYSTEM when the
- *   disk is too small or fails, ABORTED
+ *   cannot be packed, INVALID_OPTION when the output directory holds something else, also a model that another
+ *   process has just packed into it, FILE_SYSTEM when the disk is too small or fails, ABORTED
  */
 export function packModel(source: string, output: string, options: PackOptions = {}): PackedModel {
   checkWeights(options.weights ?? 'auto')
@@ -85,6 +85,7 @@ class Packing {
   readonly #files: readonly FilePlan[]
   readonly #names: CheckpointNames
   readonly #total: number
+  #journal: PackJournal | undefined
   #done = 0
 
   constructor(
@@ -114,7 +115,17 @@ class Packing {
     const fingerprint = sourceFingerprint(this.#source)
     const quantisation = quantisationOf(this.#kind)
     this.#compareTwins()
-    const journal = new PackJournal(this.#output, { source: fingerprint, quantisation })
+    const key = { source: fingerprint, quantisation }
+    const journal = new PackJournal(this.#output, key, () => this.#checkpointOf(LOCK_NAME, 0))
+    this.#journal = journal
+    try {
+      return this.#pack(journal, fingerprint)
+    } finally {
+      journal.release()
+    }
+  }
+
+  #pack(journal: PackJournal, fingerprint: string): PackedModel {
     const kept = new Map<string, WrittenFile>()
     for (const { name, layout } of this.#files) {
       this.#checkpointOf(name, 0)
@@ -139,7 +150,7 @@ class Packing {
       format: 'coppice',
       version: FORMAT_VERSION,
       config: this.#config,
-      quantisation,
+      quantisation: quantisationOf(this.#kind),
       parameters: parameterCount(this.#config),
       source: { name: sourceName(this.#source), revision: revisionOf(written) },
       edges: written[written.length - 1].file,
@@ -164,6 +175,7 @@ class Packing {
   /** Counts bytes as done and gives up if that was asked for. */
   #checkpointOf(file: string, bytes: number): void {
     this.#done += bytes
+    this.#journal?.touch()
     if (this.#options.isAborted?.()) {
       throw new CoppiceError('ABORTED', `packing ${this.#source} was aborted; packing it again goes on from here`)
     }

@@ -84,10 +84,13 @@ export class PackedWriter {
       const source = new Sha256()
       let written = 0
       const write = (bytes: Uint8Array): void => {
-        writer.write(bytes)
-        sums.feed(bytes)
-        written += bytes.length
-        onWritten(bytes.length)
+        for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+          const block = bytes.subarray(at, at + BLOCK_BYTES)
+          writer.write(block)
+          sums.feed(block)
+          written += block.length
+          onWritten(block.length)
+        }
       }
       layout.tensors.forEach(({ kind, offset, bytes }, i) => {
         if (kind === 'vector') this.#packVector(recipes[i].parts, source, write)
