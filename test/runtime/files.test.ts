@@ -18,8 +18,8 @@ import {
   readBytes,
   readText,
   removePath,
-  sameContent,
   Sha256,
+  sameContent,
   statPath,
   writeFileAtomically,
 } from '../../src/runtime/files.ts'
