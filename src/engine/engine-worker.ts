@@ -2,9 +2,17 @@
 import { CoppiceError } from '../errors.ts'
 import { LoadBoard } from '../memory/load-board.ts'
 import { Timeline } from '../memory/timeline.ts'
-import { leaveWorker, type MessagePort, onParentMessage, postToParent, workerData } from '../runtime/workers.ts'
+import {
+  createLine,
+  leaveWorker,
+  type MessagePort,
+  onParentMessage,
+  postToParent,
+  workerData,
+} from '../runtime/workers.ts'
 import { createMemory } from '../tensor/arena.ts'
 import { Control } from '../tensor/control.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
@@ -54,9 +62,11 @@ function begin(): Beginning | undefined {
       finish: () => {
         const { sharpening } = options
         const engine = new Engine({ preparation, memories, control, board, timeline, kernels, sharpening, onProgress })
+        const tokenizer = preparation.tokenizer && lineWith(preparation.tokenizer.data)
+        const transfer = tokenizer === undefined ? [] : [tokenizer]
         const plan = planWithExpectation(preparation, kernelInfo.variant)
-        const tokenizer = preparation.tokenizer?.data
-        post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
+        const loaded = { type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer } as const
+        postToParent(loaded satisfies EngineMessage, transfer)
         return engine
       },
     }
@@ -64,6 +74,13 @@ function begin(): Beginning | undefined {
     fail(error)
     return undefined
   }
+}
+
+/** A line for the front, with a message that is there when it looks. */
+function lineWith(data: TokenizerData): MessagePort {
+  const [own, line] = createLine()
+  own.postMessage(data)
+  return line
 }
 
 let beginning: Beginning | undefined

@@ -1,7 +1,7 @@
 /** The asynchronous side of a model: it owns the workers, queues the calls, and never blocks. */
 import { CoppiceError } from '../errors.ts'
 import { randomSeed } from '../runtime/platform.ts'
-import { before } from '../runtime/workers.ts'
+import { before, type MessagePort, takeMessage } from '../runtime/workers.ts'
 import { Control } from '../tensor/control.ts'
 import { Tokenizer } from '../text/tokenizer.ts'
 import type { TokenizerData } from '../text/tokenizer-data.ts'
@@ -76,7 +76,8 @@ export class ModelFront implements Model {
   readonly crew: Crew
   readonly #control: Control
   readonly #onProgress: LoadOptions['onProgress']
-  #tokenizerData: TokenizerData | undefined
+  /** Where the tokenizer's data waits until somebody asks for it. */
+  #tokenizerLine: MessagePort | undefined
   #tokenizer: Tokenizer | undefined
   /** Settles when the last queued call is over. */
   #tail: Promise<void> = Promise.resolve()
@@ -90,7 +91,7 @@ export class ModelFront implements Model {
     this.plan = loaded.plan
     this.config = loaded.config
     this.kernels = loaded.kernels
-    this.#tokenizerData = loaded.tokenizer
+    this.#tokenizerLine = loaded.tokenizer
     this.#onProgress = onProgress
     crew.onFailure = (error) => {
       this.#failure ??= error
@@ -100,8 +101,9 @@ export class ModelFront implements Model {
   }
 
   get tokenizer(): ModelTokenizer | undefined {
-    if (this.#tokenizerData === undefined) return undefined
-    this.#tokenizer ??= new Tokenizer(this.#tokenizerData)
+    if (this.#tokenizer === undefined && this.#tokenizerLine !== undefined) {
+      this.#tokenizer = new Tokenizer(takeMessage(this.#tokenizerLine) as TokenizerData)
+    }
     return this.#tokenizer
   }
 
@@ -143,7 +145,8 @@ export class ModelFront implements Model {
   async #shutDown(): Promise<void> {
     this.#closing.abort()
     this.#control.requestAbort()
-    this.#tokenizerData = undefined
+    this.#tokenizerLine?.close()
+    this.#tokenizerLine = undefined
     this.#tokenizer = undefined
     await this.crew.dismiss()
   }

@@ -3,7 +3,6 @@ import type { ErrorCode } from '../errors.ts'
 import type { BoardShape } from '../memory/load-board.ts'
 import type { FileAccesses } from '../memory/packed-reader.ts'
 import type { MessagePort } from '../runtime/workers.ts'
-import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type {
   Completion,
@@ -96,8 +95,8 @@ export type EngineMessage =
       readonly config: ModelConfig
       readonly plan: ModelPlan
       readonly kernels: KernelInfo
-      /** The engine's own tokenizer, tables shared; undefined when there is none. */
-      readonly tokenizer: TokenizerData | undefined
+      /** Where the engine's tokenizer waits as a `TokenizerData`, for when it is wanted; undefined when there is none. */
+      readonly tokenizer: MessagePort | undefined
     }
   | { readonly type: 'pieces'; readonly pieces: readonly Piece[] }
   | { readonly type: 'completed'; readonly completion: Completion }

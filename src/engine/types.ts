@@ -163,7 +163,7 @@ export interface Model {
   complete(prompt: Prompt, options?: GenerateOptions): Promise<Completion>
   /** Logits of a chain or tree of tokens in one pass. @throws CoppiceError INVALID_INPUT | CONTEXT_OVERFLOW */
   logits(input: LogitsInput): Promise<Logits>
-  /** Absent when the model directory has no tokenizer. Made on first use, on the calling thread. */
+  /** Absent when the model directory has no tokenizer, and of a closed model. It shares the engine's tables. */
   readonly tokenizer: ModelTokenizer | undefined
   readonly plan: ModelPlan
   readonly config: ModelConfig

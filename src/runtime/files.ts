@@ -333,11 +333,13 @@ export function freeDiskBytes(directory: string): number {
 export function fileSystemOf(file: string): string {
   let place = path.resolve(file)
   while (!fs.existsSync(place) && path.dirname(place) !== place) place = path.dirname(place)
+  const device = `${hostTag}, device ${fs.statSync(place).dev}`
   try {
     const { type, bsize, blocks } = fs.statfsSync(place)
-    return `${hostTag}, device ${fs.statSync(place).dev}, type ${type}, ${blocks} blocks of ${bsize}`
-  } catch (cause) {
-    throw fileError('ask for the file system of', place, cause)
+    return `${device}, type ${type}, ${blocks} blocks of ${bsize}`
+  } catch {
+    // Some, such as those of user programs, do not tell what they are.
+    return device
   }
 }
 

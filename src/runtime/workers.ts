@@ -17,6 +17,7 @@ import {
   type MessagePort as NodePort,
   parentPort,
   workerData as receivedData,
+  receiveMessageOnPort,
   Worker,
 } from 'node:worker_threads'
 
@@ -137,6 +138,14 @@ export function receiveOnce(line: MessagePort): Promise<unknown> {
       resolve(message)
     })
   })
+}
+
+/**
+ * What waits on a line, at once; `undefined` when nothing does. Until then it costs the receiver nothing, and closing
+ * the line frees it: objects that share memory are not even made before somebody wants them. The other end must live.
+ */
+export function takeMessage(line: MessagePort): unknown {
+  return receiveMessageOnPort(line as NodePort)?.message
 }
 
 function parent(): NodePort {

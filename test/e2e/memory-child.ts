@@ -1,9 +1,10 @@
 /**
- * A process of its own whose resident memory is measured. Argument: what to do. Writes one JSON object.
+ * A process of its own whose resident memory is measured. Arguments: what to do, and with what. Writes one JSON object.
  *
  * `gc` is called where the runtime exposes it; the figures do not depend on it, they only settle sooner.
  */
-import { load } from '../../src/index.ts'
+import { readFileSync } from 'node:fs'
+import { type LoadOptions, load, type ModelPlan } from '../../src/index.ts'
 import { DRAFT, TARGET } from './models.ts'
 
 const collect = (): void => {
@@ -14,7 +15,7 @@ const collect = (): void => {
 
 const CALL = { temperature: 0, maxTokens: 2, ignoreEos: true } as const
 const PROMPT = 'The old house stood'
-const [, , task, ...numbers] = process.argv
+const [, , task, argument] = process.argv
 
 /** Opens, uses and closes a model again and again; reports resident bytes after every round. */
 async function rounds(count: number): Promise<void> {
@@ -29,18 +30,40 @@ async function rounds(count: number): Promise<void> {
   console.log(JSON.stringify({ resident }))
 }
 
-/** Streams a text through the smallest budget; reports the most resident bytes seen. */
-async function streamed(memory: number): Promise<void> {
-  const options = { weights: 'f32', draft: DRAFT, nodes: 32, context: 512, threads: 2 } as const
-  const model = await load(TARGET, { ...options, memory })
-  let most = process.memoryUsage().rss
-  for await (const _ of model.generate(PROMPT, { ...CALL, maxTokens: 120 })) {
-    most = Math.max(most, process.memoryUsage().rss)
-  }
-  const { plan } = model
-  await model.close()
-  console.log(JSON.stringify({ most, plan }))
+/** What to load, and the prompt to go on from. */
+export interface PeakTask {
+  readonly model: string
+  readonly options: LoadOptions
+  readonly prompt: string
 }
 
-if (task === 'rounds') await rounds(Number(numbers[0]))
-else await streamed(Number(numbers[0]))
+export interface Peak {
+  /** Most resident bytes of the process. */
+  readonly most: number
+  readonly plan: ModelPlan
+}
+
+/** Writes some text; reports the most resident bytes seen. */
+async function peak({ model: path, options, prompt }: PeakTask): Promise<void> {
+  const model = await load(path, options)
+  let most = process.memoryUsage().rss
+  for await (const _ of model.generate(prompt, { ...CALL, maxTokens: 120 })) {
+    most = Math.max(most, process.memoryUsage().rss)
+  }
+  // Both sides use the tokenizer.
+  model.tokenizer?.encode(prompt)
+  most = Math.max(most, process.memoryUsage().rss, highWaterMark())
+  const { plan } = model
+  await model.close()
+  console.log(JSON.stringify({ most, plan } satisfies Peak))
+}
+
+/** The most that there ever was, where the system counts it. */
+function highWaterMark(): number {
+  if (process.platform !== 'linux') return 0
+  const kilobytes = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))
+  return kilobytes === null ? 0 : Number(kilobytes[1]) * 1024
+}
+
+if (task === 'rounds') await rounds(Number(argument))
+else if (task === 'peak') await peak(JSON.parse(argument) as PeakTask)

@@ -2,6 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { AbortError, CoppiceError, type GenerateOptions, type LoadOptions, load, type Model } from '../../src/index.ts'
+import type { Tokenizer } from '../../src/text/tokenizer.ts'
 import { codeOf, rejection } from './failures.ts'
 import { freshCheckpoint, GREEDY, LONG, open, outcome, PROMPT, withModel } from './open-model.ts'
 
@@ -43,6 +44,28 @@ calls('text, tokens and messages are prompts, and messages go through the chat t
     const chat = await model.complete([{ role: 'user', content: 'Who is Tom?' }], GREEDY)
     const written = '<|im_start|>user\nWho is Tom?<|im_end|>\n<|im_start|>assistant\n'
     assert.equal(outcome(await model.complete(written, GREEDY)), outcome(chat))
+  }),
+)
+
+calls('the tokenizer of a model is the one of its engine: tables that are shared, not read again', () =>
+  withModel(async (model) => {
+    const tokenizer = model.tokenizer as Tokenizer
+    assert.is(model.tokenizer, tokenizer)
+    const { tokens, merges } = tokenizer.data
+    for (const { buffer } of [tokens.bytes, tokens.starts, tokens.limits, tokens.index, merges!.words, merges!.index]) {
+      assert.instance(buffer, SharedArrayBuffer)
+    }
+    // What the front writes into a table, the engine reads: a letter of a token becomes another one.
+    const [house] = tokenizer.encode(' house')
+    const at = tokens.limits[house] - 2
+    const prompt = { tokens: tokenizer.encode(PROMPT) }
+    tokens.bytes[at]++
+    try {
+      const { text } = await model.complete(prompt, { ...GREEDY, maxTokens: 1, logitBias: { [house]: 1000 } })
+      assert.is(text, ' housf')
+    } finally {
+      tokens.bytes[at]--
+    }
   }),
 )
 

@@ -2,7 +2,10 @@
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Crew } from '../../src/engine/crew.ts'
+import type { EngineMessage } from '../../src/engine/protocol.ts'
 import { CoppiceError, type LoadOptions, load } from '../../src/index.ts'
+import { Control } from '../../src/tensor/control.ts'
 import { fixtures } from '../paths.ts'
 import { codeOf, rejection } from './failures.ts'
 import { scratch } from './harness.ts'
@@ -94,6 +97,20 @@ loading('options that make no sense are refused by name', async () => {
     assert.ok(error instanceof CoppiceError, `${JSON.stringify(options)}: ${error.stack}`)
     assert.is(error.code, 'INVALID_OPTION', `${JSON.stringify(options)}: ${error.message}`)
   }
+})
+
+loading('threads of a load that fails leave by themselves, whatever they still wait for', async () => {
+  const control = new Control()
+  const crew = new Crew(control, { model: join(scratch, 'no-such-model'), options: {}, control: control.buffer }, 3)
+  const codes: number[] = []
+  for (const { worker } of crew.members) worker.onExit((code) => codes.push(code))
+  const message = await new Promise<EngineMessage>((resolve) => {
+    crew.onMessage = resolve
+  })
+  assert.is(message.type, 'failed')
+  await crew.dismiss()
+  // A thread that had to be stopped ends with 1.
+  assert.equal(codes, [0, 0, 0])
 })
 
 loading('a path without a model is named', async () => {

@@ -7,6 +7,7 @@ import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { CoppiceError } from '../../src/errors.ts'
 import { describeModel } from '../../src/weights/describe.ts'
 import { fixtures, root } from '../paths.ts'
+import { syntheticTokenizer } from '../text/synthetic.ts'
 import { scratch } from './harness.ts'
 
 const test = suite('preparing a model')
@@ -43,6 +44,26 @@ test('a draft whose ids mean other tokens is refused, naming one', () => {
   const { code, message } = refusal(target, { draft: other })
   assert.is(code, 'INCOMPATIBLE_DRAFT')
   assert.match(message, /token 30[01] /)
+})
+
+test('a draft whose tokenizer is written otherwise but means the same is taken', () => {
+  const other = join(scratch, 'rewritten-draft')
+  cpSync(draft, other, { recursive: true })
+  const path = join(other, 'tokenizer.json')
+  writeFileSync(path, JSON.stringify(JSON.parse(readFileSync(path, 'utf8')), undefined, 1))
+  assert.is(prepare(target, { draft: other }, hooks).plan.nodes, 16)
+})
+
+test('the plan counts a tokenizer by its tables, and none where there is none', () => {
+  const large = join(scratch, 'large-tokenizer')
+  cpSync(target, large, { recursive: true })
+  writeFileSync(join(large, 'tokenizer.json'), syntheticTokenizer(50_000))
+  const [without, small, more] = [join(fixtures, 'llama'), target, large].map(
+    (model) => prepare(model, { weights: 'f32' }, hooks).plan.process.tokenizer,
+  )
+  assert.is(without, 0)
+  assert.ok(small > 1e6 && small < 4e6, `${small} bytes for 4 thousand tokens`)
+  assert.ok(more > small + 1e6 && more < small + 4e6, `${more} bytes for 50 thousand tokens`)
 })
 
 test('a q8 KV cache takes a scale and a byte per dimension of f32, in target, draft and plan', () => {
