@@ -111,9 +111,11 @@ export class Transformer {
     // A pass that was cut short let go of everything at once.
     this.#held.length = 0
     const began = now()
+    const bytesBefore = embedding.bytesRead
     embedding.gather(batch.tokens, batch.count, a.hidden)
+    // Rows that come from disk are waited for here and now.
+    this.#spans.add(embedding.bytesRead > bytesBefore ? 'wait' : 'execute', began, -1, batch.count)
     fillRopeTables(this.#frequencies, batch.positions, batch.count, a.cosines, a.sines)
-    this.#spans.add('execute', began, -1, batch.count)
     layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()
       this.#attention(layer, this.#weights(attention, layer, attentionAt, idle))
