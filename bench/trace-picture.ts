@@ -71,6 +71,7 @@ function draw(events: readonly TraceEvent[], first: number, count: number): stri
   const bottom = TOP + lanes.length * LANE
   const height = bottom + FOOT
   const parts: string[] = []
+  const drawn = new Set<Drawn>()
   lanes.forEach(({ tid, args }, lane) => {
     const y = TOP + lane * LANE + (LANE - BAR) / 2
     parts.push(`<text x="${LEFT - 8}" y="${y + BAR / 2 + 4}" text-anchor="end">${args.name}</text>`)
@@ -82,7 +83,9 @@ function draw(events: readonly TraceEvent[], first: number, count: number): stri
         x,
         y,
       )
-      if (shape !== '') parts.push(`<path class="${kind}" d="${shape}"/>`)
+      if (shape === '') continue
+      parts.push(`<path class="${kind}" d="${shape}"/>`)
+      drawn.add(kind)
     }
   })
   for (const { ts, name } of passes) {
@@ -92,6 +95,7 @@ function draw(events: readonly TraceEvent[], first: number, count: number): stri
   parts.push(...axis(from, to, x, bottom))
   let at = LEFT
   for (const kind of KINDS) {
+    if (!drawn.has(kind)) continue
     const label = COLOURS[kind][2]
     parts.push(`<path class="${kind}" d="M${at} ${height - 18}h12v12h-12z"/>`)
     parts.push(`<text x="${at + 17}" y="${height - 8}">${label}</text>`)

@@ -20,7 +20,12 @@ export const plan = command({
   usage: USAGE,
   summary:
     'Says what a memory budget holds: which layers stay, which stream, and how long a pass takes by the measured speeds of this disk and these kernels, which are kept for a month. Nothing is loaded or packed.',
-  flags: { ...LOAD_FLAGS, ...JSON_FLAG, ...HELP_FLAG },
+  flags: {
+    ...LOAD_FLAGS,
+    measure: { type: 'boolean', env: false, help: 'measure again, such as when the machine was busy the last time' },
+    ...JSON_FLAG,
+    ...HELP_FLAG,
+  },
   examples: [
     'coppice plan ./llama-8b --memory 2GB',
     'coppice plan embedded --memory 22MB --weights f32 --ctx-size 512',
@@ -32,7 +37,7 @@ export const plan = command({
     const kernels = chooseKernels(undefined)
     const progress = new ProgressLine()
     progress.update('measuring this disk and these kernels')
-    const learned = await measureSpeeds(first, kernels)
+    const learned = await measureSpeeds(first, kernels, values.measure === true)
     progress.clear()
     // How files are read is chosen by what is known of the disk.
     const preparation = learned ? prepared() : first

@@ -43,7 +43,6 @@ export function statisticsLines(completion: Completion, plan: ModelPlan): string
   lines.push(
     `disk: ${formatBytes(stats.bytesRead)} read, ${formatBytes(perToken)} per token, ${seconds(s.wait)} waited`,
     `time: ${seconds(s.total)} = prompt ${seconds(s.prefill)}, drafting ${seconds(s.draft)}, target ${seconds(s.verify)}, waiting ${seconds(s.wait)}`,
-    `beside: reading ${seconds(s.read)}, checking ${seconds(s.check)}; ${seconds(s.draftHidden)} of drafting in the disk's time`,
   )
   return lines
 }

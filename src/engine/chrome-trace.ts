@@ -75,9 +75,9 @@ function spanName({ kind, unit, amount }: Span, units: readonly string[]): strin
     case 'check':
       return `${kind} ${units[unit]}`
     case 'wait':
-      return `wait for ${units[unit]}`
+      return unit < 0 ? 'read embedding rows' : `wait for ${units[unit]}`
     case 'execute': {
-      if (unit < 0) return 'gather embeddings'
+      if (unit < 0) return 'gather embedding rows'
       const [first, ...others] = units.slice(unit, unit + amount)
       return [first, ...others.map((name) => name.slice(name.lastIndexOf(' ') + 1))].join(' + ')
     }

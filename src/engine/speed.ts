@@ -30,16 +30,20 @@ const kernelFigures = (variant: string, threads: number, kind: Kind): Figures<Ke
     oldestMs: OLDEST_SPEED_MS,
   })
 
-/** Measures what the cache does not know of this model's disk and kernels. @returns whether there was any of it */
-export async function measureSpeeds(preparation: Preparation, kernels: KernelChoice): Promise<boolean> {
+/**
+ * Measures what the cache does not know of this model's disk and kernels.
+ * @param again also what it knows
+ * @returns whether there was anything to measure
+ */
+export async function measureSpeeds(preparation: Preparation, kernels: KernelChoice, again: boolean): Promise<boolean> {
   // Of the target: the draft need not be packed yet.
   const { units } = preparation.layout
   const disk = readFigures(units[0].path)
-  const unread = isFile(units[0].path) && disk.read() === undefined
+  const unread = isFile(units[0].path) && (again || disk.read() === undefined)
   if (unread) disk.write(await measureReadSpeeds(units))
   const { threads } = preparation
   const unknown = kindsOf(preparation).filter(
-    (kind) => kernelFigures(kernels.variant, threads, kind).read() === undefined,
+    (kind) => again || kernelFigures(kernels.variant, threads, kind).read() === undefined,
   )
   if (unknown.length === 0) return unread
   const speeds = await measureKernelSpeed(kernels.module, threads, unknown)

@@ -66,7 +66,9 @@ class Sampler {
     try {
       const best = new Array<number>(MOST_LOADERS).fill(0)
       for (let round = 0; round < ROUNDS; round++) {
-        for (let readers = 1; readers <= MOST_LOADERS; readers++) {
+        for (let turn = 1; turn <= MOST_LOADERS; turn++) {
+          // Forth and back: some disks are fast for a while and then no more.
+          const readers = round % 2 === 0 ? turn : MOST_LOADERS + 1 - turn
           const first = this.#next
           // The first time brings the pages in.
           const cached = mode === 'buffered' ? (await this.#sample(files, readers, SAMPLE_BYTES)).bytes : undefined

@@ -16,8 +16,8 @@ export interface Spans {
   /**
    * A span that ends now.
    * @param began in ms (`now` of this thread)
-   * @param unit a unit of loading, or the number of a pass; -1: none
-   * @param amount bytes read or checked, units executed, rows of a pass
+   * @param unit a unit of loading, or the number of a pass; -1: none, or rows of the embedding
+   * @param amount bytes read or checked, units executed, rows of a pass or of embeddings
    */
   add(kind: SpanKind, began: number, unit: number, amount: number): void
 }

@@ -133,9 +133,11 @@ export class Transformer {
     // A pass that was cut short let go of everything at once.
     this.#held.length = 0
     const began = now()
+    const bytesBefore = embedding.bytesRead
     embedding.gather(batch.tokens, batch.count, this.#first.activations.hidden)
+    // Rows that come from disk are waited for here and now.
+    this.#spans.add(embedding.bytesRead > bytesBefore ? 'wait' : 'execute', began, -1, batch.count)
     this.#spreadRows()
-    this.#spans.add('execute', began, -1, batch.count)
     let at = this.#first
     layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()

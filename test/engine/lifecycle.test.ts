@@ -101,7 +101,8 @@ loading('options that make no sense are refused by name', async () => {
 
 loading('threads of a load that fails leave by themselves, whatever they still wait for', async () => {
   const control = new Control()
-  const crew = new Crew(control, { model: join(scratch, 'no-such-model'), options: {}, control: control.buffer }, 3)
+  const data = { model: join(scratch, 'no-such-model'), options: {}, control: control.buffer, memoryLimit: undefined }
+  const crew = new Crew(control, data, 3)
   const codes: number[] = []
   for (const { worker } of crew.members) worker.onExit((code) => codes.push(code))
   const message = await new Promise<EngineMessage>((resolve) => {

@@ -1,6 +1,8 @@
 /** The trace of a call: that it is well-formed, agrees with the statistics, and tells what happened in what order. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { prepare } from '../../src/engine/prepare.ts'
+import { readFigures } from '../../src/engine/read-figures.ts'
 import { AbortError, type Completion, type Stats } from '../../src/index.ts'
 import type { SpanKind } from '../../src/memory/timeline.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
@@ -176,6 +178,20 @@ test('a call that is aborted has a trace of what it did until then', async () =>
       assert.instance(error, AbortError)
       checkSums((error as AbortError).partial!)
     }
+  }, streamed)
+})
+
+test('each loader has a lane; measured speeds decide how many there are', async () => {
+  const { board } = prepare(TARGET, streamed, { onProgress: () => {}, isAborted: () => false })
+  const speeds = [1e9, 2e9, 3e9, 3e9]
+  readFigures(board.units[0].path).write({ direct: speeds, buffered: speeds })
+  await withModel(async (model) => {
+    assert.is(model.plan.loaders, 3)
+    const completion = await model.complete(PROMPT, { ...GREEDY, maxTokens: 16, trace: true })
+    checkSums(completion)
+    const trace = parse(completion)
+    checkNesting(trace)
+    assert.equal([...trace.lanes.values()].sort(), ['compute', 'disk 1', 'disk 2', 'disk 3', 'draft'])
   }, streamed)
 })
 
