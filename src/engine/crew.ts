@@ -25,6 +25,8 @@ const LEAVE_MS = 500
 export interface CrewMember {
   readonly role: 'engine' | 'compute' | 'loader'
   readonly worker: WorkerHandle
+  /** A helper is in its loop, which it leaves by itself when the control block says so. */
+  serves: boolean
 }
 
 export class Crew {
@@ -40,7 +42,7 @@ export class Crew {
 
   constructor(control: Control, data: EngineWorkerData) {
     this.#control = control
-    this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data)
+    this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data).worker
     this.#engine.onMessage((message) => {
       const engineMessage = message as EngineMessage
       if (engineMessage.type === 'prepared') this.#hireHelpers(engineMessage)
@@ -67,7 +69,10 @@ export class Crew {
     this.#control.requestAbort()
     this.#control.stop()
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
-    const ends = this.members.map(async ({ role, worker }) => ((await worker.terminate(LEAVE_MS)) ? [] : [role]))
+    const ends = this.members.map(async ({ role, worker, serves }) => {
+      const gone = role === 'loader' && serves ? worker.left() : worker.terminate(LEAVE_MS)
+      return (await gone) ? [] : [role]
+    })
     const stuck = (await Promise.all(ends)).flat()
     this.members.length = 0
     if (stuck.length === 0) return
@@ -77,12 +82,13 @@ export class Crew {
     )
   }
 
-  #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): WorkerHandle {
+  #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): CrewMember {
     const worker = spawnWorker(url, data, { name: `coppice ${role}`, transfer })
-    this.members.push({ role, worker })
+    const member: CrewMember = { role, worker, serves: false }
+    this.members.push(member)
     worker.onError((error) => this.#lost(role, error.message))
     worker.onExit((code) => this.#lost(role, `it exited with code ${code}`))
-    return worker
+    return member
   }
 
   #hireHelpers(prepared: Prepared): void {
@@ -108,15 +114,16 @@ export class Crew {
   }
 
   #hireHelper(role: CrewMember['role'], url: URL, data: unknown, line: MessagePort): void {
-    const worker = this.#hire(role, url, data, [line])
-    worker.unref()
-    worker.onMessage((message) => {
+    const member = this.#hire(role, url, data, [line])
+    member.worker.unref()
+    member.worker.onMessage((message) => {
       const helperMessage = message as HelperMessage
       if (helperMessage.type === 'failed') {
         this.onFailure(errorFrom(helperMessage.error))
-      } else if (--this.#waitingFor === 0) {
-        this.send({ type: 'start' })
+        return
       }
+      member.serves = true
+      if (--this.#waitingFor === 0) this.send({ type: 'start' })
     })
   }
 

@@ -254,11 +254,8 @@ add('a model whose read hangs says so when it is closed, and a new load works', 
   assert.is(((await soon(call, 'ending the call')) as CoppiceError).code, 'CLOSED')
   const error = await closed
   mount.set(undefined)
-  // Some runtimes end a thread although the system still reads for it.
-  if (error !== undefined) {
-    assert.is(error.code, 'WORKER_FAILED')
-    assert.match(error.message, /did not end: loader/)
-  }
+  assert.is(error?.code, 'WORKER_FAILED')
+  assert.match(error!.message, /did not end: loader/)
   assert.is(((await rejection(model.complete(PROMPT))) as CoppiceError).code, 'CLOSED')
   await assertLoadsAgain()
 })
