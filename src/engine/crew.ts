@@ -70,8 +70,8 @@ export class Crew {
     this.#control.stop()
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
     const ends = this.members.map(async ({ role, worker, serves }) => {
-      const gone = role === 'loader' && serves ? worker.left() : worker.terminate(LEAVE_MS)
-      return (await gone) ? [] : [role]
+      if (role === 'loader' && serves) return (await worker.left()) ? [] : [role]
+      return (await worker.terminate(role === 'engine' || serves ? LEAVE_MS : 0)) ? [] : [role]
     })
     const stuck = (await Promise.all(ends)).flat()
     this.members.length = 0

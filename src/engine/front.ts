@@ -27,7 +27,7 @@ import type {
  * How long a call that was aborted or left waits for the engine, in ms. The engine looks up after every few
  * milliseconds; only a read that does not return keeps it for longer.
  */
-const ABORT_GRACE_MS = 2000
+const ABORT_GRACE_MS = 4000
 
 type Loaded = Extract<EngineMessage, { type: 'loaded' }>
 
@@ -38,10 +38,16 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
   const control = new Control()
   const data = { model, options: engineOptions, control: control.buffer }
   const crew = sendable(() => new Crew(control, data))
-  const onAbort = (): void => control.requestAbort()
+  let giveUp = (_: Error): void => {}
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const onAbort = (): void => {
+    control.requestAbort()
+    timer = setTimeout(() => giveUp(aborted(signal)), ABORT_GRACE_MS)
+  }
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
     const loaded = await new Promise<Loaded>((resolve, reject) => {
+      giveUp = reject
       crew.onFailure = reject
       crew.onMessage = (message) => {
         if (message.type === 'progress') onProgress?.(message.progress)
@@ -59,6 +65,7 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
     if (signal?.aborted) throw aborted(signal)
     throw error
   } finally {
+    clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)
   }
 }

@@ -187,7 +187,7 @@ export function prepare(
       nodes: drafted === undefined ? 0 : nodes,
       threads,
       loaders,
-      io: summariseAccess(files),
+      io: summariseAccess(files, io),
     },
     tokenizer,
     nodes: drafted === undefined ? 0 : nodes,

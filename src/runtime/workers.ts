@@ -19,6 +19,7 @@ import {
   workerData as receivedData,
   Worker,
 } from 'node:worker_threads'
+import { runtimeName } from './platform.ts'
 
 /** One end of a line; see `createLine`. Our own words, so that users need no type declarations of Node. */
 export interface MessagePort {
@@ -47,8 +48,8 @@ export interface WorkerHandle {
   terminate(graceMs?: number): Promise<boolean>
   /**
    * Waits for a worker that was told to leave, and does not stop it. For those that may be in a system call which
-   * does not return, such as a read from a file server that is away: nothing can stop them. Node would wait, Deno
-   * say that they are gone while they hold the memory, and Bun block the thread that stops them.
+   * does not return, such as a read from a file server that is away: nothing can stop them. Asked to, Node keeps
+   * trying, Deno says that they are gone while they hold the memory, and Bun blocks the thread that asks.
    * @returns false when it was not gone after `STOP_MS`
    */
   left(): Promise<boolean>
@@ -92,8 +93,10 @@ export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): Wor
     terminate: async (graceMs = 0) => {
       if (graceMs > 0) {
         worker.ref()
-        await before(gone, graceMs)
+        if (await before(gone, graceMs)) return true
       }
+      // Bun's would block this thread with a worker that is in the system; every other one has left by then.
+      if (graceMs > 0 && runtimeName() === 'bun') return end()
       // Settles with the end of the worker, if that comes.
       void worker.terminate()
       return end()
