@@ -26,6 +26,8 @@ const LEAVE_MS = 500
 export interface CrewMember {
   readonly role: 'engine' | 'compute' | 'loader'
   readonly worker: WorkerHandle
+  /** A helper is in its loop, which it leaves by itself when the control block says so. */
+  serves: boolean
 }
 
 export class Crew {
@@ -44,7 +46,7 @@ export class Crew {
   /** @param threads that compute, the engine's included: they start together, since starting takes longest */
   constructor(control: Control, data: EngineWorkerData, threads: number) {
     this.#control = control
-    this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data)
+    this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data).worker
     this.#engine.onMessage((message) => {
       const engineMessage = message as EngineMessage
       if (engineMessage.type === 'prepared') this.#completeCrew(engineMessage)
@@ -76,7 +78,10 @@ export class Crew {
     this.#control.stop()
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
     for (const line of this.#lines) line.postMessage(undefined satisfies LineMessage)
-    const ends = this.members.map(async ({ role, worker }) => ((await worker.terminate(LEAVE_MS)) ? [] : [role]))
+    const ends = this.members.map(async ({ role, worker, serves }) => {
+      if (role === 'loader' && serves) return (await worker.left()) ? [] : [role]
+      return (await worker.terminate(LEAVE_MS)) ? [] : [role]
+    })
     const stuck = (await Promise.all(ends)).flat()
     this.members.length = 0
     if (stuck.length === 0) return
@@ -86,12 +91,13 @@ export class Crew {
     )
   }
 
-  #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): WorkerHandle {
+  #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): CrewMember {
     const worker = spawnWorker(url, data, { name: `coppice ${role}`, transfer })
-    this.members.push({ role, worker })
+    const member: CrewMember = { role, worker, serves: false }
+    this.members.push(member)
     worker.onError((error) => this.#lost(role, error.message))
     worker.onExit((code) => this.#lost(role, `it exited with code ${code}`))
-    return worker
+    return member
   }
 
   #completeCrew({ board, shape, files, timeline, loaders }: Prepared): void {
@@ -113,15 +119,16 @@ export class Crew {
     const [engineEnd, line] = createLine()
     this.#lines.push(engineEnd)
     this.#waitingFor++
-    const worker = this.#hire(role, url, data(line), [line])
-    worker.unref()
-    worker.onMessage((message) => {
+    const member = this.#hire(role, url, data(line), [line])
+    member.worker.unref()
+    member.worker.onMessage((message) => {
       const helperMessage = message as HelperMessage
       if (helperMessage.type === 'failed') {
         this.onFailure(errorFrom(helperMessage.error))
-      } else if (--this.#waitingFor === 0) {
-        this.send({ type: 'start' })
+        return
       }
+      member.serves = true
+      if (--this.#waitingFor === 0) this.send({ type: 'start' })
     })
   }
 

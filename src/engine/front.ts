@@ -28,7 +28,7 @@ import type {
  * How long a call that was aborted or left waits for the engine, in ms. The engine looks up after every few
  * milliseconds; only a read that does not return keeps it for longer.
  */
-const ABORT_GRACE_MS = 2000
+const ABORT_GRACE_MS = 4000
 
 type Loaded = Extract<EngineMessage, { type: 'loaded' }>
 
@@ -43,10 +43,16 @@ export async function loadModel(model: string, options: LoadOptions, memoryLimit
   const data = { model, options: engineOptions, control: control.buffer, memoryLimit }
   const threads = chooseThreads(options.threads)
   const crew = sendable(() => new Crew(control, data, threads))
-  const onAbort = (): void => control.requestAbort()
+  let giveUp = (_: Error): void => {}
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const onAbort = (): void => {
+    control.requestAbort()
+    timer = setTimeout(() => giveUp(aborted(signal)), ABORT_GRACE_MS)
+  }
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
     const loaded = await new Promise<Loaded>((resolve, reject) => {
+      giveUp = reject
       crew.onFailure = reject
       crew.onMessage = (message) => {
         if (message.type === 'progress') onProgress?.(message.progress)
@@ -64,6 +70,7 @@ export async function loadModel(model: string, options: LoadOptions, memoryLimit
     if (signal?.aborted) throw aborted(signal)
     throw error
   } finally {
+    clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)
   }
 }

@@ -237,7 +237,7 @@ export function planModel(
       nodes: drafted === undefined ? 0 : nodes,
       threads,
       loaders,
-      io: summariseAccess(files),
+      io: summariseAccess(files, io),
     },
     namedDraft: draft,
     nodes: drafted === undefined ? 0 : nodes,

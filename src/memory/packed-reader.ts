@@ -53,8 +53,9 @@ export function findAccess(
   return accesses
 }
 
-/** How all files together are read. */
-export function summariseAccess(accesses: FileAccesses): OpenMode | 'mixed' {
+/** How all files together are read; where there are none yet, as was wanted. */
+export function summariseAccess(accesses: FileAccesses, wanted: IoChoice): OpenMode | 'mixed' {
+  if (accesses.size === 0) return wanted === 'direct' ? 'direct' : 'buffered'
   const modes = new Set([...accesses.values()].map(({ mode }) => mode))
   return modes.size > 1 ? 'mixed' : modes.has('direct') ? 'direct' : 'buffered'
 }

@@ -414,7 +414,7 @@ function syncDirectory(directory: string): void {
 export function systemCode(error: unknown): string {
   const cause = error instanceof CoppiceError && error.cause !== undefined ? error.cause : error
   const { code, errno } = cause as NodeJS.ErrnoException
-  if (code !== undefined && /^[A-Z0-9_]+$/.test(code)) return code
+  if (code !== undefined && code !== 'UNKNOWN' && /^[A-Z0-9_]+$/.test(code)) return code
   // Runtimes have names for common answers only.
   const named = Object.entries(os.constants.errno).find(([, number]) => number === Math.abs(errno ?? 0))
   return named?.[0] ?? code ?? String(cause)

@@ -20,6 +20,7 @@ import {
   receiveMessageOnPort,
   Worker,
 } from 'node:worker_threads'
+import { runtimeName } from './platform.ts'
 
 /** One end of a line; see `createLine`. Our own words, so that users need no type declarations of Node. */
 export interface MessagePort {
@@ -38,14 +39,21 @@ export interface WorkerHandle {
   /** The worker is gone, for whatever reason. */
   onExit(listener: (code: number) => void): void
   /**
-   * Resolves when the worker is gone. It may leave by itself for `graceMs` before it is stopped. A thread in a
-   * system call that does not return, such as a read from a file server that is away, cannot be stopped.
+   * Resolves when the worker is gone. It may leave by itself for `graceMs` before it is stopped.
+   *
    * @returns false when it was not gone after `STOP_MS` more
    *
    * Deno never gives back the memory of a worker that it had to stop inside a synchronous loop: 12 MB each,
    * and every WASM memory that the worker knew. One that leaves by itself, or idles, is freed everywhere.
    */
   terminate(graceMs?: number): Promise<boolean>
+  /**
+   * Waits for a worker that was told to leave, and does not stop it. For those that may be in a system call which
+   * does not return, such as a read from a file server that is away: nothing can stop them. Asked to, Node keeps
+   * trying, Deno says that they are gone while they hold the memory, and Bun blocks the thread that asks.
+   * @returns false when it was not gone after `STOP_MS`
+   */
+  left(): Promise<boolean>
   /** Keeps the process alive while the worker lives: the state after `spawnWorker`. */
   ref(): void
   unref(): void
@@ -73,6 +81,11 @@ export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): Wor
     transferList: transferList(options.transfer),
   })
   const gone = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+  const end = async (): Promise<boolean> => {
+    const inTime = await before(gone, STOP_MS)
+    if (!inTime) worker.unref()
+    return inTime
+  }
   return {
     post: (message, transfer) => worker.postMessage(message, transferList(transfer)),
     onMessage: (listener) => void worker.on('message', listener),
@@ -81,13 +94,17 @@ export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): Wor
     terminate: async (graceMs = 0) => {
       if (graceMs > 0) {
         worker.ref()
-        await before(gone, graceMs)
+        if (await before(gone, graceMs)) return true
       }
+      // Bun's would block this thread with a worker that is in the system; every other one has left by then.
+      if (graceMs > 0 && runtimeName() === 'bun') return end()
       // Settles with the end of the worker, if that comes.
       void worker.terminate()
-      const stopped = await before(gone, STOP_MS)
-      if (!stopped) worker.unref()
-      return stopped
+      return end()
+    },
+    left: () => {
+      worker.ref()
+      return end()
     },
     ref: () => worker.ref(),
     unref: () => worker.unref(),

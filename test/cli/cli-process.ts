@@ -19,6 +19,8 @@ export interface Surroundings {
   /** Text on stdin; without it stdin is empty. */
   readonly input?: string
   readonly environment?: Readonly<Record<string, string>>
+  /** SIGKILL after this many ms. */
+  readonly killAfterMs?: number
   /** Called with everything that came on stdout so far, whenever more comes. */
   readonly onStdout?: (text: string, child: ChildProcess) => void
 }
@@ -30,6 +32,10 @@ export function coppice(args: readonly string[], surroundings: Surroundings = {}
   // What the test's own surroundings ask for is not what is tested.
   for (const name of ['NO_COLOR', 'FORCE_COLOR', 'COLUMNS', 'TERM']) delete environment[name]
   const child = spawn(command, rest, { env: { ...environment, ...surroundings.environment } })
+  const killer =
+    surroundings.killAfterMs === undefined
+      ? undefined
+      : setTimeout(() => child.kill('SIGKILL'), surroundings.killAfterMs)
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -49,6 +55,7 @@ export function coppice(args: readonly string[], surroundings: Surroundings = {}
     child.once('error', reject)
     child.once('close', (code, signal) => {
       clearTimeout(timer)
+      clearTimeout(killer)
       // Deno tells of a child that exited with 130 that SIGINT ended it, as a shell would put it.
       resolve({ code: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), stdout, stderr })
     })

@@ -1,10 +1,21 @@
 /** Files that are damaged, cut short or gone: named, never hung on, and never taken for whole. */
-import { cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError, load, type Model } from '../../src/index.ts'
 import { packModel } from '../../src/weights/pack.ts'
+import { verifyPacked } from '../../src/weights/packed.ts'
 import { TARGET } from '../e2e/models.ts'
 import { fixtures } from '../paths.ts'
 import { rejection } from './failures.ts'
@@ -191,6 +202,50 @@ test('a layer that is deleted during a run leaves the text whole or gives a code
 
 test('a directory that is deleted during a run leaves the text whole or gives a coded error', () =>
   assertSameOrCoded((directory) => rmSync(directory, { recursive: true })))
+
+test('a layer that another file replaces during a run leaves the text whole', async () => {
+  if (process.platform === 'win32') return
+  const whole = await during(() => {})
+  const { tokens, error } = await during((directory) => {
+    const path = join(directory, LAYER)
+    writeFileSync(`${path}.new`, readFileSync(path).reverse())
+    renameSync(`${path}.new`, path)
+  })
+  assert.is(error, undefined)
+  assert.equal(tokens, whole.tokens)
+})
+
+test('a model whose files may not be opened any more writes on', async () => {
+  const whole = await during(() => {})
+  const { tokens, error } = await during((directory) => {
+    for (const file of readdirSync(directory)) chmodSync(join(directory, file), 0)
+  })
+  assert.is(error, undefined)
+  assert.equal(tokens, whole.tokens)
+})
+
+test('what is damaged fails every call with the same words, and a new load of a whole copy works', async () => {
+  const directory = copyOf(intact)
+  const layer = join(directory, LAYER)
+  const options = { context: 128, threads: 2, memory: smallest }
+  const bytes = readFileSync(layer)
+  flip(layer, middleOf(layer))
+  const model = await load(directory, options)
+  const errors = [await failure(model.complete(PROMPT, CALL)), await failure(model.complete(PROMPT, CALL))]
+  await model.close()
+  for (const { code, message } of errors) {
+    assert.is(code, 'CORRUPT_FILE')
+    assert.is(message, errors[0].message)
+    assert.match(message, new RegExp(`${LAYER}: the checksum of bytes \\d+ to \\d+ \\(\\w+ of ${LAYER}\\)`))
+  }
+  const { problems } = verifyPacked(directory)
+  assert.equal(
+    problems.map(({ file }) => file),
+    [LAYER],
+  )
+  writeFileSync(layer, bytes)
+  assert.equal(await viaLoad(directory, { memory: 'least' }), expected)
+})
 
 test('a layer that is cut short during a run is reported', async () => {
   const { error } = await during((directory) => truncateSync(join(directory, LAYER), 4096))

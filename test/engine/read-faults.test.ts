@@ -183,10 +183,10 @@ add("io 'direct' does not become buffered when direct reads begin to fail", () =
 add("io 'auto' reads a large model direct only where that works", () => {
   if (!directIoAvailable) return
   const access = (io: 'auto' | 'direct') => findAccess([join(mount.directory, LAYER), join(packed, LAYER)], io)
-  const there = summariseAccess(findAccess([join(packed, LAYER)], 'auto'))
-  assert.is(summariseAccess(access('auto')), there === 'direct' ? 'direct' : 'mixed')
+  const there = summariseAccess(findAccess([join(packed, LAYER)], 'auto'), 'auto')
+  assert.is(summariseAccess(access('auto'), 'auto'), there === 'direct' ? 'direct' : 'mixed')
   mount.set({ file: '', kind: 'refuse direct' })
-  assert.is(summariseAccess(access('auto')), there === 'direct' ? 'mixed' : 'buffered')
+  assert.is(summariseAccess(access('auto'), 'auto'), there === 'direct' ? 'mixed' : 'buffered')
   assert.throws(() => access('direct'), /FILE_SYSTEM|not possible/)
 })
 
@@ -196,11 +196,10 @@ add('a read that hangs does not hold an abort up, and the model goes on once it 
     mount.set({ file: LAYER, kind: 'hang' })
     const call = rejection(model.complete(PROMPT, { ...CALL, signal: controller.signal }))
     await sleep(300)
-    const began = performance.now()
     controller.abort()
     const error = await soon(call, 'aborting')
     assert.instance(error, AbortError)
-    assert.ok(performance.now() - began < 1500, 'the engine itself ended the wait')
+    assert.ok((error as AbortError).partial, 'the engine itself ended the wait')
     const next = model.complete(PROMPT, CALL)
     await sleep(100)
     mount.set(undefined)
@@ -226,6 +225,16 @@ add('a read of the engine thread that hangs does not hold an abort up for long',
     { memory: '1GB' },
   ),
 )
+
+add('a load that hangs can be aborted', async () => {
+  const controller = new AbortController()
+  mount.set({ file: LAYER, kind: 'hang' })
+  const loading = rejection(open({ signal: controller.signal }))
+  await sleep(1000)
+  controller.abort()
+  assert.instance(await soon(loading, 'aborting'), AbortError)
+  await assertLoadsAgain()
+})
 
 add('leaving a loop whose next read hangs does not take long', () =>
   withModel(async (model) => {
@@ -254,11 +263,8 @@ add('a model whose read hangs says so when it is closed, and a new load works', 
   assert.is(((await soon(call, 'ending the call')) as CoppiceError).code, 'CLOSED')
   const error = await closed
   mount.set(undefined)
-  // Some runtimes end a thread although the system still reads for it.
-  if (error !== undefined) {
-    assert.is(error.code, 'WORKER_FAILED')
-    assert.match(error.message, /did not end: loader/)
-  }
+  assert.is(error?.code, 'WORKER_FAILED')
+  assert.match(error!.message, /did not end: loader/)
   assert.is(((await rejection(model.complete(PROMPT))) as CoppiceError).code, 'CLOSED')
   await assertLoadsAgain()
 })
@@ -268,10 +274,9 @@ add('when a call ends, loaders end with the read that is under way', () =>
     await assertWorks(model)
     mount.set({ file: '', kind: 'slow', ms: 60 })
     await model.complete(PROMPT, { ...CALL, maxTokens: 1 })
-    await sleep(60 * model.plan.loaders + 100)
     const before = mount.reads.length
-    await sleep(500)
-    assert.is(mount.reads.length, before)
+    await sleep(800)
+    assert.ok(mount.reads.length - before <= model.plan.loaders, `${mount.reads.length - before} reads more`)
     mount.set(undefined)
     await assertWorks(model)
   }),

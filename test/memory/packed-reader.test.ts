@@ -43,15 +43,19 @@ test('each file system is tried once, and told from the others', () => {
     tried.push(path)
     return undefined
   }
-  assert.is(summariseAccess(findAccess([...paths, paths[0], join(directory, 'missing')], 'auto', refusal)), 'direct')
+  assert.is(
+    summariseAccess(findAccess([...paths, paths[0], join(directory, 'missing')], 'auto', refusal), 'auto'),
+    'direct',
+  )
   assert.equal(tried, [paths[0]])
   tried = []
-  assert.is(summariseAccess(findAccess(paths, 'buffered', refusal)), 'buffered')
+  assert.is(summariseAccess(findAccess(paths, 'buffered', refusal), 'buffered'), 'buffered')
   assert.equal(tried, [])
+  assert.is(summariseAccess(findAccess([], 'direct'), 'direct'), 'direct')
   if (process.platform !== 'linux' || statSync('/dev/null').dev === statSync(paths[0]).dev) return
   const both = findAccess([paths[0], '/dev/null'], 'auto', (path) => (path === '/dev/null' ? 'EINVAL' : undefined))
   assert.equal([both.get(paths[0])!.mode, both.get('/dev/null')!.mode], ['direct', 'buffered'])
-  assert.is(summariseAccess(both), 'mixed')
+  assert.is(summariseAccess(both, 'auto'), 'mixed')
 })
 
 test("where direct reads do not work, 'auto' reads buffered and 'direct' says which file answered what", () => {

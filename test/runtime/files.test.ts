@@ -169,8 +169,8 @@ test('the stamp tells a changed file from an unchanged one', () => {
 test('an answer of the system has its short name, also where the runtime knows none', () => {
   assert.is(systemCode(Object.assign(new Error('x'), { code: 'EIO', errno: -5 })), 'EIO')
   const { ESTALE } = constants.errno
-  for (const errno of [ESTALE, -ESTALE]) {
-    assert.is(systemCode(Object.assign(new Error('x'), { code: 'Unknown system error', errno })), 'ESTALE')
+  for (const code of ['Unknown system error -116', 'UNKNOWN']) {
+    assert.is(systemCode(Object.assign(new Error('x'), { code, errno: -ESTALE })), 'ESTALE')
   }
   assert.is(systemCode('neither'), 'neither')
 })
