@@ -94,7 +94,7 @@ export function planLines(plan: ModelPlan, readBytesPerSecond: number | undefine
     ])
   }
   if (plan.banks.length > 1) {
-    const banks = plan.banks.map(({ bytes, layers }) => `${formatBytes(bytes)} with ${layers.length} layers`)
+    const banks = plan.banks.map(({ bytes, layers }) => `${formatBytes(bytes)} with ${layers.length} of the layers`)
     rows.splice(2, 0, ['memories', `${plan.banks.length}: ${banks.join(', ')}`])
   }
   const width = Math.max(...rows.map(([name]) => name.length))
