@@ -1,11 +1,11 @@
 /** A transformer with made-up weights: the engine's own classes from the embedding to the logits, without any file. */
 
-import { LayerStore } from '../src/memory/layer-store.ts'
+import { LayerStore, storeRequests } from '../src/memory/layer-store.ts'
 import { LoadBoard, type Unit } from '../src/memory/load-board.ts'
 import { type TransformerShape, transformerRegions } from '../src/model/activations.ts'
-import { ResidentEmbedding } from '../src/model/embedding.ts'
+import { MatrixEmbedding } from '../src/model/embedding.ts'
 import { Transformer } from '../src/model/transformer.ts'
-import { findTensor, layerAt, matrixAt } from '../src/model/weights-view.ts'
+import { attentionAt, downAt, findTensor, gateUpAt, matrixAt } from '../src/model/weights-view.ts'
 import { Arena, createMemory, MEMORY_LIMIT_BYTES } from '../src/tensor/arena.ts'
 import { Control } from '../src/tensor/control.ts'
 import type { Kind } from '../src/tensor/layout.ts'
@@ -49,8 +49,10 @@ export class SyntheticModel {
     this.#edges = edgesLayout(config, quantisationOf(kind).edges)
     this.#edgesPointer = this.#fill('edges', this.#edges)
     const layers = this.#pointers.flatMap((pointer, i) => {
-      const { qkv, attentionOutput, gateUp, down } = layerAt(this.#layers[i], pointer)
-      return [qkv, attentionOutput, gateUp, down]
+      const [attentionPointer, gateUpPointer, downPointer] = groupPointers(this.#layers[i], pointer)
+      const { qkv, output } = attentionAt(this.#layers[i], attentionPointer)
+      const gateUp = gateUpAt(this.#layers[i], gateUpPointer)
+      return [qkv, output, gateUp.matrix, downAt(this.#layers[i], downPointer).matrix]
     })
     this.matrices = [...layers, this.#edgeMatrix(config.tiedHead ? 'embedding' : 'head')]
   }
@@ -71,15 +73,17 @@ export class SyntheticModel {
 
   transformer({ operators }: Team): Transformer {
     const { config, kind, threads, prefix } = this.#shape
-    const headUnit = config.layers
     const control = new Control()
-    const units = [...this.#pointers, this.matrices[this.matrices.length - 1].pointer]
+    const groups = this.#pointers.map((pointer, i) => groupPointers(this.#layers[i], pointer))
+    const units = [...groups.flat(), this.matrices[this.matrices.length - 1].pointer]
+    const headUnit = units.length - 1
     const store = new LayerStore({
-      board: new LoadBoard({ units: units.map(unitInMemory), requests: 1 }, control),
+      board: new LoadBoard({ units: units.map(unitInMemory), requests: storeRequests(0) }, control),
       control,
+      firstRequest: 0,
+      units: units.map((_, unit) => unit),
       pinned: new Map(units.map((pointer, unit) => [unit, { bank: 0, pointer }])),
-      streamed: [],
-      headStart: 0,
+      headStart: headUnit,
       slots: [],
     })
     const transformer = new Transformer({
@@ -89,8 +93,8 @@ export class SyntheticModel {
       banks: [{ arena: this.arena, operators }],
       store,
       layerFiles: this.#layers,
-      layerUnits: this.#layers.map((_, layer) => layer),
-      embedding: new ResidentEmbedding(operators, this.#edgeMatrix('embedding')),
+      layerUnits: groups.map((_, layer) => [3 * layer, 3 * layer + 1, 3 * layer + 2]),
+      embedding: new MatrixEmbedding(operators, this.#edgeMatrix('embedding')),
       finalNorm: this.#edgesPointer + findTensor(packedFile('edges', this.#edges), 'final_norm').offset,
       head: [{ unit: headUnit, firstRow: 0, rows: config.vocabulary }],
       headKind: quantisationOf(kind).edges,
@@ -145,15 +149,19 @@ const transformerShape = (threads: number, prefix: number): TransformerShape => 
   kind: 'f32',
 })
 
-const packedFile = (name: string, { tensors, bytes }: DataLayout): PackedFile => ({
+const packedFile = (name: string, { tensors, bytes, segments }: DataLayout): PackedFile => ({
   name,
   bytes,
   sha256: '',
   dataOffset: 0,
   headerChecksum: 0,
   tensors,
-  segments: [],
+  segments: segments.map((segment) => ({ ...segment, checksums: [] })),
 })
+
+/** Where the groups of a layer begin, whose data begins at `pointer`. */
+const groupPointers = (file: PackedFile, pointer: number): number[] =>
+  file.segments.map(({ offset }) => pointer + offset)
 
 /** A unit that is never loaded, because it is there. */
 const unitInMemory = (): Unit => ({

@@ -26,7 +26,10 @@ export const plan = command({
   ],
   async run({ values, positionals: given }) {
     const [model] = positionals(given, 1, 1, USAGE)
-    const { plan: found, units } = prepare(modelPath(model), loadOptions(model, values), NO_HOOKS, describeModel)
+    const {
+      plan: found,
+      board: { units },
+    } = prepare(modelPath(model), loadOptions(model, values), NO_HOOKS, describeModel)
     const measurable = found.streamedBytesPerPass > 0 && isFile(units[0].path)
     const speed = measurable ? measureReadSpeed(units, found.io) : undefined
     const secondsPerPass = speed === undefined ? undefined : found.streamedBytesPerPass / speed

@@ -1,12 +1,12 @@
 /** Builds target and draft in the planned memories and brings their resident parts in. */
 import { CoppiceError } from '../errors.ts'
 import type { DiskMeter } from '../generate/decode.ts'
-import { LayerStore } from '../memory/layer-store.ts'
+import { LayerStore, storeRequests } from '../memory/layer-store.ts'
 import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
 import { Loader } from '../memory/loader.ts'
 import type { Plan, PlannedRegion } from '../memory/plan.ts'
 import { segmentUnit } from '../memory/units.ts'
-import { type Embedding, EmbeddingOnDisk, ResidentEmbedding } from '../model/embedding.ts'
+import { ArrivingEmbedding, type Embedding, EmbeddingOnDisk, MatrixEmbedding } from '../model/embedding.ts'
 import { type HeadPart, Transformer } from '../model/transformer.ts'
 import { findTensor, matrixAt } from '../model/weights-view.ts'
 import { ReadableFile } from '../runtime/files.ts'
@@ -18,6 +18,7 @@ import type { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
 import { type Bank, JOB_BYTES, Operators } from '../tensor/operators.ts'
 import type { PackedModel } from '../weights/packed.ts'
+import { findSegment } from '../weights/packed-layout.ts'
 import type { Preparation, PreparedModel } from './prepare.ts'
 import type { Progress } from './types.ts'
 
@@ -99,41 +100,42 @@ class Builder {
   }
 
   target(): { target: Transformer; store: LayerStore; embedding: Embedding } {
-    const { preparation, onProgress } = this.#parts
-    const { layout, headPieces, target } = preparation
-    const { plan, headUnits, embeddingUnit } = layout
+    const { layout, headPieces, target } = this.#parts.preparation
+    const { plan, layerUnits, headUnits, embeddingUnit } = layout
     const pinned = new Map<number, Place>()
-    for (const layer of plan.pinnedLayers) this.#pin(pinned, layer, bankOfLayer(plan, layer))
+    plan.layerGroups.forEach((groups, layer) => {
+      groups.forEach((group, i) => {
+        if (group.pinned) this.#pin(pinned, layerUnits[layer][i], bankOfLayer(plan, layer))
+      })
+    })
     if (plan.headPinned) this.#pin(pinned, headUnits[0])
     if (embeddingUnit !== undefined) this.#pin(pinned, embeddingUnit)
-    const layers = Array.from({ length: plan.layers }, (_, i) => i)
-    const streamed = [...layers, ...headUnits].filter((unit) => !pinned.has(unit))
-    const store = this.#store(pinned, streamed, plan.slots, plan.slotBytes)
+    const store = this.#store('target', pinned, layerUnits, [...headUnits], embeddingUnit)
     const head = headUnits.map((unit, i) => ({ unit, firstRow: headPieces[i].firstRow, rows: headPieces[i].rows }))
     const { manifest } = target.packed
     const resident = manifest.config.tiedHead ? (plan.headPinned ? headUnits[0] : undefined) : embeddingUnit
     const embedding =
-      resident === undefined ? this.#embeddingOnDisk(target.packed) : this.#resident(target.packed, pinned, resident)
-    const transformer = this.#transformer('target', target, store, layers, head, embedding)
-    store.loadPinned((done, total) => onProgress({ phase: 'load', file: 'target', done, total }))
+      resident === undefined
+        ? this.#embeddingOnDisk(target.packed)
+        : this.#resident(target.packed, store, pinned.get(resident)!, resident)
+    const transformer = this.#transformer('target', target, store, layerUnits, head, embedding)
+    store.begin()
     return { target: transformer, store, embedding }
   }
 
   draft(): Transformer | undefined {
-    const { preparation, onProgress } = this.#parts
-    const { draft, draftUnits } = preparation
+    const { draft, draftUnits } = this.#parts.preparation
     if (draft === undefined || draftUnits === undefined) return undefined
     const { layers, head, embedding } = draftUnits
     const pinned = new Map<number, Place>()
-    for (const unit of [...layers, head]) this.#pin(pinned, unit)
+    for (const unit of [...layers.flat(), head]) this.#pin(pinned, unit)
     if (embedding !== undefined) this.#pin(pinned, embedding)
-    const store = this.#store(pinned, [], 0, 0)
+    const store = this.#store('draft', pinned, layers, [head], embedding)
     const { vocabulary } = draft.packed.manifest.config
-    const source = this.#resident(draft.packed, pinned, embedding ?? head)
+    const unit = embedding ?? head
+    const source = this.#resident(draft.packed, store, pinned.get(unit)!, unit)
     const headPart = { unit: head, firstRow: 0, rows: vocabulary }
-    const transformer = this.#transformer('draft', draft, store, layers, [headPart], source)
-    store.loadPinned((done, total) => onProgress({ phase: 'load', file: 'draft', done, total }))
-    return transformer
+    return this.#transformer('draft', draft, store, layers, [headPart], source)
   }
 
   #pin(pinned: Map<number, Place>, unit: number, bank = 0): void {
@@ -142,17 +144,27 @@ class Builder {
     pinned.set(unit, { bank, pointer: this.#banks[bank].arena.allocate(name, bytes, 4096) })
   }
 
-  #store(pinned: Map<number, Place>, streamed: number[], slots: number, slotBytes: number): LayerStore {
-    const { board, control, preparation } = this.#parts
-    const layers = preparation.layout.plan.layers
+  #store(
+    name: 'target' | 'draft',
+    pinned: Map<number, Place>,
+    layers: readonly (readonly number[])[],
+    head: readonly number[],
+    embedding: number | undefined,
+  ): LayerStore {
+    const { board, control, preparation, onProgress } = this.#parts
+    const { slots, slotBytes } = preparation.layout.plan
+    const count = name === 'target' ? slots : 0
+    const units = layers.flat()
     return new LayerStore({
       board,
       control,
+      firstRequest: name === 'target' ? 0 : storeRequests(slots),
       inlineLoader: this.#inlineLoader,
+      units: [...units, ...head, ...(embedding === undefined || embedding === head[0] ? [] : [embedding])],
+      headStart: units.length,
       pinned,
-      streamed,
-      headStart: streamed.filter((unit) => unit < layers).length,
-      slots: Array.from({ length: slots }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
+      slots: Array.from({ length: count }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
+      onPinned: (done, total) => onProgress({ phase: 'load', file: name, done, total }),
     })
   }
 
@@ -160,7 +172,7 @@ class Builder {
     name: string,
     model: PreparedModel,
     store: LayerStore,
-    layerUnits: readonly number[],
+    layerUnits: readonly (readonly number[])[],
     head: readonly HeadPart[],
     embedding: Embedding,
   ): Transformer {
@@ -182,10 +194,12 @@ class Builder {
     })
   }
 
-  #resident(packed: PackedModel, pinned: Map<number, Place>, unit: number): Embedding {
+  /** @param place of the unit, in the first bank */
+  #resident(packed: PackedModel, store: LayerStore, place: Place, unit: number): Embedding {
     const tensor = findTensor(packed.manifest.edges, 'embedding')
-    const pointer = pinned.get(unit)!.pointer + unitLead(this.#parts.board.units[unit])
-    return new ResidentEmbedding(this.#operators, matrixAt(tensor, pointer))
+    const matrix = matrixAt(tensor, place.pointer + unitLead(this.#parts.board.units[unit]))
+    const near = new MatrixEmbedding(this.#operators, matrix)
+    return new ArrivingEmbedding(near, this.#embeddingOnDisk(packed), () => store.isReady(unit))
   }
 
   #embeddingOnDisk({ directory, manifest }: PackedModel): Embedding {
@@ -198,8 +212,7 @@ class Builder {
     const tensor = findTensor(manifest.edges, 'final_norm')
     const unit = segmentUnit(directory, manifest.edges, 'vectors')
     const bytes = readUnit(unit)
-    const segment = manifest.edges.segments.find((s) => s.name === 'vectors')!
-    const from = tensor.offset - segment.offset
+    const from = tensor.offset - findSegment(manifest.edges, 'vectors').offset
     const pointer = this.#arena.allocate(`${name} final norm`, manifest.config.hidden * 4)
     this.#arena.u8(pointer, manifest.config.hidden * 4).set(bytes.subarray(from, from + manifest.config.hidden * 4))
     return pointer

@@ -1,6 +1,5 @@
 /** Entry of the engine thread: loads, then serves one request at a time, synchronously. */
 import { CoppiceError } from '../errors.ts'
-import { boardRequests } from '../memory/layer-store.ts'
 import { LoadBoard } from '../memory/load-board.ts'
 import { leaveWorker, type MessagePort, onParentMessage, postToParent, workerData } from '../runtime/workers.ts'
 import { createMemory } from '../tensor/arena.ts'
@@ -37,7 +36,7 @@ function begin(): Beginning | undefined {
     control.checkpoint()
     const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
     const memories = preparation.plan.banks.map(({ bytes }) => createMemory(bytes))
-    const shape = { units: preparation.units, requests: boardRequests(preparation.plan.slots) }
+    const { board: shape } = preparation
     const board = new LoadBoard(shape, control)
     const { threads, loaders, mode, plan, target } = preparation
     // Listening must have begun when the answer comes, so the message goes out last.

@@ -125,6 +125,8 @@ export class Engine {
       this.#assembly.store.releaseAll()
       text.finish()
       throw new InterruptedCall(error, complete('aborted'))
+    } finally {
+      this.#assembly.store.rest()
     }
   }
 
@@ -135,6 +137,8 @@ export class Engine {
     } catch (error) {
       this.#assembly.store.releaseAll()
       throw error
+    } finally {
+      this.#assembly.store.rest()
     }
   }
 

@@ -1,9 +1,10 @@
 /** From paths and options to a plan: opens or packs the models, compares them, lays out the memory. */
 import { CoppiceError } from '../errors.ts'
 import { planBanks } from '../memory/banks.ts'
-import { type Unit, unitFootprint } from '../memory/load-board.ts'
-import type { Layout } from '../memory/plan.ts'
-import { layerUnit, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
+import { storeRequests } from '../memory/layer-store.ts'
+import { type BoardShape, type Unit, unitFootprint } from '../memory/load-board.ts'
+import type { Layout, Plan } from '../memory/plan.ts'
+import { layerUnits, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
 import { layersRegions, type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
@@ -47,8 +48,8 @@ export interface Preparation {
   readonly target: PreparedModel
   readonly draft: PreparedModel | undefined
   readonly layout: Layout
-  /** All units of the board: the target's as in `layout`, then the draft's. */
-  readonly units: readonly Unit[]
+  /** All units: the target's as in `layout`, then the draft's; requests of the target's store, then of the draft's. */
+  readonly board: BoardShape
   readonly draftUnits: DraftUnits | undefined
   /** Rows of the output head per head unit of the layout. */
   readonly headPieces: readonly MatrixPiece[]
@@ -61,7 +62,8 @@ export interface Preparation {
 }
 
 export interface DraftUnits {
-  readonly layers: readonly number[]
+  /** Units per layer. */
+  readonly layers: readonly (readonly number[])[]
   readonly head: number
   /** Absent when the head is the embedding. */
   readonly embedding: number | undefined
@@ -151,16 +153,16 @@ export function prepare(
     },
   })
   const streamed = layout.plan.slots > 0
-  const mode = chooseMode(options.io ?? 'auto', streamed, layout.plan.targetBytes, parts.layers[0])
-  const loaders = streamed ? chooseLoaders(layout.plan.slotBytes) : 0
+  const mode = chooseMode(options.io ?? 'auto', streamed, layout.plan.targetBytes, parts.layers[0][0])
+  const loaders = chooseLoaders(layout.plan)
   const first = layout.units.length
   const draftUnits: DraftUnits | undefined =
     draftParts === undefined
       ? undefined
       : {
-          layers: draftParts.layers.map((_, i) => first + i),
-          head: first + draftParts.layers.length,
-          embedding: draftParts.embedding === undefined ? undefined : first + draftParts.layers.length + 1,
+          layers: draftParts.layers.map((groups, layer) => groups.map((_, i) => first + layer * groups.length + i)),
+          head: first + draftParts.layers.flat().length,
+          embedding: draftParts.embedding === undefined ? undefined : first + draftParts.layers.flat().length + 1,
         }
   return {
     target: {
@@ -169,7 +171,10 @@ export function prepare(
     },
     draft: drafted === undefined ? undefined : { packed: drafted, shape: draftShape },
     layout,
-    units: [...layout.units, ...(draftParts?.all ?? [])],
+    board: {
+      units: [...layout.units, ...(draftParts?.all ?? [])],
+      requests: storeRequests(layout.plan.slots) + (draftParts === undefined ? 0 : storeRequests(0)),
+    },
     draftUnits,
     headPieces: layout.plan.headPinned ? parts.splitHead(Number.POSITIVE_INFINITY) : parts.splitHead(headLimit(parts)),
     plan: {
@@ -199,19 +204,19 @@ export function prepare(
 export const PATH_DEPTH = MAXIMUM_DEPTH
 
 interface TargetParts {
-  readonly layers: Unit[]
+  readonly layers: Unit[][]
   readonly head: Unit
   readonly embedding: Unit | undefined
   readonly splitHead: (bytes: number) => MatrixPiece[]
 }
 
-const headLimit = (parts: TargetParts): number => Math.max(...parts.layers.map(unitFootprint))
+const headLimit = (parts: TargetParts): number => Math.max(...parts.layers.flat().map(unitFootprint))
 
 function describeTarget({ directory, manifest }: PackedModel): TargetParts {
   const headName = manifest.config.tiedHead ? 'embedding' : 'head'
   const head = segmentUnit(directory, manifest.edges, headName)
   return {
-    layers: manifest.layers.map((file) => layerUnit(directory, file)),
+    layers: manifest.layers.map((file) => layerUnits(directory, file)),
     head,
     embedding: manifest.config.tiedHead ? undefined : segmentUnit(directory, manifest.edges, 'embedding'),
     splitHead: (bytes) => splitMatrix(head, findTensor(manifest.edges, headName), bytes),
@@ -220,7 +225,7 @@ function describeTarget({ directory, manifest }: PackedModel): TargetParts {
 
 function describeDraft(draft: PackedModel) {
   const { layers, head, embedding } = describeTarget(draft)
-  return { layers, embedding, all: [...layers, head, ...(embedding === undefined ? [] : [embedding])] }
+  return { layers, embedding, all: [...layers.flat(), head, ...(embedding === undefined ? [] : [embedding])] }
 }
 
 const JOB_RECORDS: Region = { name: 'job records', bytes: JOB_BYTES }
@@ -345,5 +350,11 @@ function chooseMode(io: 'auto' | 'direct' | 'buffered', streamed: boolean, bytes
   return streamed && bytes > availableMemoryBytes() && opensDirectly(unit.path) ? 'direct' : 'buffered'
 }
 
-/** One loader keeps up with a small layer; two overlap reading with checking of large ones. */
-const chooseLoaders = (slotBytes: number): number => (slotBytes >= 8 * 1024 * 1024 ? 2 : 1)
+/** A resident target below this is read by the engine's own thread, which costs no further one. */
+const SMALL_TARGET_BYTES = 64e6
+
+/** One loader keeps up with small reads; two overlap reading with checking of large ones. */
+function chooseLoaders({ slots, slotBytes, targetBytes }: Plan): number {
+  if (slots === 0) return targetBytes < SMALL_TARGET_BYTES ? 0 : 1
+  return slotBytes >= 4 * 1024 * 1024 ? 2 : 1
+}

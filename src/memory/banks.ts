@@ -7,7 +7,7 @@ import { CoppiceError } from '../errors.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { FIRST_ADDRESS, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
 import { unitFootprint } from './load-board.ts'
-import { type Layout, type MemoryRequest, MINIMUM_SLOTS, planMemory, regionBytes } from './plan.ts'
+import { type Layout, type MemoryRequest, planMemory, regionBytes, SLOTS } from './plan.ts'
 
 export interface PlanRequest extends Omit<MemoryRequest, 'budget' | 'fixed' | 'elsewhere'> {
   /** Bytes of WASM memory at the most; `undefined`: as many as the model can use, within `available`. */
@@ -119,7 +119,7 @@ function fill(request: PlanRequest, elsewhere: readonly number[]): number[][] | 
 }
 
 function bankBytes(request: PlanRequest, layers: readonly number[]): number {
-  const weights = layers.reduce((sum, i) => sum + unitFootprint(request.layers[i]), 0)
+  const weights = layers.flatMap((i) => request.layers[i]).reduce((sum, unit) => sum + unitFootprint(unit), 0)
   return roundUp(FIRST_ADDRESS + regionBytes(request.further(layers.length)) + weights, PAGE_BYTES)
 }
 
@@ -127,7 +127,8 @@ function bankBytes(request: PlanRequest, layers: readonly number[]): number {
 function joined(request: PlanRequest, { plan, ...layout }: Layout, { further, furtherBytes }: Division): Layout {
   const banks = further.map((layers) => ({ layers, bytes: bankBytes(request, layers) }))
   const regions = further.flatMap((layers, i) => {
-    const weights = layers.map((layer) => ({ name: `layer ${layer}`, bytes: unitFootprint(request.layers[layer]) }))
+    const groups = layers.flatMap((layer) => request.layers[layer])
+    const weights = groups.map((unit) => ({ name: unit.name, bytes: unitFootprint(unit) }))
     return [...request.further(layers.length), ...weights].map((region) => ({ ...region, bank: i + 1 }))
   })
   return {
@@ -161,7 +162,7 @@ function refuse({ memoryLimit }: PlanRequest, { first, whole }: Division, budget
     .map((r) => `${r.name} ${formatBytes(r.bytes)}`)
     .join(', ')
   const least = planMemory({ ...first, budget: whole.smallestBudgetBytes })!.plan
-  const what = `resident parts (${parts}) and ${MINIMUM_SLOTS} slots of ${formatBytes(least.slotBytes)}`
+  const what = `resident parts (${parts}) and ${SLOTS} slots of ${formatBytes(least.slotBytes)}`
   if (needs.smallest === Number.POSITIVE_INFINITY) {
     throw new CoppiceError(
       'OUT_OF_BUDGET',

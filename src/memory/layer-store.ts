@@ -18,10 +18,11 @@ export type Idle = (deadline: number) => boolean
 /** How long one call of `Idle` should last at the most, in ms. */
 const IDLE_SLICE_MS = 2
 
-/** Requests on the board: one for what is loaded once, then one per slot. Stores that share a board share the first. */
-const PINNED_REQUEST = 0
+/** Pinned units under way at once, before each of them has been read for good. */
+const PINNED_REQUESTS = 3
 
-export const boardRequests = (slots: number): number => 1 + slots
+/** Requests on the board that a store needs, with so many slots. */
+export const storeRequests = (slots: number): number => slots + PINNED_REQUESTS
 
 /** Slots lie together with what a streamed layer uses; further banks hold pinned layers. */
 const SLOT_BANK = 0
@@ -35,18 +36,30 @@ interface Slot {
   state: 'free' | 'loading' | 'ready' | 'held'
 }
 
+interface Pinned {
+  readonly place: Place
+  state: 'absent' | 'loading' | 'ready'
+  request: number
+}
+
 export interface LayerStoreOptions {
   readonly board: LoadBoard
   readonly control: Control
+  /** The first of the board's requests that are this store's own: `storeRequests` of them. */
+  readonly firstRequest: number
   /** Reads on the calling thread when there are no loader threads. */
   readonly inlineLoader?: Loader
+  /** All units in the order of a pass. Those from `headStart` on belong to the output head or are not in passes. */
+  readonly units: readonly number[]
+  readonly headStart: number
   /** Where the units lie that stay in memory (multiples of 4096), by unit; others stream. */
   readonly pinned: ReadonlyMap<number, Place>
-  /** Units that stream, in the order of a pass. Those from `headStart` on belong to the output head. */
-  readonly streamed: readonly number[]
-  readonly headStart: number
   /** Addresses of the slots in bank 0, multiples of 4096. At least 2 when anything streams. */
   readonly slots: readonly number[]
+  /** False: a unit is asked for when it is needed and not before, for comparison. Default true. */
+  readonly readAhead?: boolean
+  /** Called when a pinned unit has come in, with bytes of all pinned units. */
+  readonly onPinned?: (doneBytes: number, totalBytes: number) => void
 }
 
 export class LayerStore {
@@ -55,23 +68,33 @@ export class LayerStore {
   /** Milliseconds spent waiting for disk, without what `Idle` used. */
   waitMs = 0
   readonly #options: LayerStoreOptions
+  readonly #readAhead: boolean
   readonly #slots: Slot[]
-  readonly #orderOf = new Map<number, number>()
+  readonly #pinned = new Map<number, Pinned>()
+  readonly #freeRequests: number[]
+  readonly #pinnedBytes: number
+  #doneBytes = 0
+  /** Pinned units that nobody has asked the loaders for yet. */
+  #absent: number
+  /** What is read next, an index into the units. */
   #next = 0
   #headFollows = true
 
   constructor(options: LayerStoreOptions) {
+    const { slots, pinned, units, board, firstRequest } = options
     this.#options = options
-    this.#slots = options.slots.map((pointer, i) => ({
+    this.#readAhead = options.readAhead ?? true
+    this.#slots = slots.map((pointer, i) => ({
       place: { bank: SLOT_BANK, pointer },
-      request: 1 + i,
+      request: firstRequest + i,
       unit: -1,
       state: 'free',
     }))
-    options.streamed.forEach((unit, order) => {
-      this.#orderOf.set(unit, order)
-    })
-    if (options.streamed.length > 0 && options.slots.length < 2) throw new Error('streaming needs at least 2 slots')
+    this.#freeRequests = Array.from({ length: PINNED_REQUESTS }, (_, i) => firstRequest + slots.length + i)
+    for (const [unit, place] of pinned) this.#pinned.set(unit, { place, state: 'absent', request: -1 })
+    this.#absent = pinned.size
+    this.#pinnedBytes = [...pinned.keys()].reduce((sum, unit) => sum + board.units[unit].bytes, 0)
+    if (units.length > pinned.size && slots.length < 2) throw new Error('streaming needs at least 2 slots')
   }
 
   /**
@@ -82,20 +105,22 @@ export class LayerStore {
     this.#headFollows = value
   }
 
-  /** Brings every pinned unit into memory, and starts on the first streamed ones. */
-  loadPinned(onProgress?: (doneBytes: number, totalBytes: number) => void): void {
-    const { board, pinned } = this.#options
-    let total = 0
-    for (const unit of pinned.keys()) total += board.units[unit].bytes
-    let done = 0
-    for (const [unit, place] of pinned) {
-      board.publish(PINNED_REQUEST, unit, place)
-      this.#awaitRequest(PINNED_REQUEST)
-      this.bytesRead += unitFootprint(board.units[unit])
-      done += board.units[unit].bytes
-      onProgress?.(done, total)
-    }
-    this.#fill()
+  /** Starts on the first units, before anybody asks for them. */
+  begin(): void {
+    if (this.#readAhead) this.#fill()
+  }
+
+  /** Whether a unit stays in memory once it was read. */
+  isPinned(unit: number): boolean {
+    return this.#pinned.has(unit)
+  }
+
+  /** Whether `acquire` would return at once. */
+  isReady(unit: number): boolean {
+    const pinned = this.#pinned.get(unit)
+    if (pinned !== undefined) return pinned.state === 'ready'
+    const slot = this.#slotOf(unit)
+    return slot !== undefined && (slot.state === 'ready' || this.#isDone(slot.request))
   }
 
   /** The memory in which a unit is whenever it is acquired. */
@@ -109,15 +134,24 @@ export class LayerStore {
    * @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED
    */
   acquire(unit: number, idle?: Idle): Place {
-    const { board, pinned } = this.#options
+    const { board, control } = this.#options
     const lead = unitLead(board.units[unit])
-    const fixed = pinned.get(unit)
-    if (fixed !== undefined) return placeAfter(fixed, lead)
+    const pinned = this.#pinned.get(unit)
+    if (pinned?.state === 'ready') return placeAfter(pinned.place, lead)
+    control.setLoadersResting(false)
+    if (pinned !== undefined) {
+      if (pinned.state === 'absent') this.#restartAt(unit)
+      this.#awaitRequest(pinned.request, idle)
+      this.#landPinned()
+      if (this.#readAhead) this.#fill()
+      return placeAfter(pinned.place, lead)
+    }
     const slot = this.#slotOf(unit) ?? this.#restartAt(unit)
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
+    if (this.#readAhead) this.#fill()
     if (slot.state === 'loading') {
       this.#awaitRequest(slot.request, idle)
-      this.#landed(slot)
+      this.#land(slot)
     }
     slot.state = 'held'
     return placeAfter(slot.place, lead)
@@ -125,11 +159,11 @@ export class LayerStore {
 
   /** Lets go of a unit; its slot is filled with the next unit that will be needed. */
   release(unit: number): void {
-    if (this.#options.pinned.has(unit)) return
+    if (this.#pinned.has(unit)) return
     const slot = this.#slots.find((s) => s.unit === unit && s.state === 'held')
     if (slot === undefined) throw new Error(`${this.#options.board.units[unit].name} is not held`)
     slot.state = 'free'
-    this.#fill()
+    if (this.#readAhead) this.#fill()
   }
 
   /** After a call that ended early: nothing is held any more. */
@@ -137,47 +171,96 @@ export class LayerStore {
     for (const slot of this.#slots) if (slot.state === 'held') slot.state = 'ready'
   }
 
+  /** Nobody will ask for a while: the loaders end with what they are reading just now. */
+  rest(): void {
+    this.#options.control.setLoadersResting(true)
+  }
+
   #slotOf(unit: number): Slot | undefined {
     return this.#slots.find((slot) => slot.unit === unit && slot.state !== 'free')
   }
 
-  #landed(slot: Slot): void {
+  #isDone(request: number): boolean {
+    return this.#options.board.isDone(request)
+  }
+
+  #land(slot: Slot): void {
     slot.state = 'ready'
     this.bytesRead += unitFootprint(this.#options.board.units[slot.unit])
   }
 
-  #fill(): void {
-    const { streamed, headStart, board } = this.#options
-    if (streamed.length === 0) return
-    for (const slot of this.#slots) {
-      if (slot.state !== 'free') continue
-      if (this.#next >= streamed.length || (this.#next >= headStart && !this.#headFollows)) this.#next = 0
-      const unit = streamed[this.#next]
-      if (this.#slotOf(unit) !== undefined) return
-      slot.unit = unit
-      slot.state = 'loading'
-      board.publish(slot.request, unit, slot.place)
-      this.#next++
+  /** Takes note of the pinned units that have come in. */
+  #landPinned(): void {
+    const { board, onPinned } = this.#options
+    if (this.#freeRequests.length === PINNED_REQUESTS) return
+    for (const [unit, pinned] of this.#pinned) {
+      if (pinned.state !== 'loading' || !this.#isDone(pinned.request)) continue
+      pinned.state = 'ready'
+      this.#freeRequests.push(pinned.request)
+      this.bytesRead += unitFootprint(board.units[unit])
+      this.#doneBytes += board.units[unit].bytes
+      onPinned?.(this.#doneBytes, this.#pinnedBytes)
     }
+  }
+
+  /** Asks for what comes next, as long as there is room for it. */
+  #fill(): void {
+    this.#landPinned()
+    const { units, headStart } = this.#options
+    const streams = units.length > this.#pinned.size
+    // Once around at the most: then everything that has a place is there or on its way.
+    for (let turn = 0; turn < units.length && (streams || this.#absent > 0); turn++) {
+      if (this.#next >= units.length || (this.#next >= headStart && !this.#headFollows)) this.#next = 0
+      if (!this.#ask(units[this.#next])) return
+      this.#next++
+      if (!this.#readAhead) return
+    }
+  }
+
+  /** @returns false when there is no room for a unit now */
+  #ask(unit: number): boolean {
+    const { board } = this.#options
+    const pinned = this.#pinned.get(unit)
+    if (pinned !== undefined) {
+      if (pinned.state !== 'absent') return true
+      const request = this.#freeRequests.pop()
+      if (request === undefined) return false
+      pinned.request = request
+      pinned.state = 'loading'
+      this.#absent--
+      board.publish(request, unit, pinned.place)
+      return true
+    }
+    if (this.#slotOf(unit) !== undefined) return false
+    const slot = this.#slots.find(({ state }) => state === 'free')
+    if (slot === undefined) return false
+    slot.unit = unit
+    slot.state = 'loading'
+    board.publish(slot.request, unit, slot.place)
+    return true
   }
 
   /** Begins the cycle anew at `unit`. Reads under way cannot be recalled and are waited for. */
   #restartAt(unit: number): Slot {
-    const order = this.#orderOf.get(unit)
-    if (order === undefined) throw new Error(`unit ${unit} is neither pinned nor streamed`)
+    const { units, slots } = this.#options
+    const index = units.indexOf(unit)
+    if (index < 0) throw new Error(`unit ${unit} is none of this store`)
     for (const slot of this.#slots) {
       if (slot.state === 'held') continue
       if (slot.state === 'loading') {
         this.#awaitRequest(slot.request)
-        this.#landed(slot)
+        this.#land(slot)
       }
       slot.state = 'free'
     }
-    this.#next = order
+    for (const { state, request } of this.#pinned.values()) if (state === 'loading') this.#awaitRequest(request)
+    this.#next = index
     this.#fill()
     const slot = this.#slotOf(unit)
-    if (slot === undefined) throw new Error(`all ${this.#slots.length} slots are held; release one first`)
-    return slot
+    if (slot === undefined && !this.#pinned.has(unit)) {
+      throw new Error(`all ${slots.length} slots are held; release one first`)
+    }
+    return slot!
   }
 
   #awaitRequest(request: number, idle?: Idle): void {

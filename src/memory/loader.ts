@@ -99,6 +99,10 @@ export class Loader {
 /** The loop of a loader thread. Returns when the control block says stop. */
 export function serveLoads(loader: Loader, board: LoadBoard, control: Control): void {
   while (!control.stopped) {
+    if (control.loadersResting) {
+      Atomics.wait(control.words, Word.loadersResting, 1, WAIT_LIMIT_MS)
+      continue
+    }
     const published = Atomics.load(control.words, Word.piecesPublished)
     const piece = board.take()
     if (piece === undefined) Atomics.wait(control.words, Word.piecesPublished, published, WAIT_LIMIT_MS)

@@ -3,8 +3,11 @@ import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
 import { FIRST_ADDRESS, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
 import { type Unit, unitFootprint } from './load-board.ts'
 
-/** Two slots are what a layer in use and a layer on its way need. */
-export const MINIMUM_SLOTS = 2
+/**
+ * Slots for what streams: one in use, one that is complete or nearly so, and one that loaders fill. With two,
+ * the disk would rest from the end of a read to the end of the products that are under way.
+ */
+export const SLOTS = 3
 
 export interface MemoryRequest {
   /** Bytes of this memory at the most. */
@@ -13,8 +16,8 @@ export interface MemoryRequest {
   readonly fixed: readonly Region[]
   /** Layers that another memory holds. */
   readonly elsewhere: ReadonlySet<number>
-  /** The target's layers, in order. */
-  readonly layers: readonly Unit[]
+  /** The target's layers, in order: each the groups of tensors that are loaded as a whole. All are alike. */
+  readonly layers: readonly (readonly Unit[])[]
   /** The matrix that makes logits. */
   readonly head: Unit
   /** The same matrix in pieces, each at most as large as the given bytes where its chunks allow. */
@@ -53,7 +56,10 @@ export interface Plan {
   readonly residentBudgetBytes: number
   readonly regions: readonly PlannedRegion[]
   readonly layers: number
+  /** Layers that stay in memory as a whole. */
   readonly pinnedLayers: readonly number[]
+  /** Per layer its groups of tensors, in order: the bytes of each, and whether it stays in memory. */
+  readonly layerGroups: readonly (readonly PlannedGroup[])[]
   readonly headPinned: boolean
   readonly embeddingPinned: boolean
   readonly slots: number
@@ -69,11 +75,18 @@ export interface Plan {
   readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
 }
 
+export interface PlannedGroup {
+  readonly bytes: number
+  readonly pinned: boolean
+}
+
 /** The plan, and the units in the numbering that loading uses. */
 export interface Layout {
   readonly plan: Plan
-  /** Layers first (unit i is layer i), then the head (whole or in pieces), then a pinned embedding. */
+  /** The groups of the layers, then the head (whole or in pieces), then a pinned embedding. */
   readonly units: readonly Unit[]
+  /** Units per layer. */
+  readonly layerUnits: readonly (readonly number[])[]
   readonly headUnits: readonly number[]
   readonly embeddingUnit: number | undefined
 }
@@ -87,19 +100,24 @@ export const regionBytes = (regions: readonly Region[]): number =>
 /** @returns `undefined` when the budget is below the smallest that works; without limit it is never */
 export function planMemory(request: MemoryRequest): Layout | undefined {
   const { layers, head, embedding, fixed, elsewhere } = request
+  const groups = layers.flat()
+  const groupBytes = groups.map(unitFootprint)
+  const layerUnits = numbered(layers)
   const near = layers.map((_, i) => i).filter((i) => !elsewhere.has(i))
-  const layerBytes = near.map((i) => unitFootprint(layers[i]))
+  const nearUnits = near.flatMap((i) => layerUnits[i])
+  const nearBytes = sum(nearUnits.map((unit) => groupBytes[unit]))
   const headBytes = unitFootprint(head)
   const embeddingBytes = embedding === undefined ? 0 : unitFootprint(embedding)
-  const pieces = request.splitHead(Math.max(...layers.map(unitFootprint)))
-  const slotBytes = Math.max(...layerBytes, ...pieces.map(unitFootprint))
-  const slotsBytes = MINIMUM_SLOTS * slotBytes
+  const largest = Math.max(...groupBytes)
+  const pieces = request.splitHead(largest)
+  const slotBytes = Math.max(largest, ...pieces.map(unitFootprint))
+  const slotsBytes = SLOTS * slotBytes
   const fixedBytes = regionBytes(fixed)
 
   const exact = (more: number): number => FIRST_ADDRESS + fixedBytes + more
   const total = (more: number): number => roundUp(exact(more), PAGE_BYTES)
-  const residentBudgetBytes = total(sum(layerBytes) + headBytes)
-  const embeddedBudgetBytes = total(sum(layerBytes) + headBytes + embeddingBytes)
+  const residentBudgetBytes = total(nearBytes + headBytes)
+  const embeddedBudgetBytes = total(nearBytes + headBytes + embeddingBytes)
   const streamedHeadBytes = roundUp(request.streamedHeadBytes, DIRECT_ALIGNMENT)
   const withStreamedHead = total(slotsBytes + streamedHeadBytes)
   const withPinnedHead = total(slotsBytes + headBytes)
@@ -115,29 +133,30 @@ export function planMemory(request: MemoryRequest): Layout | undefined {
   const room = resident
     ? Number.POSITIVE_INFINITY
     : budget - exact(slotsBytes + (headPinned ? headBytes : streamedHeadBytes))
-  const pinnedHere = choosePinned(layerBytes, room).map((i) => near[i])
-  const footprint = (i: number): number => unitFootprint(layers[i])
-  const streamedLayers = near.filter((i) => !pinnedHere.includes(i)).map(footprint)
-  const slots = resident ? 0 : MINIMUM_SLOTS
+  const chosen = choosePinned(near.length, layers[0].map(unitFootprint), room)
+  const streamedUnits = new Set(nearUnits.filter((_, i) => !chosen.has(i)))
+  const isPinned = (unit: number): boolean => !streamedUnits.has(unit)
+  const streamedGroups = [...streamedUnits].map((unit) => groupBytes[unit])
+  const slots = resident ? 0 : SLOTS
 
   const regions: Region[] = [...fixed]
   if (!headPinned) regions.push({ name: 'logits of a streamed head', bytes: request.streamedHeadBytes })
-  for (const i of pinnedHere) regions.push({ name: `layer ${i}`, bytes: footprint(i) })
+  for (const unit of nearUnits) if (isPinned(unit)) regions.push({ name: groups[unit].name, bytes: groupBytes[unit] })
   if (headPinned) regions.push({ name: 'output head', bytes: headBytes })
   if (embeddingPinned) regions.push({ name: 'embedding', bytes: embeddingBytes })
   for (let i = 0; i < slots; i++) regions.push({ name: `slot ${i}`, bytes: slotBytes })
 
-  const allLayers = sum(layers.map(unitFootprint))
-  const targetBytes = allLayers + headBytes + embeddingBytes
-  const streamed = sum(streamedLayers) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
+  const targetBytes = sum(groupBytes) + headBytes + embeddingBytes
+  const streamed = sum(streamedGroups) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
   const pinnedBytes =
-    allLayers - sum(streamedLayers) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
+    sum(groupBytes) - sum(streamedGroups) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
   const totalBytes = roundUp(FIRST_ADDRESS + regionBytes(regions), PAGE_BYTES)
-  const units: Unit[] = [...layers, ...(headPinned ? [head] : pieces)]
-  const headUnits = units.map((_, i) => i).slice(layers.length)
+  const units: Unit[] = [...groups, ...(headPinned ? [head] : pieces)]
+  const headUnits = units.map((_, i) => i).slice(groups.length)
   if (embeddingPinned) units.push(embedding!)
   return {
     units,
+    layerUnits,
     headUnits,
     embeddingUnit: embeddingPinned ? units.length - 1 : undefined,
     plan: {
@@ -148,7 +167,8 @@ export function planMemory(request: MemoryRequest): Layout | undefined {
       residentBudgetBytes,
       regions: regions.map((region) => ({ ...region, bank: 0 })),
       layers: layers.length,
-      pinnedLayers: [...pinnedHere, ...elsewhere].sort((a, b) => a - b),
+      pinnedLayers: layers.map((_, i) => i).filter((i) => layerUnits[i].every(isPinned)),
+      layerGroups: layerUnits.map((own) => own.map((unit) => ({ bytes: groupBytes[unit], pinned: isPinned(unit) }))),
       headPinned,
       embeddingPinned,
       slots,
@@ -162,15 +182,50 @@ export function planMemory(request: MemoryRequest): Layout | undefined {
   }
 }
 
+/** Consecutive numbers in place of the elements. */
+function numbered(lists: readonly (readonly unknown[])[]): number[][] {
+  let next = 0
+  return lists.map((list) => list.map(() => next++))
+}
+
+/** `keep` of `count` indices, as evenly spaced as can be. */
+const spread = (count: number, keep: number): number[] =>
+  Array.from({ length: keep }, (_, i) => Math.floor(((i + 1) * count) / keep) - 1)
+
 /**
- * As many layers as fit in `room` bytes, spread evenly over the depth, so that the loaders' work and
- * the pauses that pinned layers give them alternate.
+ * As many whole layers as fit in `room` bytes, and groups of others in what is left, so that as many bytes stay
+ * as can. Both are spread over the depth, so that the loaders' work and the pauses that pinned layers give them
+ * alternate. With more room there are never fewer bytes: another whole layer has more than any groups before.
+ * @param count of layers @param groups bytes of the groups of each
+ * @returns numbers of the groups, counted through all layers
  */
-function choosePinned(layerBytes: readonly number[], room: number): number[] {
-  const count = layerBytes.length
-  for (let keep = count; keep > 0; keep--) {
-    const chosen = Array.from({ length: keep }, (_, i) => Math.floor(((i + 1) * count) / keep) - 1)
-    if (sum(chosen.map((i) => layerBytes[i])) <= room) return chosen
+function choosePinned(count: number, groups: readonly number[], room: number): Set<number> {
+  const layerBytes = sum(groups)
+  const whole = spread(count, Math.min(count, Math.floor(room / layerBytes)))
+  const others = Array.from({ length: count }, (_, layer) => layer).filter((layer) => !whole.includes(layer))
+  const number = (layer: number, group: number): number => layer * groups.length + group
+  const pinned = new Set(whole.flatMap((layer) => groups.map((_, group) => number(layer, group))))
+  if (others.length === 0) return pinned
+  bestCounts(groups, others.length, room - whole.length * layerBytes).forEach((keep, group) => {
+    for (const i of spread(others.length, keep)) pinned.add(number(others[i], group))
+  })
+  return pinned
+}
+
+/** How many of each size, at most `most`, make the most bytes within `room`. */
+function bestCounts(sizes: readonly number[], most: number, room: number): number[] {
+  const [size, ...rest] = sizes
+  const fitting = Math.min(most, Math.floor(room / size))
+  if (rest.length === 0) return [fitting]
+  let best: number[] = []
+  let bestBytes = -1
+  for (let keep = fitting; keep >= 0; keep--) {
+    const counts = [keep, ...bestCounts(rest, most, room - keep * size)]
+    const bytes = sum(counts.map((c, i) => c * sizes[i]))
+    if (bytes > bestBytes) {
+      best = counts
+      bestBytes = bytes
+    }
   }
-  return []
+  return best
 }

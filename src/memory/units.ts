@@ -1,8 +1,8 @@
 /** Packed files as units of loading. */
-import { CoppiceError } from '../errors.ts'
 import { joinPath } from '../runtime/files.ts'
 import { groupBytes, TILE } from '../tensor/layout.ts'
 import type { PackedFile, PackedTensor, Segment } from '../weights/manifest.ts'
+import { findSegment } from '../weights/packed-layout.ts'
 import { type Unit, unitFootprint } from './load-board.ts'
 
 const unitOf = (directory: string, file: PackedFile, segment: Segment, name: string): Unit => ({
@@ -15,18 +15,14 @@ const unitOf = (directory: string, file: PackedFile, segment: Segment, name: str
   checksums: segment.checksums,
 })
 
-/** A layer file's data, whole. */
-export function layerUnit(directory: string, file: PackedFile): Unit {
-  return unitOf(directory, file, file.segments[0], file.name)
+/** The groups of a layer file, in the order of a pass: together all its data. */
+export function layerUnits(directory: string, file: PackedFile): Unit[] {
+  return file.segments.map((segment) => unitOf(directory, file, segment, `${segment.name} of ${file.name}`))
 }
 
 /** One segment of a file: a matrix of the edges, or their vectors. @throws CoppiceError CORRUPT_FILE */
 export function segmentUnit(directory: string, file: PackedFile, name: string): Unit {
-  const segment = file.segments.find((s) => s.name === name)
-  if (segment === undefined) {
-    throw new CoppiceError('CORRUPT_FILE', `${file.name} has no segment "${name}"; pack the model again`)
-  }
-  return unitOf(directory, file, segment, name)
+  return unitOf(directory, file, findSegment(file, name), name)
 }
 
 export interface MatrixPiece {

@@ -16,7 +16,7 @@ export interface Embedding {
 }
 
 /** The matrix [vocabulary x hidden] lies in memory. */
-export class ResidentEmbedding implements Embedding {
+export class MatrixEmbedding implements Embedding {
   readonly bytesRead = 0
   readonly #operators: Operators
   readonly #matrix: Matrix
@@ -32,6 +32,33 @@ export class ResidentEmbedding implements Embedding {
   }
 
   close(): void {}
+}
+
+/** Rows come from disk until the matrix was read. */
+export class ArrivingEmbedding implements Embedding {
+  readonly #near: Embedding
+  readonly #far: Embedding
+  readonly #isThere: () => boolean
+
+  /** @param isThere whether the matrix of `near` was read @param far the same matrix on disk */
+  constructor(near: Embedding, far: Embedding, isThere: () => boolean) {
+    this.#near = near
+    this.#far = far
+    this.#isThere = isThere
+  }
+
+  get bytesRead(): number {
+    return this.#far.bytesRead
+  }
+
+  gather(tokens: Int32Array, count: number, target: Rows): void {
+    const source = this.#isThere() ? this.#near : this.#far
+    source.gather(tokens, count, target)
+  }
+
+  close(): void {
+    this.#far.close()
+  }
 }
 
 /**

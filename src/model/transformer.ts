@@ -12,7 +12,14 @@ import type { Embedding } from './embedding.ts'
 import { KvCache } from './kv-cache.ts'
 import { fillRopeTables, ropeFrequencies } from './rope.ts'
 import { RowBatch } from './row-batch.ts'
-import { type LayerWeights, layerAt } from './weights-view.ts'
+import {
+  type AttentionWeights,
+  attentionAt,
+  type DownWeights,
+  downAt,
+  type GateUpWeights,
+  gateUpAt,
+} from './weights-view.ts'
 
 /** A run of the output head's rows, resident or streamed as one unit. */
 export interface HeadPart {
@@ -31,8 +38,8 @@ export interface TransformerParts {
   readonly banks: readonly Bank[]
   readonly store: LayerStore
   readonly layerFiles: readonly PackedFile[]
-  /** Unit of the layer store per layer. */
-  readonly layerUnits: readonly number[]
+  /** Units of the layer store per layer: attention, gate and up, down. */
+  readonly layerUnits: readonly (readonly number[])[]
   readonly embedding: Embedding
   /** Address of the final norm's weights: [hidden] f32. */
   readonly finalNorm: number
@@ -59,15 +66,22 @@ export class Transformer {
   readonly #workspaces: readonly (Workspace | undefined)[]
   /** The first memory's. */
   readonly #first: Workspace
+  /** Where the pass is. */
+  #at: Workspace
   readonly #head: HeadBuffers
   readonly #frequencies: Float64Array
-  readonly #views = new Map<number, LayerWeights>()
+  /** By unit and address: where a unit's tensors lie. */
+  readonly #views = new Map<number, unknown>()
+  /** Units whose weights the steps of the next job read. */
+  readonly #held: number[] = []
+  /** More than the largest number of a unit. */
+  readonly #units: number
 
   constructor(parts: TransformerParts) {
     const { config, shape, banks, name, store, layerUnits } = parts
     this.#parts = parts
     this.config = config
-    const banksOfLayers = layerUnits.map((unit) => store.bankOf(unit))
+    const banksOfLayers = layerUnits.map(([unit]) => store.bankOf(unit))
     const arenas = banksOfLayers.map((bank) => banks[bank].arena)
     this.cache = new KvCache(config, shape, arenas, `${name} KV cache`)
     const workspace = ({ arena, operators }: Bank): Workspace => ({
@@ -77,6 +91,7 @@ export class Transformer {
       activations: new Activations(config, shape, arena, name),
     })
     this.#first = workspace(banks[0])
+    this.#at = this.#first
     this.#workspaces = banks.map((bank, i) => {
       if (i === 0) return this.#first
       return banksOfLayers.includes(i) ? workspace(bank) : undefined
@@ -84,6 +99,7 @@ export class Transformer {
     this.batch = this.#first.batch
     this.#head = new HeadBuffers(config, shape, this.#first.arena, name)
     this.#frequencies = ropeFrequencies(config)
+    this.#units = 1 + Math.max(...parts.layerUnits.flat())
   }
 
   /** Bytes from one row of logits to the next. */
@@ -109,20 +125,22 @@ export class Transformer {
   forward(idle?: Idle): void {
     const { store, layerUnits, embedding, checkpoint } = this.#parts
     const { batch } = this
+    // A pass that was cut short let go of everything at once.
+    this.#held.length = 0
+    this.#at = this.#first
     embedding.gather(batch.tokens, batch.count, this.#first.activations.hidden)
     this.#spreadRows()
-    let at = this.#first
-    for (let layer = 0; layer < layerUnits.length; layer++) {
+    layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()
-      const { bank, pointer } = store.acquire(layerUnits[layer], idle)
-      at = this.#moveHidden(at, this.#workspaces[bank]!)
-      const weights = this.#view(layer, pointer)
-      this.#attention(at, layer, weights)
-      this.#mlp(at, weights)
-      at.operators.run()
-      store.release(layerUnits[layer])
-    }
-    this.#moveHidden(at, this.#first)
+      this.#moveTo(this.#workspaces[store.bankOf(attention)]!)
+      this.#attention(layer, this.#weights(attention, layer, attentionAt, idle))
+      this.#letGo(attention)
+      this.#gateUp(this.#weights(gateUp, layer, gateUpAt, idle))
+      this.#letGo(gateUp)
+      this.#down(this.#weights(down, layer, downAt, idle))
+      this.#execute()
+    })
+    this.#moveTo(this.#first)
   }
 
   /** Gives every memory with layers what these read of the batch, and the rotations. */
@@ -138,13 +156,14 @@ export class Transformer {
     }
   }
 
-  /** The residual stream goes on in another memory. @returns where it is now */
-  #moveHidden(from: Workspace, to: Workspace): Workspace {
-    if (from === to) return to
+  /** The residual stream goes on in a memory. No step is left over in the one before. */
+  #moveTo(to: Workspace): void {
+    const from = this.#at
+    if (from === to) return
     const { pointer, stride } = from.activations.hidden
     const words = (this.batch.count * stride) / 4
     to.arena.f32(to.activations.hidden.pointer, words).set(from.arena.f32(pointer, words))
-    return to
+    this.#at = to
   }
 
   /**
@@ -183,24 +202,47 @@ export class Transformer {
     return this.#first.operators.topCandidates(logits, this.config.vocabulary, k, scale)
   }
 
-  #view(layer: number, base: number): LayerWeights {
-    const { layerFiles } = this.#parts
-    const key = base * layerFiles.length + layer
+  /** A group of a layer's weights, in memory until the next `#execute`. */
+  #weights<Weights>(
+    unit: number,
+    layer: number,
+    viewAt: (file: PackedFile, pointer: number) => Weights,
+    idle: Idle | undefined,
+  ): Weights {
+    const { store, layerFiles } = this.#parts
+    // Whoever waits may run jobs of its own.
+    if (!store.isReady(unit)) this.#execute()
+    const { pointer } = store.acquire(unit, idle)
+    this.#held.push(unit)
+    const key = pointer * this.#units + unit
     let view = this.#views.get(key)
     if (view === undefined) {
-      view = layerAt(layerFiles[layer], base)
+      view = viewAt(layerFiles[layer], pointer)
       this.#views.set(key, view)
     }
-    return view
+    return view as Weights
   }
 
-  #attention({ operators, activations: a, batch }: Workspace, layer: number, w: LayerWeights): void {
+  /** After the steps that read a unit were added: its slot is wanted for the next one as soon as possible. */
+  #letGo(unit: number): void {
+    if (!this.#parts.store.isPinned(unit)) this.#execute()
+  }
+
+  /** Executes the steps so far, and releases what they read. */
+  #execute(): void {
+    this.#at.operators.run()
+    for (const unit of this.#held) this.#parts.store.release(unit)
+    this.#held.length = 0
+  }
+
+  #attention(layer: number, w: AttentionWeights): void {
     const { config } = this.#parts
+    const { operators, activations: a, batch } = this.#at
     const { cache } = this
     const rows = batch.count
     const { heads, normEpsilon: epsilon } = config
 
-    operators.rmsNorm(a.hidden, rows, w.attentionNorm, epsilon, w.qkv.kind, a.normed)
+    operators.rmsNorm(a.hidden, rows, w.norm, epsilon, w.qkv.kind, a.normed)
     operators.matmul(a.normed, rows, w.qkv, a.qkv, w.qkvBias)
     operators.rotateAndStore({
       rows,
@@ -227,16 +269,19 @@ export class Transformer {
       scores: a.scores,
       scoresBytes: a.scoresBytes,
     })
-    operators.quantise(a.attended, rows, w.attentionOutput.kind)
-    operators.matmulAdd(a.attended, rows, w.attentionOutput, a.hidden, w.attentionOutputBias)
+    operators.quantise(a.attended, rows, w.output.kind)
+    operators.matmulAdd(a.attended, rows, w.output, a.hidden, w.outputBias)
   }
 
-  #mlp({ operators, activations: a, batch }: Workspace, w: LayerWeights): void {
-    const { config } = this.#parts
-    const rows = batch.count
-    operators.rmsNorm(a.hidden, rows, w.mlpNorm, config.normEpsilon, w.gateUp.kind, a.normed)
-    operators.matmul(a.normed, rows, w.gateUp, a.gateUp, w.gateUpBias)
-    operators.siluGate(a.gateUp, rows, paddedOutputs(config.intermediate), w.down.kind, a.gated)
-    operators.matmulAdd(a.gated, rows, w.down, a.hidden, w.downBias)
+  #gateUp(w: GateUpWeights): void {
+    const { operators, activations: a, batch } = this.#at
+    operators.rmsNorm(a.hidden, batch.count, w.norm, this.config.normEpsilon, w.matrix.kind, a.normed)
+    operators.matmul(a.normed, batch.count, w.matrix, a.gateUp, w.bias)
+  }
+
+  #down(w: DownWeights): void {
+    const { operators, activations: a, batch } = this.#at
+    operators.siluGate(a.gateUp, batch.count, paddedOutputs(this.config.intermediate), w.matrix.kind, a.gated)
+    operators.matmulAdd(a.gated, batch.count, w.matrix, a.hidden, w.bias)
   }
 }

@@ -1,24 +1,33 @@
-/** Where a layer's tensors lie in memory, given where its file's data begins. */
+/** Where a layer's tensors lie in memory, given where each group of them begins. */
 import { CoppiceError } from '../errors.ts'
 import type { Matrix } from '../tensor/operators.ts'
 import type { PackedFile, PackedTensor } from '../weights/manifest.ts'
+import { findSegment, type LayerGroup } from '../weights/packed-layout.ts'
 
-export interface LayerWeights {
-  readonly attentionNorm: number
+/** The norm before attention and its projections. */
+export interface AttentionWeights {
+  readonly norm: number
   /** q, k and v one after the other: [heads*headSize | kvHeads*headSize | kvHeads*headSize] x hidden. */
   readonly qkv: Matrix
   /** Addresses of vectors; 0 = the model has none. */
   readonly qkvBias: number
   readonly qNorm: number
   readonly kNorm: number
-  readonly attentionOutput: Matrix
-  readonly attentionOutputBias: number
-  readonly mlpNorm: number
+  readonly output: Matrix
+  readonly outputBias: number
+}
+
+/** The norm before the feed-forward network and its first matrices. */
+export interface GateUpWeights {
+  readonly norm: number
   /** gate and up one after the other: [intermediate | intermediate] x hidden. */
-  readonly gateUp: Matrix
-  readonly gateUpBias: number
-  readonly down: Matrix
-  readonly downBias: number
+  readonly matrix: Matrix
+  readonly bias: number
+}
+
+export interface DownWeights {
+  readonly matrix: Matrix
+  readonly bias: number
 }
 
 /** Finds a packed tensor by name. @throws CoppiceError CORRUPT_FILE */
@@ -35,26 +44,52 @@ export function matrixAt(tensor: PackedTensor, pointer: number): Matrix {
   return { kind: tensor.kind, rows: tensor.rows, columns: tensor.columns, pointer }
 }
 
-/** The layer whose file's data begins at address `base`. */
-export function layerAt(file: PackedFile, base: number): LayerWeights {
-  const matrix = (name: string): Matrix => {
-    const tensor = findTensor(file, name)
-    return matrixAt(tensor, base + tensor.offset)
+/** A group of a layer's tensors, of which the first lies at address `pointer`. */
+class Group {
+  readonly #file: PackedFile
+  readonly #base: number
+
+  constructor(file: PackedFile, group: LayerGroup, pointer: number) {
+    this.#file = file
+    this.#base = pointer - findSegment(file, group).offset
   }
-  const vector = (name: string): number => base + findTensor(file, name).offset
-  const optional = (name: string): number => (file.tensors.some((t) => t.name === name) ? vector(name) : 0)
+
+  vector(name: string): number {
+    return this.#base + findTensor(this.#file, name).offset
+  }
+
+  optional(name: string): number {
+    return this.#file.tensors.some((tensor) => tensor.name === name) ? this.vector(name) : 0
+  }
+
+  matrix(name: string): Matrix {
+    const tensor = findTensor(this.#file, name)
+    return matrixAt(tensor, this.#base + tensor.offset)
+  }
+}
+
+/** @param pointer address of the group's first byte */
+export function attentionAt(file: PackedFile, pointer: number): AttentionWeights {
+  const group = new Group(file, 'attention', pointer)
   return {
-    attentionNorm: vector('attention_norm'),
-    qkv: matrix('qkv'),
-    qkvBias: optional('qkv_bias'),
-    qNorm: optional('q_norm'),
-    kNorm: optional('k_norm'),
-    attentionOutput: matrix('attention_output'),
-    attentionOutputBias: optional('attention_output_bias'),
-    mlpNorm: vector('mlp_norm'),
-    gateUp: matrix('gate_up'),
-    gateUpBias: optional('gate_up_bias'),
-    down: matrix('down'),
-    downBias: optional('down_bias'),
+    norm: group.vector('attention_norm'),
+    qkv: group.matrix('qkv'),
+    qkvBias: group.optional('qkv_bias'),
+    qNorm: group.optional('q_norm'),
+    kNorm: group.optional('k_norm'),
+    output: group.matrix('attention_output'),
+    outputBias: group.optional('attention_output_bias'),
   }
+}
+
+/** @param pointer address of the group's first byte */
+export function gateUpAt(file: PackedFile, pointer: number): GateUpWeights {
+  const group = new Group(file, 'gate_up', pointer)
+  return { norm: group.vector('mlp_norm'), matrix: group.matrix('gate_up'), bias: group.optional('gate_up_bias') }
+}
+
+/** @param pointer address of the group's first byte */
+export function downAt(file: PackedFile, pointer: number): DownWeights {
+  const group = new Group(file, 'down', pointer)
+  return { matrix: group.matrix('down'), bias: group.optional('down_bias') }
 }

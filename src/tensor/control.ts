@@ -30,6 +30,8 @@ export const Word = {
   jobBank: 97,
   /** Read pieces handed out to loaders so far; loaders wait on it. */
   piecesPublished: 112,
+  /** Non-zero: loaders take no pieces; they wait on it. */
+  loadersResting: 113,
   /** Read pieces taken by loaders so far. */
   piecesTaken: 128,
   /** Counts every finished read piece; the engine waits on it. */
@@ -70,6 +72,17 @@ export class Control {
     return Atomics.load(this.words, Word.fault) !== 0
   }
 
+  get loadersResting(): boolean {
+    return Atomics.load(this.words, Word.loadersResting) !== 0
+  }
+
+  /** While they rest, loaders begin no further read. */
+  setLoadersResting(resting: boolean): void {
+    if (this.loadersResting === resting) return
+    Atomics.store(this.words, Word.loadersResting, resting ? 1 : 0)
+    Atomics.notify(this.words, Word.loadersResting)
+  }
+
   requestAbort(): void {
     Atomics.store(this.words, Word.abort, 1)
     Atomics.notify(this.words, Word.piecesDone)
@@ -100,7 +113,13 @@ export class Control {
   }
 
   #wakeAll(): void {
-    for (const word of [Word.jobTicket, Word.jobEngineCalls, Word.piecesPublished, Word.piecesDone]) {
+    for (const word of [
+      Word.jobTicket,
+      Word.jobEngineCalls,
+      Word.piecesPublished,
+      Word.loadersResting,
+      Word.piecesDone,
+    ]) {
       Atomics.notify(this.words, word)
     }
   }

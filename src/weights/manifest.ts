@@ -6,7 +6,7 @@ import type { Kind } from '../tensor/layout.ts'
 import type { ModelConfig } from './model-config.ts'
 
 export const MANIFEST_NAME = 'coppice.json'
-export const FORMAT_VERSION = 1
+export const FORMAT_VERSION = 2
 
 /** A matrix W[rows x columns] in the tiled layout of `tensor/layout.ts`, or a vector of f32. */
 export interface PackedTensor {
@@ -46,8 +46,9 @@ export interface PackedFile {
   readonly headerChecksum: number
   readonly tensors: readonly PackedTensor[]
   /**
-   * A layer file has one segment that spans all its data, in chunks of 1 MiB. The edges have one per
-   * matrix, in chunks of whole groups of 8 rows, so that a row range can be read and checked alone.
+   * A layer file has one segment per group of tensors that is loaded as a whole (attention; gate and up; down), in
+   * chunks of 1 MiB; together they span all data. The edges have one per matrix, in chunks of whole groups of 8
+   * rows, so that a row range can be read and checked alone.
    */
   readonly segments: readonly Segment[]
 }

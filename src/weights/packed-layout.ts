@@ -2,8 +2,9 @@
  * Where everything lies in the files of a packed model. It follows from the config and the kinds of
  * weights alone, so that a manifest can be checked against it.
  */
+import { CoppiceError } from '../errors.ts'
 import { ALIGNMENT, groupBytes, isFloat, type Kind, matrixBytes, paddedOutputs } from '../tensor/layout.ts'
-import type { PackedTensor, Quantisation, Segment } from './manifest.ts'
+import type { PackedFile, PackedTensor, Quantisation, Segment } from './manifest.ts'
 import type { ModelConfig } from './model-config.ts'
 import type { TensorLayout } from './safetensors-header.ts'
 import { edgeRecipes, layerRecipes, parameterCount, type TensorRecipe } from './tensor-names.ts'
@@ -20,6 +21,21 @@ const PAD_NAME = '__pad'
 /** The segment that holds the vectors of the edges. */
 const VECTORS = 'vectors'
 
+/** The segments of a layer file, in the order of a pass, and the tensor that each begins with. */
+export const LAYER_GROUPS = [
+  { name: 'attention', firstTensor: 'attention_norm' },
+  { name: 'gate_up', firstTensor: 'mlp_norm' },
+  { name: 'down', firstTensor: 'down' },
+] as const
+export type LayerGroup = (typeof LAYER_GROUPS)[number]['name']
+
+/** @throws CoppiceError CORRUPT_FILE */
+export function findSegment(file: PackedFile, name: string): Segment {
+  const segment = file.segments.find((s) => s.name === name)
+  if (segment !== undefined) return segment
+  throw new CoppiceError('CORRUPT_FILE', `${file.name} has no segment "${name}"; pack the model again`)
+}
+
 /** A file's data, without what depends on the weights' values. */
 export interface DataLayout {
   readonly tensors: readonly PackedTensor[]
@@ -31,7 +47,12 @@ export interface DataLayout {
 /** @param kind kind of the matrices */
 export function layerLayout(config: ModelConfig, kind: Kind): DataLayout {
   const { tensors, bytes } = placeTensors(layerRecipes(config, 0), kind)
-  return { tensors, bytes, segments: [{ name: 'layer', offset: 0, bytes, chunkBytes: CHUNK_BYTES }] }
+  const starts = LAYER_GROUPS.map(({ firstTensor }) => tensors.find(({ name }) => name === firstTensor)!.offset)
+  const segments = LAYER_GROUPS.map(({ name }, i) => {
+    const end = i + 1 < starts.length ? starts[i + 1] : bytes
+    return { name, offset: starts[i], bytes: end - starts[i], chunkBytes: CHUNK_BYTES }
+  })
+  return { tensors, bytes, segments }
 }
 
 /** @param kind kind of the matrices */

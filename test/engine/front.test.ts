@@ -339,19 +339,26 @@ aborting('loading stops when its signal is aborted before, or while it packs', a
   await model.close()
 })
 
-aborting('loading stops when its signal is aborted while weights are read', async () => {
-  const controller = new AbortController()
-  let seen = false
-  const loading = open({
-    signal: controller.signal,
-    onProgress: ({ phase }) => {
-      if (phase !== 'load') return
-      seen = true
-      controller.abort()
-    },
-  })
-  assert.instance(await rejection(loading), AbortError)
-  assert.ok(seen)
-})
+aborting(
+  'the first call stops when it is aborted while resident weights are read, and the next one reads on',
+  async () => {
+    const controller = new AbortController()
+    let seen = 0
+    const model = await open({
+      onProgress: ({ phase }) => {
+        if (phase !== 'load') return
+        seen++
+        controller.abort()
+      },
+    })
+    assert.instance(await rejection(model.complete(PROMPT, { maxTokens: 4, signal: controller.signal })), AbortError)
+    assert.ok(seen > 0)
+    const { text } = await model.complete(PROMPT, { maxTokens: 4, temperature: 0 })
+    await model.close()
+    const fresh = await open({})
+    assert.is(text, (await fresh.complete(PROMPT, { maxTokens: 4, temperature: 0 })).text)
+    await fresh.close()
+  },
+)
 
 aborting.run()

@@ -6,8 +6,8 @@ import { Engine } from '../../src/engine/engine.ts'
 import { type Preparation, prepare } from '../../src/engine/prepare.ts'
 import type { CallOptions, EngineOptions } from '../../src/engine/protocol.ts'
 import type { Completion, Piece, Prompt } from '../../src/engine/types.ts'
-import { boardRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, unitFootprint } from '../../src/memory/load-board.ts'
+import { SLOTS } from '../../src/memory/plan.ts'
 import { createMemory } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
@@ -50,7 +50,7 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     preparation,
     memories: createMemories(preparation.plan),
     control,
-    board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
+    board: new LoadBoard(preparation.board, control),
     kernels: options.kernels ?? compileKernels('simd128'),
     sharpening: options.sharpening,
     onProgress: () => {},
@@ -67,15 +67,24 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
   }
 }
 
-/** The same preparation with every layer streaming through two slots. */
+/** The same preparation with every layer streaming. */
 function unpinned(preparation: Preparation): Preparation {
-  const slotBytes = Math.max(...preparation.units.slice(0, preparation.plan.layers).map(unitFootprint))
-  const totalBytes = preparation.plan.totalBytes + 3 * slotBytes
-  const layers = Array.from({ length: preparation.plan.layers }, (_, i) => i)
-  const changes = { pinnedLayers: [], slots: 2, slotBytes, totalBytes, banks: [{ bytes: totalBytes, layers }] }
+  const { plan, layerUnits } = preparation.layout
+  const { board } = preparation
+  const slotBytes = Math.max(...layerUnits.flat().map((unit) => unitFootprint(board.units[unit])))
+  const totalBytes = plan.totalBytes + (SLOTS + 1) * slotBytes
+  const changes = {
+    pinnedLayers: [],
+    layerGroups: plan.layerGroups.map((groups) => groups.map((group) => ({ ...group, pinned: false }))),
+    slots: SLOTS,
+    slotBytes,
+    totalBytes,
+    banks: [{ bytes: totalBytes, layers: layerUnits.map((_, layer) => layer) }],
+  }
   return {
     ...preparation,
-    layout: { ...preparation.layout, plan: { ...preparation.layout.plan, ...changes } },
+    board: { ...board, requests: board.requests + SLOTS },
+    layout: { ...preparation.layout, plan: { ...plan, ...changes } },
     plan: { ...preparation.plan, ...changes },
   }
 }

@@ -8,7 +8,6 @@ import { CoppiceError } from '../../src/errors.ts'
 import { type DecodedToken, type DecodeRequest, Decoder } from '../../src/generate/decode.ts'
 import { DEFAULT_SAMPLING, Sampler } from '../../src/generate/sampler.ts'
 import { emptyStats } from '../../src/generate/statistics.ts'
-import { boardRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard } from '../../src/memory/load-board.ts'
 import type { Context } from '../../src/speculate/context.ts'
 import type { Budget, Drafter } from '../../src/speculate/drafter.ts'
@@ -31,7 +30,7 @@ const { target, store } = assemble({
   preparation: { ...prepared, loaders: 0 },
   memories: createMemories(prepared.plan),
   control,
-  board: new LoadBoard({ units: prepared.units, requests: boardRequests(prepared.plan.slots) }, control),
+  board: new LoadBoard(prepared.board, control),
   kernels: compileKernels('simd128'),
   onProgress: () => {},
 })

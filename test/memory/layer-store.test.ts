@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
-import { boardRequests, LayerStore } from '../../src/memory/layer-store.ts'
+import { LayerStore, storeRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
 import { Arena, createMemory, type Place } from '../../src/tensor/arena.ts'
@@ -55,7 +55,7 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const units = Array.from({ length: layers }, (_, i) => writeLayer(`${name}-${i}`, i, bytes))
   const { banks, arenas } = createBanks(2)
   const control = new Control()
-  const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
+  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
   const loader = new Loader(board, banks, 'buffered')
   const footprint = Math.max(...units.map(unitFootprint))
   const pinned = new Map(
@@ -69,10 +69,11 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
   const store = new LayerStore({
     board,
     control,
+    firstRequest: 0,
     inlineLoader: loader,
+    units: units.map((_, i) => i),
+    headStart: units.length,
     pinned,
-    streamed,
-    headStart: streamed.length,
     slots,
   })
   return { store, arenas, control, units, close: () => loader.close() }
@@ -97,7 +98,7 @@ const codeOf = (run: () => unknown): string => {
 test('every pass finds every layer, pinned or streamed, pass after pass', () => {
   const setup = setUp('passes', 5, [1, 3])
   assert.equal([setup.store.bankOf(0), setup.store.bankOf(1), setup.store.bankOf(3)], [0, 1, 0])
-  setup.store.loadPinned()
+  setup.store.begin()
   for (let pass = 0; pass < 3; pass++) {
     for (let layer = 0; layer < 5; layer++) {
       checkBytes(setup, layer, setup.store.acquire(layer))
@@ -109,7 +110,7 @@ test('every pass finds every layer, pinned or streamed, pass after pass', () => 
 
 test('layers may be asked for in any order', () => {
   const setup = setUp('order', 6, [2])
-  setup.store.loadPinned()
+  setup.store.begin()
   fc.assert(
     fc.property(fc.array(fc.nat(5), { maxLength: 30 }), (order) => {
       for (const layer of order) {
@@ -124,9 +125,8 @@ test('layers may be asked for in any order', () => {
 
 test('after a whole pass the loaders have begun the next one, and nothing pinned is read again', () => {
   const setup = setUp('bytes', 4, [0])
-  setup.store.loadPinned()
+  setup.store.begin()
   const footprint = unitFootprint(setup.units[0])
-  assert.is(setup.store.bytesRead, footprint)
   for (let pass = 0; pass < 4; pass++) {
     for (let layer = 0; layer < 4; layer++) {
       setup.store.acquire(layer)
@@ -139,7 +139,7 @@ test('after a whole pass the loaders have begun the next one, and nothing pinned
 
 test('idle work runs while a layer is on its way, and stops when it has nothing left', () => {
   const setup = setUp('idle', 4, [])
-  setup.store.loadPinned()
+  setup.store.begin()
   let calls = 0
   setup.store.acquire(0, () => ++calls < 5)
   assert.is(calls, 5)
@@ -157,7 +157,7 @@ test('a flipped bit is found on the first read and named with its file', () => {
   setup.close()
   const damaged = setUpOn(setup.units)
   const message = codeOf(() => {
-    damaged.store.loadPinned()
+    damaged.store.begin()
     for (let layer = 0; layer < 3; layer++) {
       damaged.store.acquire(layer)
       damaged.store.release(layer)
@@ -171,17 +171,17 @@ test('a flipped bit is found on the first read and named with its file', () => {
 function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
   const { banks, arenas } = createBanks(1)
   const control = new Control()
-  const board = new LoadBoard({ units, requests: boardRequests(2) }, control)
+  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
   const loader = new Loader(board, banks, 'buffered')
-  const streamed = units.map((_, i) => i)
   const slots = [0, 1].map((i) => arenas[0].allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
   const options = {
     board,
     control,
+    firstRequest: 0,
     inlineLoader: loader,
+    units: units.map((_, i) => i),
+    headStart: units.length,
     pinned: new Map(),
-    streamed,
-    headStart: streamed.length,
     slots,
   }
   return { store: new LayerStore(options), close: () => loader.close() }
@@ -189,7 +189,7 @@ function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
 
 test('a file that is cut short while in use is an error that names it', () => {
   const setup = setUp('cut', 3, [])
-  setup.store.loadPinned()
+  setup.store.begin()
   setup.store.acquire(0)
   truncateSync(setup.units[2].path, 6000)
   setup.store.release(0)
@@ -217,7 +217,7 @@ test('an abort ends the wait for a layer, and the store works on afterwards', ()
   setup.control.requestAbort()
   assert.match(
     codeOf(() => {
-      setup.store.loadPinned()
+      setup.store.begin()
       setup.store.acquire(0)
     }),
     'ABORTED',
@@ -233,7 +233,7 @@ test('an abort ends the wait for a layer, and the store works on afterwards', ()
 
 test('a fault ends the wait for a layer', () => {
   const setup = setUp('fault', 3, [])
-  setup.store.loadPinned()
+  setup.store.begin()
   setup.control.raiseFault()
   assert.match(
     codeOf(() => setup.store.acquire(0)),

@@ -7,9 +7,8 @@ import { prepare } from '../../src/engine/prepare.ts'
 import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { CoppiceError } from '../../src/errors.ts'
 import { type PlanRequest as BanksRequest, planBanks } from '../../src/memory/banks.ts'
-import { boardRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
-import { type Layout, MINIMUM_SLOTS } from '../../src/memory/plan.ts'
+import { type Layout, SLOTS } from '../../src/memory/plan.ts'
 import { MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
@@ -59,7 +58,8 @@ const planMemory = (request: PlanRequest): Layout =>
 
 const requests: fc.Arbitrary<Omit<PlanRequest, 'budget'>> = fc
   .record({
-    layers: fc.array(sizes, { minLength: 1, maxLength: 12 }),
+    groups: fc.tuple(sizes, sizes, sizes),
+    layers: fc.integer({ min: 1, max: 12 }),
     head: sizes,
     headStart: fc.integer({ min: 0, max: 100 }).map((n) => n * 64),
     embedding: fc.option(sizes, { nil: undefined }),
@@ -67,12 +67,14 @@ const requests: fc.Arbitrary<Omit<PlanRequest, 'budget'>> = fc
     streamedHeadBytes: fc.integer({ min: 0, max: 200_000 }),
     available: fc.integer({ min: 0, max: 4_000_000 }),
   })
-  .map(({ layers, head, headStart, embedding, fixed, streamedHeadBytes, available }) => {
+  .map(({ groups, layers, head, headStart, embedding, fixed, streamedHeadBytes, available }) => {
     const headUnit = unit('head', headStart, head)
     return {
       available,
       fixed: fixed.map((bytes, i) => ({ name: `fixed ${i}`, bytes })),
-      layers: layers.map((bytes, i) => unit(`layer ${i}`, 4096, bytes)),
+      layers: Array.from({ length: layers }, (_, i) =>
+        groups.map((bytes, g) => unit(`group ${g} of layer ${i}`, 4096, bytes)),
+      ),
       head: headUnit,
       splitHead: (limit: number) => split(headUnit, limit),
       embedding: embedding === undefined ? undefined : unit('embedding', 0, embedding),
@@ -100,13 +102,13 @@ test('with any budget from the smallest on, the plan fits and every unit has its
       assert.is(plan.totalBytes % PAGE_BYTES, 0)
       assert.is(plan.smallestBudgetBytes, smallest, 'the smallest budget does not depend on the budget')
       const streamed = [
-        ...request.layers.filter((_, i) => !plan.pinnedLayers.includes(i)),
+        ...request.layers.flat().filter((_, i) => !plan.layerGroups.flat()[i].pinned),
         ...(plan.headPinned ? [] : headUnits.map((i) => units[i])),
       ]
       const bytes = streamed.reduce((sum, u) => sum + unitFootprint(u), 0)
       assert.is(plan.streamedBytesPerPass, bytes)
       assert.is(plan.slots === 0, bytes === 0, 'slots are there exactly when something streams')
-      if (bytes > 0) assert.ok(plan.slots >= MINIMUM_SLOTS)
+      if (bytes > 0) assert.ok(plan.slots >= SLOTS)
       for (const u of streamed) assert.ok(unitFootprint(u) <= plan.slotBytes, `${u.name} fits in a slot`)
       assert.ok(plan.residency >= 0 && plan.residency <= 1)
     }),
@@ -129,7 +131,7 @@ test('a plan at the smallest budget uses all of it, and one for everything no mo
 })
 
 /** A model with a tied head and one fixed region. */
-const tiedRequest = (layers: Unit[], head: Unit, fixedBytes: number, streamedHeadBytes: number) => ({
+const tiedRequest = (layers: Unit[][], head: Unit, fixedBytes: number, streamedHeadBytes: number) => ({
   available: 0,
   fixed: [{ name: 'fixed', bytes: fixedBytes }],
   layers,
@@ -141,7 +143,7 @@ const tiedRequest = (layers: Unit[], head: Unit, fixedBytes: number, streamedHea
 })
 
 test('a budget that is no whole number of pages is not exceeded either', () => {
-  const layers = Array.from({ length: 10 }, (_, i) => unit(`layer ${i}`, 4096, 20_000))
+  const layers = Array.from({ length: 10 }, (_, i) => [unit(`layer ${i}`, 4096, 20_000)])
   const head = unit('head', 0, 9000)
   const request = tiedRequest(layers, head, 5000, 5000)
   const smallest = smallestOf(request)
@@ -200,12 +202,12 @@ test('without a budget the plan takes what the machine can spare, and no less th
 })
 
 test('pinned layers are spread evenly over the depth', () => {
-  const layers = Array.from({ length: 8 }, (_, i) => unit(`layer ${i}`, 4096, 40_960))
+  const layers = Array.from({ length: 8 }, (_, i) => [unit(`layer ${i}`, 4096, 65_536)])
   const head = unit('head', 0, 8192)
   const request = tiedRequest(layers, head, 4096, 0)
   const smallest = smallestOf(request)
   const seen = new Set<string>()
-  for (let extra = 0; extra <= 6 * 40_960; extra += 4096) {
+  for (let extra = 0; extra <= 6 * 65_536; extra += 4096) {
     const { pinnedLayers } = planMemory({ ...request, budget: smallest + extra }).plan
     seen.add(pinnedLayers.join())
     const gaps = pinnedLayers.map((layer, i) => layer - (i === 0 ? -1 : pinnedLayers[i - 1]))
@@ -245,7 +247,7 @@ for (const [name, path, options] of CASES) {
         preparation,
         memories: createMemories(preparation.plan),
         control,
-        board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
+        board: new LoadBoard(preparation.board, control),
         kernels: compileKernels('simd128'),
         onProgress: () => {},
       })

@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
 import { alignDown, alignUp, pieceCount, type Unit, unitFootprint, unitLead } from '../../src/memory/load-board.ts'
-import { layerUnit, segmentUnit, splitMatrix } from '../../src/memory/units.ts'
+import { layerUnits, segmentUnit, splitMatrix } from '../../src/memory/units.ts'
 import { groupBytes, KINDS, TILE } from '../../src/tensor/layout.ts'
 import type { PackedFile, PackedTensor } from '../../src/weights/manifest.ts'
 
@@ -29,7 +29,13 @@ test('a segment lies where its file’s data begins, plus its offset', () => {
   assert.is(unit.fileBytes, file.bytes)
   assert.equal(unit.checksums, [4])
   assert.match(unit.path, /models.x.edges\.safetensors$/)
-  assert.is(layerUnit('models/x', file).start, 4096)
+  assert.equal(
+    layerUnits('models/x', file).map(({ name, start }) => [name, start]),
+    [
+      ['embedding of edges.safetensors', 4096],
+      ['vectors of edges.safetensors', 4096 + 20_032],
+    ],
+  )
 })
 
 test('a segment that is not there is a damaged model', () => {

@@ -4,7 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
 import type { Unit } from '../../src/memory/load-board.ts'
-import { EmbeddingOnDisk, ResidentEmbedding } from '../../src/model/embedding.ts'
+import { EmbeddingOnDisk, MatrixEmbedding } from '../../src/model/embedding.ts'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
 import { Compute } from '../../src/tensor/compute.ts'
@@ -75,7 +75,7 @@ for (const kind of KINDS) {
     // The kernels read the tokens from their own memory.
     const tokens = arena.i32(arena.allocate('tokens', TOKENS.length * 4), TOKENS.length)
     tokens.set(TOKENS)
-    new ResidentEmbedding(operators, matrix).gather(tokens, tokens.length, near)
+    new MatrixEmbedding(operators, matrix).gather(tokens, tokens.length, near)
     const onDisk = new EmbeddingOnDisk(unit, matrix, arena)
     for (let again = 0; again < 2; again++) {
       onDisk.gather(tokens, tokens.length, far)

@@ -160,13 +160,19 @@ function checkSegments(file: PackedFile, raw: Uint8Array): void {
   }
 }
 
-test('a layer has one segment over all its data; each matrix of the edges has one in whole groups', () => {
+test('a layer has a segment per group, which together span its data; each matrix of the edges has one in whole groups', () => {
   withDirectory((directory) => {
     const { manifest } = packModel(join(root, 'models', 'target'), join(directory, 'out'), { weights: 'f32' })
-    for (const { segments, bytes, dataOffset } of manifest.layers) {
+    for (const { segments, bytes, dataOffset, tensors } of manifest.layers) {
+      const start = (name: string): number => tensors.find((tensor) => tensor.name === name)!.offset
+      const [gateUp, down] = [start('mlp_norm'), start('down')]
       assert.equal(
-        segments.map(({ offset, bytes, chunkBytes }) => [offset, bytes, chunkBytes]),
-        [[0, bytes - dataOffset, 1 << 20]],
+        segments.map(({ name, offset, bytes, chunkBytes }) => [name, offset, bytes, chunkBytes]),
+        [
+          ['attention', 0, gateUp, 1 << 20],
+          ['gate_up', gateUp, down - gateUp, 1 << 20],
+          ['down', down, bytes - dataOffset - down, 1 << 20],
+        ],
       )
     }
     const { segments, tensors } = manifest.edges

@@ -4,7 +4,6 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Assembly, assemble } from '../../../src/engine/assemble.ts'
 import { prepare } from '../../../src/engine/prepare.ts'
-import { boardRequests } from '../../../src/memory/layer-store.ts'
 import { LoadBoard } from '../../../src/memory/load-board.ts'
 import type { Transformer } from '../../../src/model/transformer.ts'
 import { Context } from '../../../src/speculate/context.ts'
@@ -35,7 +34,7 @@ function openDraft(nodes: number): Transformer {
     preparation,
     memories: createMemories(preparation.plan),
     control,
-    board: new LoadBoard({ units: preparation.units, requests: boardRequests(preparation.plan.slots) }, control),
+    board: new LoadBoard(preparation.board, control),
     kernels: compileKernels('simd128'),
     onProgress: () => {},
   })
