@@ -124,10 +124,11 @@ function expectationRows({ expected, streamedBytesPerPass }: ModelPlan): [string
 /** Alike ones as one line: what differs in their names is a number. */
 function regionLines({ regions }: ModelPlan, columns: number): string[] {
   const alike = new Map<string, { bytes: number; count: number; name: string }>()
-  for (const { name, bytes } of regions) {
-    const pattern = name.replace(/\d+/g, '*')
+  for (const { name, bytes, bank } of regions) {
+    const place = bank === 0 ? '' : ` in memory ${bank + 1}`
+    const pattern = name.replace(/\d+/g, '*') + place
     const found = alike.get(pattern)
-    if (found === undefined) alike.set(pattern, { bytes, count: 1, name })
+    if (found === undefined) alike.set(pattern, { bytes, count: 1, name: name + place })
     else alike.set(pattern, { bytes: found.bytes + bytes, count: found.count + 1, name: pattern })
   }
   return [...alike.values()]

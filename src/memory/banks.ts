@@ -7,7 +7,7 @@ import { CoppiceError } from '../errors.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { FIRST_ADDRESS, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
 import { unitFootprint } from './load-board.ts'
-import { type Layout, type MemoryRequest, type PlannedBank, planMemory, regionBytes, SLOTS } from './plan.ts'
+import { type Layout, type MemoryRequest, planMemory, regionBytes, SLOTS } from './plan.ts'
 
 export interface PlanRequest extends Omit<MemoryRequest, 'budget' | 'fixed' | 'elsewhere'> {
   /** Bytes of WASM memory at the most; `undefined`: as many as the model can use, within `available`. */
@@ -22,14 +22,11 @@ export interface PlanRequest extends Omit<MemoryRequest, 'budget' | 'fixed' | 'e
   readonly further: (layers: number) => readonly Region[]
 }
 
-interface FurtherBank extends PlannedBank {
-  readonly regions: readonly Region[]
-}
-
 /** A way to spread the layers: what the first memory holds or streams, and what the further ones hold. */
 interface Division {
   readonly first: Omit<MemoryRequest, 'budget'>
-  readonly further: readonly FurtherBank[]
+  /** The layers of each further memory. */
+  readonly further: readonly (readonly number[])[]
   readonly furtherBytes: number
   /** The first memory, if it could hold all that is left to it. */
   readonly whole: Layout['plan']
@@ -58,15 +55,13 @@ export function planBanks(request: PlanRequest): Layout {
   const budget = request.budget ?? Math.max(needs.smallest, Math.min(needs.everything, request.available))
   if (budget < needs.smallest || needs.smallest === Number.POSITIVE_INFINITY) refuse(request, one, budget, needs)
   const worksInOne = budget <= memoryLimit && one.whole.smallestBudgetBytes <= memoryLimit
-  let best: Layout | undefined
+  let best: { readonly layout: Layout; readonly division: Division } | undefined
   for (const division of worksInOne ? [one] : divisions) {
-    const { first, furtherBytes } = division
-    const found = planMemory({ ...first, budget: Math.min(memoryLimit, budget - furtherBytes) })
-    if (found === undefined) continue
-    const layout = joined(found, division)
-    if (best === undefined || isBetter(layout.plan, best.plan)) best = layout
+    const layout = planMemory({ ...division.first, budget: Math.min(memoryLimit, budget - division.furtherBytes) })
+    if (layout === undefined) continue
+    if (best === undefined || isBetter(layout.plan, best.layout.plan)) best = { layout, division }
   }
-  const { plan, ...layout } = best!
+  const { plan, ...layout } = joined(request, best!.layout, best!.division)
   return {
     ...layout,
     plan: {
@@ -106,39 +101,36 @@ function divide(request: PlanRequest, moved: number): Division | undefined {
   return {
     first,
     further,
-    furtherBytes: further.reduce((sum, { bytes }) => sum + bytes, 0),
+    furtherBytes: further.reduce((sum, bank) => sum + bankBytes(request, bank), 0),
     whole: planMemory({ ...first, budget: Number.POSITIVE_INFINITY })!.plan,
   }
 }
 
 /** Fills one memory after the other. */
-function fill(request: PlanRequest, elsewhere: readonly number[]): FurtherBank[] | undefined {
-  const banks: FurtherBank[] = []
+function fill(request: PlanRequest, elsewhere: readonly number[]): number[][] | undefined {
+  const banks: number[][] = []
   for (const layer of elsewhere) {
     const last = banks.at(-1)
-    const fuller = last && furtherBank(request, [...last.layers, layer])
-    if (fuller !== undefined && fuller.bytes <= request.memoryLimit) {
-      banks[banks.length - 1] = fuller
-      continue
-    }
-    const next = furtherBank(request, [layer])
-    if (next.bytes > request.memoryLimit) return undefined
-    banks.push(next)
+    if (last !== undefined && bankBytes(request, [...last, layer]) <= request.memoryLimit) last.push(layer)
+    else if (bankBytes(request, [layer]) <= request.memoryLimit) banks.push([layer])
+    else return undefined
   }
   return banks
 }
 
-function furtherBank(request: PlanRequest, layers: readonly number[]): FurtherBank {
-  const units = layers.flatMap((i) => request.layers[i])
-  const weights = units.map((unit) => ({ name: unit.name, bytes: unitFootprint(unit) }))
-  const regions = [...request.further(layers.length), ...weights]
-  return { layers, regions, bytes: roundUp(FIRST_ADDRESS + regionBytes(regions), PAGE_BYTES) }
+function bankBytes(request: PlanRequest, layers: readonly number[]): number {
+  const weights = layers.flatMap((i) => request.layers[i]).reduce((sum, unit) => sum + unitFootprint(unit), 0)
+  return roundUp(FIRST_ADDRESS + regionBytes(request.further(layers.length)) + weights, PAGE_BYTES)
 }
 
 /** The plan of the first memory and the further ones together. */
-function joined({ plan, ...layout }: Layout, { further, furtherBytes }: Division): Layout {
-  const regions = further.flatMap((bank, i) => bank.regions.map((region) => ({ ...region, bank: i + 1 })))
-  const banks = further.map(({ bytes, layers }) => ({ bytes, layers }))
+function joined(request: PlanRequest, { plan, ...layout }: Layout, { further, furtherBytes }: Division): Layout {
+  const banks = further.map((layers) => ({ layers, bytes: bankBytes(request, layers) }))
+  const regions = further.flatMap((layers, i) => {
+    const groups = layers.flatMap((layer) => request.layers[layer])
+    const weights = groups.map((unit) => ({ name: unit.name, bytes: unitFootprint(unit) }))
+    return [...request.further(layers.length), ...weights].map((region) => ({ ...region, bank: i + 1 }))
+  })
   return {
     ...layout,
     plan: {

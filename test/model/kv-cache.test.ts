@@ -70,10 +70,10 @@ for (const kind of KV_KINDS) {
     const least = heads * (CONTEXT + SCRATCH) * perSlot
     assert.ok(kvCacheBytes(config, shape) >= least && kvCacheBytes(config, shape) < least + heads * 16)
     const starts = cache.layers.flatMap(({ keys, values }) => [keys, values])
+    const bytes = kvHeads * cache.layers[0].headStride
     starts.forEach((start, i) => {
-      // The last layer begins another memory as the first one does.
-      const before = i === 2 * (layers - 1) ? starts[0] - kvHeads * cache.layers[0].headStride : starts[i - 1]
-      if (i > 0) assert.is(start - before, kvHeads * cache.layers[0].headStride)
+      const beginsMemory = i === 0 || i === 2 * (layers - 1)
+      assert.is(start, beginsMemory ? starts[0] : starts[i - 1] + bytes)
     })
   })
 

@@ -72,6 +72,22 @@ test('a root and its tree share a batch, and clearing begins anew', () => {
   }
 })
 
+test('a copy in another memory holds what the kernels read', () => {
+  const batch = newBatch()
+  const copy = newBatch()
+  for (let rows = CAPACITY; rows > 0; rows -= 3) {
+    batch.clear()
+    batch.addPrefixRow(1, 8)
+    for (let row = 1; row < rows; row++) batch.addTreeRow(row, 40 + row, 9, row === 1 ? -1 : row >> 1)
+    copy.copyFrom(batch)
+    assert.is(copy.count, rows)
+    for (const name of ['slots', 'prefixes'] as const) {
+      assert.equal([...copy[name].subarray(0, rows)], [...batch[name].subarray(0, rows)], name)
+    }
+    for (let row = 0; row < rows; row++) assert.equal(ancestorsOf(copy, row), ancestorsOf(batch, row), `row ${row}`)
+  }
+})
+
 test('the deepest chain of a full batch fits in the planned bytes', () => {
   const memory = createMemory(rowBatchBytes(CAPACITY) + 4096)
   const batch = new RowBatch(new Arena(memory), 'rows', CAPACITY)
