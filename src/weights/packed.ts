@@ -2,6 +2,7 @@
 import { CoppiceError } from '../errors.ts'
 import { joinPath, ReadableFile, readText, Sha256, statPath } from '../runtime/files.ts'
 import { checksum } from '../tensor/checksum.ts'
+import { ChecksumBuffer } from '../tensor/packer.ts'
 import { ChunkSums } from './chunk-sums.ts'
 import { MANIFEST_NAME, type Manifest, type PackedFile, type Segment } from './manifest.ts'
 import { parseManifest } from './manifest-json.ts'
@@ -117,13 +118,14 @@ export function verifyPacked(directory: string, options: VerifyOptions = {}): Ve
   const files: (PackedFile | Manifest['copies'][number])[] = [...packed, ...manifest.copies]
   const total = files.reduce((sum, file) => sum + file.bytes, 0)
   const problems: { file: string; problem: string }[] = []
+  const buffer = new ChecksumBuffer(Math.max(...packed.map(({ segments }) => ChunkSums.bufferBytes(segments))))
   let before = 0
   for (const file of files) {
     const onRead = (read: number): void => {
       if (options.isAborted?.()) throw new CoppiceError('ABORTED', `checking ${directory} was aborted`)
       options.onProgress?.({ phase: 'verify', file: file.name, done: before + read, total })
     }
-    const problem = sizeProblem(directory, file) ?? contentProblem(directory, file, onRead)
+    const problem = sizeProblem(directory, file) ?? contentProblem(directory, file, buffer, onRead)
     if (problem !== undefined) problems.push({ file: file.name, problem })
     before += file.bytes
   }
@@ -133,11 +135,12 @@ export function verifyPacked(directory: string, options: VerifyOptions = {}): Ve
 function contentProblem(
   directory: string,
   file: PackedFile | Manifest['copies'][number],
+  buffer: ChecksumBuffer,
   onRead: (read: number) => void,
 ): string | undefined {
   const segments: readonly Segment[] = 'segments' in file ? file.segments : []
   const dataOffset = 'dataOffset' in file ? file.dataOffset : file.bytes
-  const sums = new ChunkSums(segments)
+  const sums = new ChunkSums(segments, buffer)
   const sha256 = hashFile(joinPath(directory, file.name), (block, position) => {
     const from = Math.min(Math.max(dataOffset - position, 0), block.length)
     sums.feed(block.subarray(from))

@@ -1,6 +1,16 @@
 /** Packing on disks that fill up or cannot be written, and beside other processes. */
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { suite } from 'uvu'
@@ -111,10 +121,24 @@ test('waiting for another process can be aborted, and goes on with its work when
   })
 })
 
+/** A file's bytes with one bit of its last weight changed. */
+function flipped(path: string): Uint8Array {
+  const bytes = readFileSync(path)
+  bytes[bytes.length - 4] ^= 1
+  return bytes
+}
+
 test('a checkpoint that is cut short, replaced or removed while it is packed does not become a model', () => {
   const faults: readonly (readonly [string, (path: string) => void])[] = [
     ['cut short', (path) => truncateSync(path, statSync(path).size - 5000)],
-    ['changed', (path) => cpSync(join(llama, 'model.safetensors'), path)],
+    ['changed', (path) => writeFileSync(path, flipped(path))],
+    [
+      'changed',
+      (path) => {
+        writeFileSync(`${path}.new`, flipped(path))
+        renameSync(`${path}.new`, path)
+      },
+    ],
     ['changed', (path) => rmSync(path)],
   ]
   withDirectory((directory) => {
