@@ -4,7 +4,7 @@
  */
 
 import { chooseKernels } from '../src/engine/kernel-choice.ts'
-import type { ComputeWorkerData, HelperMessage } from '../src/engine/protocol.ts'
+import type { ComputeWorkerData, HelperMessage, LoaderWorkerData, MemoryMessage } from '../src/engine/protocol.ts'
 import { Activations, type TransformerShape, transformerRegions } from '../src/model/activations.ts'
 import { KvCache, type KvKind, kvCacheBytes } from '../src/model/kv-cache.ts'
 import { RowBatch } from '../src/model/row-batch.ts'
@@ -90,30 +90,43 @@ export class Team {
     this.#workers = workers
     this.profile = new Profile(instantiateKernels(arena.memory, kernelChoice.module), arena.memory)
     const { kernels } = this.profile
-    this.compute = new Compute({ kernels, control, threads, cores: cores() })
+    this.compute = new Compute({ kernels: [kernels], control, threads, cores: cores() })
     this.operators = new Operators(kernels, this.compute, arena, arena.allocate('job records', JOB_BYTES))
   }
 
   static async start(arena: Arena, threads: number): Promise<Team> {
     const control = new Control()
-    const workers: WorkerHandle[] = []
-    for (let i = 1; i < threads; i++) {
-      const [end, line] = createLine()
-      const data: ComputeWorkerData = { line, control: control.buffer, threads, kernels: kernelChoice.module }
-      const url = new URL('../src/engine/compute-worker.js', import.meta.url)
-      const worker = spawnWorker(url, data, { name: 'compute', transfer: [line] })
-      workers.push(worker)
-      end.postMessage({ memory: arena.memory })
-    }
-    await Promise.all(workers.map(isReady))
-    for (const worker of workers) worker.unref()
-    return new Team(arena, threads, control, workers)
+    const data = { control: control.buffer, threads }
+    const helpers = Array.from({ length: threads - 1 }, () => ({ role: 'compute', data }) as const)
+    return new Team(arena, threads, control, await startWorkers([arena.memory], helpers))
   }
 
   async close(): Promise<void> {
     this.#control.stop()
     await Promise.all(this.#workers.map((worker) => worker.terminate(500)))
   }
+}
+
+/** A thread to be started, with what it is born with. */
+export type Helper =
+  | { readonly role: 'compute'; readonly data: Omit<ComputeWorkerData, 'line'> }
+  | { readonly role: 'loader'; readonly data: Omit<LoaderWorkerData, 'line'> }
+
+/** Starts threads that serve memories, as the engine's crew does. @returns them when all are ready */
+export async function startWorkers(
+  memories: readonly WebAssembly.Memory[],
+  helpers: readonly Helper[],
+): Promise<WorkerHandle[]> {
+  const workers = helpers.map(({ role, data }) => {
+    const [end, line] = createLine()
+    const url = new URL(`../src/engine/${role}-worker.js`, import.meta.url)
+    const worker = spawnWorker(url, { ...data, line }, { name: role, transfer: [line] })
+    end.postMessage({ memories, kernels: kernelChoice.module } satisfies MemoryMessage)
+    return worker
+  })
+  await Promise.all(workers.map(isReady))
+  for (const worker of workers) worker.unref()
+  return workers
 }
 
 function isReady(worker: WorkerHandle): Promise<void> {
@@ -141,14 +154,20 @@ export function readJob(team: Team, arena: Arena, pointer: number, bytes: number
   words[ReadWord.bytes] = readable(bytes)
   words[ReadWord.sums] = arena.allocate('read sums', MAXIMUM_SHARES * 64)
   const shares = Int32Array.of(team.compute.shares(MAXIMUM_SHARES, bytes))
-  return { run: () => team.compute.run(record, shares, 1), bytes: readable(bytes) }
+  return { run: () => team.compute.run({ bank: 0, pointer: record }, shares, 1), bytes: readable(bytes) }
 }
 
-/** Fills a region with a packed matrix: one group of random weights over and over. */
-export function fillMatrix(kind: Kind, columns: number, target: Uint8Array): void {
-  const group = groupBytes(kind, columns)
-  packGroup(kind, columns, randomFloats(TILE * columns, columns, 1 / Math.sqrt(columns)), 0, TILE, target, 0)
-  for (let done = group; done < target.length; done *= 2) {
+/**
+ * Fills a region with a packed matrix: some groups of random weights over and over.
+ * @param groups different ones; the region has at least as many
+ */
+export function fillMatrix(kind: Kind, columns: number, target: Uint8Array, groups = 1): void {
+  const bytes = groupBytes(kind, columns)
+  for (let i = 0; i < groups; i++) {
+    const weights = randomFloats(TILE * columns, columns + i, 1 / Math.sqrt(columns))
+    packGroup(kind, columns, weights, 0, TILE, target, i * bytes)
+  }
+  for (let done = groups * bytes; done < target.length; done *= 2) {
     target.copyWithin(done, 0, Math.min(done, target.length - done))
   }
 }
@@ -280,7 +299,12 @@ export class AttentionStack {
     this.arena = arena
     this.#config = config
     this.#prefix = shape.context
-    this.#cache = new KvCache(config, shape, arena, 'KV cache')
+    this.#cache = new KvCache(
+      config,
+      shape,
+      Array.from({ length: config.layers }, () => arena),
+      'KV cache',
+    )
     this.#batch = new RowBatch(arena, 'rows', shape.rows)
     this.#activations = new Activations(config, shape, arena, 'attention')
     fillFloats(arena.u8(this.#cache.layers[0].keys, kvCacheBytes(config, shape)))

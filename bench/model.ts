@@ -61,7 +61,7 @@ for (const shape of shapes) {
 report.table('plain decoding of packed files through load()', ['shape', 'kind', 'threads', 'tokens/s', 'ms per token'])
 for (const { shape, kind } of small) {
   const directory = join(root, '.bench', `${shape}-${kind}`)
-  writeSyntheticModel(directory, SHAPES[shape], kind)
+  await writeSyntheticModel(directory, SHAPES[shape], kind)
   try {
     for (const threads of threadCounts) await decode(shape, kind, threads, directory)
   } finally {

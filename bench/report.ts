@@ -27,11 +27,11 @@ export function number(flag: string, otherwise: number): number {
   return value
 }
 
-/** The positive integers after a command-line flag, with commas between them. */
-export function numbers(flag: string, otherwise: readonly number[]): number[] {
+/** The integers after a command-line flag, with commas between them. */
+export function numbers(flag: string, otherwise: readonly number[], least = 1): number[] {
   const values = text(flag, otherwise.join()).split(',').map(Number)
-  if (values.some((value) => !Number.isInteger(value) || value < 1)) {
-    throw new Error(`${flag} needs positive integers with commas between them, such as ${otherwise}`)
+  if (values.some((value) => !Number.isInteger(value) || value < least)) {
+    throw new Error(`${flag} needs integers from ${least} on with commas between them, such as ${otherwise}`)
   }
   return values
 }
@@ -146,6 +146,11 @@ export class Report {
   /** @param values one text per column. @param figures what the JSON line says */
   row(values: readonly string[], figures: object): void {
     console.log(values.map((value, i) => value.padStart(this.#columns[i].length)).join('  '))
+    this.line(figures)
+  }
+
+  /** A JSON line that belongs to no row. */
+  line(figures: object): void {
     this.#lines.push(JSON.stringify({ bench: this.#bench, ...figures, ...this.#machine }))
   }
 

@@ -82,7 +82,7 @@ export class SyntheticModel {
       control,
       firstRequest: 0,
       units: units.map((_, unit) => unit),
-      pinned: new Map(units.map((pointer, unit) => [unit, pointer])),
+      pinned: new Map(units.map((pointer, unit) => [unit, { bank: 0, pointer }])),
       headStart: headUnit,
       slots: [],
     })
@@ -90,8 +90,7 @@ export class SyntheticModel {
       name: 'model',
       config,
       shape: transformerShape(threads, prefix),
-      arena: this.arena,
-      operators,
+      banks: [{ arena: this.arena, operators }],
       store,
       layerFiles: this.#layers,
       layerUnits: groups.map((_, layer) => [3 * layer, 3 * layer + 1, 3 * layer + 2]),

@@ -1,7 +1,8 @@
 /**
  * Compiles the kernels: generated sources, then one WASM module per variant out of the same sources,
  * written as src/tensor/kernels.generated.ts (base64, for everybody) and .build-kernels/kernels.<variant>.wasm
- * (files). Does nothing when no source has changed.
+ * (files); and the module of packing, which is simd128 alone, as src/tensor/pack-kernels.generated.ts. Does nothing
+ * when no source has changed.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -22,6 +23,7 @@ const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
 const output = (variant) => join(root, '.build-kernels', `kernels.${variant.name}.wasm`)
 const embedded = join(root, 'src', 'tensor', 'kernels.generated.ts')
+const embeddedPack = join(root, 'src', 'tensor', 'pack-kernels.generated.ts')
 
 const sources = readdirSync(here).filter((name) => /\.(ts|mjs)$/.test(name))
 const hash = createHash('sha256')
@@ -30,14 +32,19 @@ for (const file of [...sources.map((name) => join(here, name)), ...inputs]) hash
 const build = hash.digest('hex').slice(0, 32)
 const stamp = `// sources ${build}`
 
-const written = [embedded, ...VARIANTS.map(output)].every((path) => existsSync(path))
-if (written && readFileSync(embedded, 'utf8').startsWith(stamp)) process.exit(0)
+const embeddedFiles = [embedded, embeddedPack]
+const written = [...embeddedFiles, ...VARIANTS.map(output)].every((path) => existsSync(path))
+if (written && embeddedFiles.every((path) => readFileSync(path, 'utf8').startsWith(stamp))) process.exit(0)
 
 mkdirSync(join(here, 'generated'), { recursive: true })
 mkdirSync(dirname(output(VARIANTS[0])), { recursive: true })
 writeWhole(join(here, 'generated', 'attention.ts'), generateAttention())
 const modules = []
-for (const variant of VARIANTS) modules.push({ variant, wasm: await compile(variant) })
+for (const variant of VARIANTS) {
+  writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm(variant.name))
+  modules.push({ variant, wasm: await compile('index', variant, output(variant)) })
+}
+const pack = await compile('pack', VARIANTS[0], join(dirname(output(VARIANTS[0])), 'pack.wasm'))
 
 const strings = modules.map(
   ({ variant, wasm }) => `  /** ${wasm.length} bytes. */\n  '${variant.name}':\n    '${wasm.toString('base64')}',\n`,
@@ -52,23 +59,28 @@ writeWhole(
     `export const kernelsBase64 = {\n${strings.join('')}} as const\n`,
   ].join('\n'),
 )
+writeWhole(
+  embeddedPack,
+  `${stamp}\n/** ${pack.length} bytes. */\nexport const packKernelsBase64 =\n  '${pack.toString('base64')}'\n`,
+)
+modules.push({ variant: { name: 'pack' }, wasm: pack })
 console.log(`kernels: ${modules.map(({ variant, wasm }) => `${variant.name} ${wasm.length} bytes`).join(', ')}`)
 
-async function compile(variant) {
-  writeWhole(join(here, 'generated', 'gemm.ts'), generateGemm(variant.name))
-  const unfinished = `${output(variant)}.${process.pid}`
+async function compile(entry, variant, file) {
+  const unfinished = `${file}.${process.pid}`
   const { error, stderr } = await asc.main([
+    join('kernels', `${entry}.ts`),
     ...['--config', 'asconfig.json', '--baseDir', root, '--outFile', unfinished],
     ...['--use', `COPPICE_VARIANT=${variant.number}`],
     ...variant.features.flatMap((feature) => ['--enable', feature]),
   ])
   if (error) {
     console.error(stderr.toString())
-    console.error(`the kernels do not compile as ${variant.name}: ${error.message}`)
+    console.error(`kernels/${entry}.ts does not compile as ${variant.name}: ${error.message}`)
     process.exit(1)
   }
-  renameSync(unfinished, output(variant))
-  return readFileSync(output(variant))
+  renameSync(unfinished, file)
+  return readFileSync(file)
 }
 
 /** Readers never see half a file, even when two builds run at once. */

@@ -2,7 +2,6 @@
 import type { Completion, ModelPlan, PassExpectation, Stats } from '../index.ts'
 import { wrap } from '../runtime/arguments.ts'
 import { formatBytes } from '../runtime/sizes.ts'
-import { MEMORY_LIMIT_BYTES } from '../tensor/arena.ts'
 import { layerBars } from './layer-bars.ts'
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`
@@ -69,7 +68,12 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
     ['budget', `${formatBytes(plan.budgetBytes)} (${plan.budgetBytes} bytes)`],
     ['allocated', `${formatBytes(plan.totalBytes)} of WASM memory`],
     ['smallest budget', `${formatBytes(plan.smallestBudgetBytes)} (${plan.smallestBudgetBytes} bytes)`],
-    ['nothing streams', `from ${formatBytes(plan.residentBudgetBytes)} (${plan.residentBudgetBytes} bytes) on`],
+    [
+      'nothing streams',
+      Number.isFinite(plan.residentBudgetBytes)
+        ? `from ${formatBytes(plan.residentBudgetBytes)} (${plan.residentBudgetBytes} bytes) on`
+        : 'with no budget',
+    ],
     ['weights', `layers ${plan.weights.layers}, embedding and head ${plan.weights.edges}`],
     ['target', `${formatBytes(plan.targetBytes)}, ${percent(plan.residency)} resident`],
     ['layers', `${plan.pinnedLayers.length} of ${plan.layers} pinned as a whole${listOf(plan.pinnedLayers)}`],
@@ -85,9 +89,9 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
       `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}`,
     ],
   ]
-  if (plan.budgetBytes > MEMORY_LIMIT_BYTES) {
-    const limit = formatBytes(MEMORY_LIMIT_BYTES)
-    rows.splice(1, 0, ['limit', `${limit}: one WASM memory holds no more, so the rest of the budget stays unused`])
+  if (plan.banks.length > 1) {
+    const banks = plan.banks.map(({ bytes, layers }) => `${formatBytes(bytes)} with ${layers.length} layers`)
+    rows.splice(2, 0, ['memories', `${plan.banks.length}: ${banks.join(', ')}`])
   }
   const width = Math.max(...rows.map(([name]) => name.length)) + 2
   const facts = rows.flatMap(([name, text]) => wrap(`${name.padEnd(width)}${text}`, columns, 0, width))

@@ -1,22 +1,23 @@
-/** Builds target and draft in a planned memory and brings their resident parts in. */
+/** Builds target and draft in the planned memories and brings their resident parts in. */
 import { CoppiceError } from '../errors.ts'
 import type { DiskMeter } from '../generate/decode.ts'
 import { LayerStore, storeRequests } from '../memory/layer-store.ts'
 import { type LoadBoard, type Unit, unitFootprint, unitLead } from '../memory/load-board.ts'
 import { Loader } from '../memory/loader.ts'
+import { type FileAccess, PackedReader } from '../memory/packed-reader.ts'
+import type { Plan, PlannedRegion } from '../memory/plan.ts'
 import type { Timeline } from '../memory/timeline.ts'
 import { segmentUnit } from '../memory/units.ts'
 import { ArrivingEmbedding, type Embedding, EmbeddingOnDisk, MatrixEmbedding } from '../model/embedding.ts'
 import { type HeadPart, Transformer } from '../model/transformer.ts'
 import { findTensor, matrixAt } from '../model/weights-view.ts'
-import { ReadableFile } from '../runtime/files.ts'
 import { cores } from '../runtime/platform.ts'
-import { Arena } from '../tensor/arena.ts'
+import { Arena, type Place } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { Compute } from '../tensor/compute.ts'
 import type { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
-import { JOB_BYTES, Operators } from '../tensor/operators.ts'
+import { type Bank, JOB_BYTES, Operators } from '../tensor/operators.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { findSegment } from '../weights/packed-layout.ts'
 import type { Preparation, PreparedModel } from './prepare.ts'
@@ -24,13 +25,16 @@ import type { Progress } from './types.ts'
 
 export interface AssemblyParts {
   readonly preparation: Preparation
-  readonly memory: WebAssembly.Memory
+  /** Of the sizes that the plan's banks have. */
+  readonly memories: readonly WebAssembly.Memory[]
   readonly control: Control
   readonly board: LoadBoard
   readonly kernels: WebAssembly.Module
   /** For as many loaders as the preparation says. */
   readonly timeline: Timeline
   readonly onProgress: (progress: Progress) => void
+  /** As in `LayerStoreOptions`. */
+  readonly readAhead?: boolean
 }
 
 export interface Assembly {
@@ -40,21 +44,23 @@ export interface Assembly {
   /** What the target costs the disk: layers, head and embedding rows. */
   readonly disk: DiskMeter
   /** Regions as they were allocated. */
-  readonly regions: Arena['regions']
+  readonly regions: readonly (PlannedRegion & { readonly pointer: number })[]
   close(): void
 }
 
 /** @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED */
 export function assemble(parts: AssemblyParts): Assembly {
-  const { preparation, memory, control, board, timeline } = parts
-  const { loaders, mode } = preparation
-  const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory, parts.kernels)
-  const compute = new Compute({ kernels, control, threads: preparation.threads, cores: cores() })
-  const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
+  const { preparation, memories, control, board, timeline } = parts
+  const { threads, loaders, files } = preparation
+  const instances = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, parts.kernels) }))
+  const compute = new Compute({ kernels: instances.map(({ kernels }) => kernels), control, threads, cores: cores() })
+  const banks = instances.map(({ memory, kernels }, index) => {
+    const arena = new Arena(memory, index)
+    return { arena, operators: new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES)) }
+  })
   // Without streaming there are no loader threads: what is resident is read once, here.
-  const inlineLoader = loaders === 0 ? new Loader(board, kernels, memory, mode, timeline.inlineLoader) : undefined
-  const builder = new Builder(parts, arena, operators, inlineLoader)
+  const inlineLoader = loaders === 0 ? new Loader(board, instances, files, { spans: timeline.inlineLoader }) : undefined
+  const builder = new Builder(parts, banks, inlineLoader)
   const { target, store, embedding } = builder.target()
   const draft = builder.draft()
   return {
@@ -66,7 +72,7 @@ export function assemble(parts: AssemblyParts): Assembly {
         return store.bytesRead + embedding.bytesRead
       },
     },
-    regions: arena.regions,
+    regions: banks.flatMap(({ arena }) => arena.regions.map((region) => ({ ...region, bank: arena.bank }))),
     close: () => {
       inlineLoader?.close()
       builder.close()
@@ -76,15 +82,18 @@ export function assemble(parts: AssemblyParts): Assembly {
 
 class Builder {
   readonly #parts: AssemblyParts
+  readonly #banks: readonly Bank[]
+  /** The first bank. */
   readonly #arena: Arena
   readonly #operators: Operators
   readonly #inlineLoader: Loader | undefined
   readonly #embeddings: Embedding[] = []
 
-  constructor(parts: AssemblyParts, arena: Arena, operators: Operators, inlineLoader: Loader | undefined) {
+  constructor(parts: AssemblyParts, banks: readonly Bank[], inlineLoader: Loader | undefined) {
     this.#parts = parts
-    this.#arena = arena
-    this.#operators = operators
+    this.#banks = banks
+    this.#arena = banks[0].arena
+    this.#operators = banks[0].operators
     this.#inlineLoader = inlineLoader
   }
 
@@ -95,10 +104,10 @@ class Builder {
   target(): { target: Transformer; store: LayerStore; embedding: Embedding } {
     const { layout, headPieces, target } = this.#parts.preparation
     const { plan, layerUnits, headUnits, embeddingUnit } = layout
-    const pinned = new Map<number, number>()
+    const pinned = new Map<number, Place>()
     plan.layerGroups.forEach((groups, layer) => {
       groups.forEach((group, i) => {
-        if (group.pinned) this.#pin(pinned, layerUnits[layer][i])
+        if (group.pinned) this.#pin(pinned, layerUnits[layer][i], bankOfLayer(plan, layer))
       })
     })
     if (plan.headPinned) this.#pin(pinned, headUnits[0])
@@ -120,7 +129,7 @@ class Builder {
     const { draft, draftUnits } = this.#parts.preparation
     if (draft === undefined || draftUnits === undefined) return undefined
     const { layers, head, embedding } = draftUnits
-    const pinned = new Map<number, number>()
+    const pinned = new Map<number, Place>()
     for (const unit of [...layers.flat(), head]) this.#pin(pinned, unit)
     if (embedding !== undefined) this.#pin(pinned, embedding)
     const store = this.#store('draft', pinned, layers, [head], embedding)
@@ -131,19 +140,20 @@ class Builder {
     return this.#transformer('draft', draft, store, layers, [headPart], source)
   }
 
-  #pin(pinned: Map<number, number>, unit: number): void {
-    const { board } = this.#parts
-    pinned.set(unit, this.#arena.allocate(board.units[unit].name, unitFootprint(board.units[unit]), 4096))
+  #pin(pinned: Map<number, Place>, unit: number, bank = 0): void {
+    const { name } = this.#parts.board.units[unit]
+    const bytes = unitFootprint(this.#parts.board.units[unit])
+    pinned.set(unit, { bank, pointer: this.#banks[bank].arena.allocate(name, bytes, 4096) })
   }
 
   #store(
     name: 'target' | 'draft',
-    pinned: Map<number, number>,
+    pinned: Map<number, Place>,
     layers: readonly (readonly number[])[],
     head: readonly number[],
     embedding: number | undefined,
   ): LayerStore {
-    const { board, control, preparation, onProgress, timeline } = this.#parts
+    const { board, control, preparation, readAhead, onProgress, timeline } = this.#parts
     const { slots, slotBytes } = preparation.layout.plan
     const count = name === 'target' ? slots : 0
     const units = layers.flat()
@@ -155,6 +165,7 @@ class Builder {
       units: [...units, ...head, ...(embedding === undefined || embedding === head[0] ? [] : [embedding])],
       headStart: units.length,
       pinned,
+      readAhead,
       slots: Array.from({ length: count }, (_, i) => this.#arena.allocate(`slot ${i}`, slotBytes, 4096)),
       onPinned: (done, total) => onProgress({ phase: 'load', file: name, done, total }),
       // What the draft's store and transformer do is a part of drafting.
@@ -176,8 +187,7 @@ class Builder {
       name,
       config: manifest.config,
       shape: model.shape,
-      arena: this.#arena,
-      operators: this.#operators,
+      banks: this.#banks,
       store,
       layerFiles: manifest.layers,
       layerUnits,
@@ -190,8 +200,7 @@ class Builder {
     })
   }
 
-  /** @param pointer where the unit's place begins */
-  #resident(packed: PackedModel, store: LayerStore, pointer: number, unit: number): Embedding {
+  #resident(packed: PackedModel, store: LayerStore, { pointer }: Place, unit: number): Embedding {
     const tensor = findTensor(packed.manifest.edges, 'embedding')
     const matrix = matrixAt(tensor, pointer + unitLead(this.#parts.board.units[unit]))
     const near = new MatrixEmbedding(this.#operators, matrix)
@@ -200,14 +209,15 @@ class Builder {
 
   #embeddingOnDisk({ directory, manifest }: PackedModel): Embedding {
     const tensor = findTensor(manifest.edges, 'embedding')
-    return new EmbeddingOnDisk(segmentUnit(directory, manifest.edges, 'embedding'), matrixAt(tensor, 0), this.#arena)
+    const unit = segmentUnit(directory, manifest.edges, 'embedding')
+    return new EmbeddingOnDisk(unit, matrixAt(tensor, 0), this.#arena, fileAccess(this.#parts.preparation, unit))
   }
 
   /** The final norm's weights are too small to be a unit of loading: read and checked here. */
   #finalNorm(name: string, { directory, manifest }: PackedModel): number {
     const tensor = findTensor(manifest.edges, 'final_norm')
     const unit = segmentUnit(directory, manifest.edges, 'vectors')
-    const bytes = readUnit(unit)
+    const bytes = readUnit(unit, fileAccess(this.#parts.preparation, unit))
     const from = tensor.offset - findSegment(manifest.edges, 'vectors').offset
     const pointer = this.#arena.allocate(`${name} final norm`, manifest.config.hidden * 4)
     this.#arena.u8(pointer, manifest.config.hidden * 4).set(bytes.subarray(from, from + manifest.config.hidden * 4))
@@ -215,14 +225,19 @@ class Builder {
   }
 }
 
-function readUnit(unit: Unit): Uint8Array {
-  const file = new ReadableFile(unit.path)
+const bankOfLayer = ({ banks }: Plan, layer: number): number => banks.findIndex(({ layers }) => layers.includes(layer))
+
+/** All files of the models were found when they were prepared. */
+const fileAccess = ({ files }: Preparation, { path }: Unit): FileAccess => files.get(path)!
+
+function readUnit(unit: Unit, access: FileAccess): Uint8Array {
+  const file = new PackedReader(unit.path, { ...access, mode: 'buffered' })
   try {
     const bytes = new Uint8Array(unit.bytes)
-    const got = file.read(bytes, unit.start)
+    file.read(bytes, unit.start, unit.name)
     for (let chunk = 0; chunk < unit.checksums.length; chunk++) {
       const part = bytes.subarray(chunk * unit.chunkBytes, Math.min((chunk + 1) * unit.chunkBytes, unit.bytes))
-      if (got === unit.bytes && checksum(part) === unit.checksums[chunk]) continue
+      if (checksum(part) === unit.checksums[chunk]) continue
       throw new CoppiceError(
         'CORRUPT_FILE',
         `${unit.path}: ${unit.name} is damaged; run \`coppice verify\` and pack the model again`,

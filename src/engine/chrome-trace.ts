@@ -26,7 +26,7 @@ const LANES: Readonly<Record<SpanKind, Lane>> = {
  * the seconds that the statistics name, unless `otherData.droppedSpans` says that some are missing.
  */
 export function chromeTrace(record: SpanRecord, preparation: Preparation, stats: Stats): string {
-  const { target, loaders, threads, mode, layout } = preparation
+  const { target, loaders, threads, plan, layout } = preparation
   const units = unitNames(preparation)
   const lanes = Math.max(1, loaders)
   const thread = ({ kind, loader }: Span): number =>
@@ -46,7 +46,7 @@ export function chromeTrace(record: SpanRecord, preparation: Preparation, stats:
       dur: microseconds(span.ms),
       pid: 1,
       tid: thread(span),
-      args: spanArguments(span, mode),
+      args: spanArguments(span, plan.io),
     }
     events.push(JSON.stringify(event))
   }
@@ -55,7 +55,7 @@ export function chromeTrace(record: SpanRecord, preparation: Preparation, stats:
     layers: layout.plan.layers,
     threads,
     loaders,
-    io: mode,
+    io: plan.io,
     residency: layout.plan.residency,
     droppedSpans: record.dropped,
     seconds: stats.seconds,

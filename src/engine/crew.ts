@@ -12,6 +12,7 @@ import type {
   EngineWorkerData,
   FrontMessage,
   HelperMessage,
+  LineMessage,
   LoaderWorkerData,
   Prepared,
 } from './protocol.ts'
@@ -35,17 +36,24 @@ export class Crew {
   onFailure: (error: Error) => void = () => {}
   readonly #control: Control
   readonly #engine: WorkerHandle
+  /** The engine's ends of the helpers' lines, until it gets them. */
+  #lines: MessagePort[] = []
   #dismissed = false
   #waitingFor = 0
 
-  constructor(control: Control, data: EngineWorkerData) {
+  /** @param threads that compute, the engine's included: they start together, since starting takes longest */
+  constructor(control: Control, data: EngineWorkerData, threads: number) {
     this.#control = control
     this.#engine = this.#hire('engine', new URL('./engine-worker.js', import.meta.url), data)
     this.#engine.onMessage((message) => {
       const engineMessage = message as EngineMessage
-      if (engineMessage.type === 'prepared') this.#hireHelpers(engineMessage)
+      if (engineMessage.type === 'prepared') this.#completeCrew(engineMessage)
       else this.onMessage(engineMessage)
     })
+    for (let i = 1; i < threads; i++) {
+      const url = new URL('./compute-worker.js', import.meta.url)
+      this.#hireHelper('compute', url, (line): ComputeWorkerData => ({ line, control: control.buffer, threads }))
+    }
   }
 
   send(message: FrontMessage, transfer: readonly Transferable[] = []): void {
@@ -58,14 +66,24 @@ export class Crew {
     else this.#engine.unref()
   }
 
-  /** Ends all workers and waits until they are gone. */
+  /**
+   * Ends all workers and waits until they are gone.
+   * @throws CoppiceError WORKER_FAILED when one does not end
+   */
   async dismiss(): Promise<void> {
     this.#dismissed = true
     this.#control.requestAbort()
     this.#control.stop()
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
-    await Promise.all(this.members.map(({ worker }) => worker.terminate(LEAVE_MS)))
+    for (const line of this.#lines) line.postMessage(undefined satisfies LineMessage)
+    const ends = this.members.map(async ({ role, worker }) => ((await worker.terminate(LEAVE_MS)) ? [] : [role]))
+    const stuck = (await Promise.all(ends)).flat()
     this.members.length = 0
+    if (stuck.length === 0) return
+    throw new CoppiceError(
+      'WORKER_FAILED',
+      `the model is closed, but of its threads the following did not end: ${stuck.join(', ')}. They wait for the system, most likely for a read from a disk or server that does not answer; the model's memory is free when that read is over`,
+    )
   }
 
   #hire(role: CrewMember['role'], url: URL, data: unknown, transfer: readonly Transferable[] = []): WorkerHandle {
@@ -76,30 +94,26 @@ export class Crew {
     return worker
   }
 
-  #hireHelpers(prepared: Prepared): void {
+  #completeCrew({ board, shape, files, timeline, loaders }: Prepared): void {
     if (this.#dismissed) return
-    const { board, shape, timeline, mode, threads, loaders, kernels } = prepared
     const control = this.#control.buffer
-    const lines: MessagePort[] = []
-    this.#waitingFor = threads - 1 + loaders
-    for (let i = 1; i < threads; i++) {
-      const [engineEnd, line] = createLine()
-      const data: ComputeWorkerData = { line, control, threads, kernels }
-      lines.push(engineEnd)
-      this.#hireHelper('compute', new URL('./compute-worker.js', import.meta.url), data, line)
-    }
     for (let i = 0; i < loaders; i++) {
-      const [engineEnd, line] = createLine()
-      const data: LoaderWorkerData = { line, control, board, shape, timeline, loader: i, mode, kernels }
-      lines.push(engineEnd)
-      this.#hireHelper('loader', new URL('./loader-worker.js', import.meta.url), data, line)
+      const url = new URL('./loader-worker.js', import.meta.url)
+      const data = { control, board, shape, files, timeline, loader: i }
+      this.#hireHelper('loader', url, (line): LoaderWorkerData => ({ line, ...data }))
     }
+    const lines = this.#lines
+    this.#lines = []
     this.send({ type: 'helpers', lines }, lines)
     if (this.#waitingFor === 0) this.send({ type: 'start' })
   }
 
-  #hireHelper(role: CrewMember['role'], url: URL, data: unknown, line: MessagePort): void {
-    const worker = this.#hire(role, url, data, [line])
+  /** @param data what the helper is born with, its end of a line to the engine among it */
+  #hireHelper(role: CrewMember['role'], url: URL, data: (line: MessagePort) => unknown): void {
+    const [engineEnd, line] = createLine()
+    this.#lines.push(engineEnd)
+    this.#waitingFor++
+    const worker = this.#hire(role, url, data(line), [line])
     worker.unref()
     worker.onMessage((message) => {
       const helperMessage = message as HelperMessage

@@ -8,13 +8,13 @@ import { Control } from '../tensor/control.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
-import { prepare } from './prepare.ts'
+import { addTokenizer, planModel } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
 import { planWithExpectation } from './speed.ts'
 import type { Progress } from './types.ts'
 
 const post = (message: EngineMessage): void => postToParent(message)
-const { model, options, control: controlBuffer } = workerData() as EngineWorkerData
+const { model, options, control: controlBuffer, memoryLimit } = workerData() as EngineWorkerData
 const control = new Control(controlBuffer)
 const onProgress = (progress: Progress): void => post({ type: 'progress', progress })
 
@@ -25,35 +25,37 @@ function fail(error: unknown): void {
 }
 
 interface Beginning {
-  /** Creates the memory and gives it to the helpers. */
+  /** Gives the memories to the helpers. */
   share(lines: readonly MessagePort[]): void
   finish(): Engine
 }
 
-/** First half of loading, up to the point where the front must start the other threads. */
+/** First half of loading, up to the point where the other threads must be there. */
 function begin(): Beginning | undefined {
   try {
-    const preparation = prepare(model, options, { onProgress, isAborted: () => control.abortRequested })
+    const hooks = { onProgress, isAborted: () => control.abortRequested }
+    const planned = planModel(model, options, hooks, undefined, memoryLimit)
     control.checkpoint()
-    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
-    const memory = createMemory(preparation.plan.totalBytes)
-    const { board: shape } = preparation
+    const { board: shape } = planned
     const board = new LoadBoard(shape, control)
-    const { threads, loaders, mode, target } = preparation
+    const { loaders, files } = planned
     const timeline = new Timeline(loaders)
-    // Listening must have begun when the answer comes, so the message goes out last.
-    const shared = { board: board.buffer, shape, timeline: timeline.buffer }
-    queueMicrotask(() => post({ type: 'prepared', ...shared, threads, loaders, mode, kernels }))
+    // The loaders start while this thread goes on.
+    post({ type: 'prepared', board: board.buffer, shape, timeline: timeline.buffer, loaders, files })
+    const { module: kernels, ...kernelInfo } = chooseKernels(options.kernels)
+    const memories = planned.plan.banks.map(({ bytes }) => createMemory(bytes))
+    const preparation = addTokenizer(planned)
+    control.checkpoint()
     return {
       share: (lines) => {
-        const message: MemoryMessage = { memory }
+        const message: MemoryMessage = { memories, kernels }
         for (const line of lines) line.postMessage(message)
       },
       finish: () => {
         const { sharpening } = options
-        const engine = new Engine({ preparation, memory, control, board, timeline, kernels, sharpening, onProgress })
+        const engine = new Engine({ preparation, memories, control, board, timeline, kernels, sharpening, onProgress })
         const plan = planWithExpectation(preparation, kernelInfo.variant)
-        const tokenizer = preparation.tokenizer === undefined ? undefined : target.packed.directory
+        const tokenizer = preparation.tokenizer?.data
         post({ type: 'loaded', config: engine.config, plan, kernels: kernelInfo, tokenizer })
         return engine
       },
@@ -64,7 +66,7 @@ function begin(): Beginning | undefined {
   }
 }
 
-const beginning = begin()
+let beginning: Beginning | undefined
 let engine: Engine | undefined
 
 function handle(message: FrontMessage): void {
@@ -96,3 +98,5 @@ onParentMessage((data) => {
     fail(error)
   }
 })
+// Only now that somebody listens for the front's answers.
+beginning = begin()

@@ -91,7 +91,7 @@ export class Engine {
     const ends = new Set([...this.config.eosTokens, ...this.#defaults.eosTokens])
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
-    const stats = emptyStats(this.#parts.memory.buffer.byteLength)
+    const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
     if (this.#drafter !== undefined) {
       this.#drafter.sharpening = this.#parts.sharpening ?? defaultSharpening(sampler.options.temperature)
     }

@@ -1,13 +1,15 @@
 /** The asynchronous side of a model: it owns the workers, queues the calls, and never blocks. */
 import { CoppiceError } from '../errors.ts'
 import { randomSeed } from '../runtime/platform.ts'
+import { before } from '../runtime/workers.ts'
 import { Control } from '../tensor/control.ts'
-import type { Tokenizer } from '../text/tokenizer.ts'
+import { Tokenizer } from '../text/tokenizer.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { Crew } from './crew.ts'
 import { AbortError, errorFrom } from './error-report.ts'
 import type { EngineMessage, FrontMessage } from './protocol.ts'
-import { readTokenizer } from './tokenizer-files.ts'
+import { chooseThreads } from './threads.ts'
 import type {
   Completion,
   GenerateOptions,
@@ -22,15 +24,25 @@ import type {
   Prompt,
 } from './types.ts'
 
+/**
+ * How long a call that was aborted or left waits for the engine, in ms. The engine looks up after every few
+ * milliseconds; only a read that does not return keeps it for longer.
+ */
+const ABORT_GRACE_MS = 2000
+
 type Loaded = Extract<EngineMessage, { type: 'loaded' }>
 
-/** Loads a model: packs it first if need be, plans the memory, starts the threads. */
-export async function loadModel(model: string, options: LoadOptions): Promise<ModelFront> {
+/**
+ * Loads a model: packs it first if need be, plans the memory, starts the threads.
+ * @param memoryLimit bytes of one WASM memory at the most, for tests of several
+ */
+export async function loadModel(model: string, options: LoadOptions, memoryLimit?: number): Promise<ModelFront> {
   const { onProgress, signal, ...engineOptions } = options
   if (signal?.aborted) throw aborted(signal)
   const control = new Control()
-  const data = { model, options: engineOptions, control: control.buffer }
-  const crew = sendable(() => new Crew(control, data))
+  const data = { model, options: engineOptions, control: control.buffer, memoryLimit }
+  const threads = chooseThreads(options.threads)
+  const crew = sendable(() => new Crew(control, data, threads))
   const onAbort = (): void => control.requestAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
@@ -47,7 +59,8 @@ export async function loadModel(model: string, options: LoadOptions): Promise<Mo
     if (signal?.aborted) throw aborted(signal)
     return new ModelFront(crew, control, loaded, onProgress)
   } catch (error) {
-    await crew.dismiss()
+    // Why it cannot be loaded says more than what is left of it.
+    await crew.dismiss().catch(() => {})
     if (signal?.aborted) throw aborted(signal)
     throw error
   } finally {
@@ -62,8 +75,8 @@ export class ModelFront implements Model {
   /** The threads, for tests that take one away. @internal */
   readonly crew: Crew
   readonly #control: Control
-  readonly #tokenizerDirectory: string | undefined
   readonly #onProgress: LoadOptions['onProgress']
+  #tokenizerData: TokenizerData | undefined
   #tokenizer: Tokenizer | undefined
   /** Settles when the last queued call is over. */
   #tail: Promise<void> = Promise.resolve()
@@ -77,7 +90,7 @@ export class ModelFront implements Model {
     this.plan = loaded.plan
     this.config = loaded.config
     this.kernels = loaded.kernels
-    this.#tokenizerDirectory = loaded.tokenizer
+    this.#tokenizerData = loaded.tokenizer
     this.#onProgress = onProgress
     crew.onFailure = (error) => {
       this.#failure ??= error
@@ -87,8 +100,8 @@ export class ModelFront implements Model {
   }
 
   get tokenizer(): ModelTokenizer | undefined {
-    if (this.#tokenizerDirectory === undefined) return undefined
-    this.#tokenizer ??= readTokenizer(this.#tokenizerDirectory)
+    if (this.#tokenizerData === undefined) return undefined
+    this.#tokenizer ??= new Tokenizer(this.#tokenizerData)
     return this.#tokenizer
   }
 
@@ -130,6 +143,7 @@ export class ModelFront implements Model {
   async #shutDown(): Promise<void> {
     this.#closing.abort()
     this.#control.requestAbort()
+    this.#tokenizerData = undefined
     this.#tokenizer = undefined
     await this.crew.dismiss()
   }
@@ -138,73 +152,83 @@ export class ModelFront implements Model {
   async *#call(request: FrontMessage, signal: AbortSignal | undefined): AsyncGenerator<EngineMessage, void, undefined> {
     this.#checkUsable()
     if (signal?.aborted) throw aborted(signal)
-    const before = this.#tail
+    const previous = this.#tail
     let leave = (): void => {}
     this.#tail = new Promise((resolve) => {
       leave = resolve
     })
-    if (!(await comesBefore(before, [signal, this.#closing.signal]))) {
+    if (!(await comesBefore(previous, [signal, this.#closing.signal]))) {
       // This call never began, so the next one waits for the one before it instead.
-      void before.then(leave)
+      void previous.then(leave)
       this.#checkUsable()
       throw aborted(signal)
     }
+    let idle = Promise.resolve()
     try {
       this.#checkUsable()
-      yield* this.#converse(request, signal)
+      const call = new EngineCall(this.#onProgress)
+      idle = call.over
+      yield* this.#converse(call, request, signal)
     } finally {
-      leave()
+      // A call whose read hangs may have been given up before the engine is ready for the next one.
+      void idle.then(leave)
     }
   }
 
   async *#converse(
+    call: EngineCall,
     request: FrontMessage,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<EngineMessage, void, undefined> {
-    const inbox = new Inbox()
-    const onAbort = (): void => this.#control.requestAbort()
-    this.#control.clearAbort()
-    this.crew.onMessage = (message) => {
-      if (message.type === 'progress') this.#onProgress?.(message.progress)
-      else inbox.put(message)
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const onAbort = (): void => {
+      this.#control.requestAbort()
+      timer = setTimeout(() => call.giveUp(aborted(signal)), ABORT_GRACE_MS)
     }
+    const onClose = (): void => call.end(closedError())
+    this.#control.clearAbort()
+    this.crew.onMessage = (message) => call.put(message)
     this.crew.onFailure = (error) => {
       this.#failure ??= error
-      inbox.fail(error)
+      call.end(error)
     }
-    const onClose = (): void => inbox.fail(closedError())
     this.#closing.signal.addEventListener('abort', onClose)
     signal?.addEventListener('abort', onAbort)
     if (signal?.aborted) onAbort()
-    let finished = true
+    void call.over.then(() => {
+      if (this.#closed === undefined) this.crew.setBusy(false)
+    })
     try {
-      sendable(() => this.crew.send(request))
-      finished = false
-      this.crew.setBusy(true)
-      while (!finished) {
-        const message = await inbox.take()
-        finished = message.type !== 'pieces'
+      this.#send(call, request)
+      for (;;) {
+        const message = await call.take()
         if (message.type === 'failed') {
           const error = errorFrom(message.error, message.partial, signal?.reason)
           if (message.error.code === 'WORKER_FAILED') this.#failure ??= error
           throw error
         }
         yield message
+        if (message.type !== 'pieces') return
       }
     } finally {
-      if (!finished && this.#failure === undefined && this.#closed === undefined) {
-        // The consumer left early: the engine must be idle before the next call begins.
+      clearTimeout(timer)
+      if (!call.isOver) {
+        // The consumer left early: the engine should be idle before the next call begins.
         this.#control.requestAbort()
-        while (!finished) {
-          finished = await inbox.take().then(
-            (m) => m.type !== 'pieces',
-            () => true,
-          )
-        }
+        await before(call.over, ABORT_GRACE_MS)
       }
       signal?.removeEventListener('abort', onAbort)
       this.#closing.signal.removeEventListener('abort', onClose)
-      if (this.#closed === undefined) this.crew.setBusy(false)
+    }
+  }
+
+  #send(call: EngineCall, request: FrontMessage): void {
+    try {
+      sendable(() => this.crew.send(request))
+      this.crew.setBusy(true)
+    } catch (error) {
+      call.end(error as Error)
+      throw error
     }
   }
 
@@ -214,18 +238,42 @@ export class ModelFront implements Model {
   }
 }
 
-/** Messages in order, for one reader. */
-class Inbox {
+/** The engine's messages about one call, in order, for one reader. */
+class EngineCall {
+  /** Resolves when the engine has nothing more to do for the call, or is gone. */
+  readonly over: Promise<void>
+  isOver = false
+  readonly #onProgress: LoadOptions['onProgress']
   readonly #messages: EngineMessage[] = []
   #failure: Error | undefined
   #wake: (() => void) | undefined
+  #finish = (): void => {}
+
+  constructor(onProgress: LoadOptions['onProgress']) {
+    this.#onProgress = onProgress
+    this.over = new Promise((resolve) => {
+      this.#finish = resolve
+    })
+  }
 
   put(message: EngineMessage): void {
+    if (message.type === 'progress') {
+      this.#onProgress?.(message.progress)
+      return
+    }
     this.#messages.push(message)
+    if (message.type !== 'pieces') this.#setOver()
     this.#wake?.()
   }
 
-  fail(error: Error): void {
+  /** No further message will come. */
+  end(error: Error): void {
+    this.#setOver()
+    this.giveUp(error)
+  }
+
+  /** The reader is told of an error after the messages that are there, although the engine is not done. */
+  giveUp(error: Error): void {
     this.#failure ??= error
     this.#wake?.()
   }
@@ -239,6 +287,11 @@ class Inbox {
         this.#wake = resolve
       })
     }
+  }
+
+  #setOver(): void {
+    this.isOver = true
+    this.#finish()
   }
 }
 

@@ -42,7 +42,7 @@ export async function measureKernelSpeed(
   try {
     const arena = new Arena(memory)
     const kernels = instantiateKernels(memory, module)
-    const compute = new Compute({ kernels, control, threads, cores: cores() })
+    const compute = new Compute({ kernels: [kernels], control, threads, cores: cores() })
     const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
     const stride = COLUMNS * 4 + 64
     const input: Operand = {
@@ -91,11 +91,11 @@ async function helpers(
   const workers: WorkerHandle[] = []
   for (let i = 1; i < threads; i++) {
     const [end, line] = createLine()
-    const data: ComputeWorkerData = { line, control: control.buffer, threads, kernels: module }
+    const data: ComputeWorkerData = { line, control: control.buffer, threads }
     workers.push(
       spawnWorker(new URL('./compute-worker.js', import.meta.url), data, { name: 'compute', transfer: [line] }),
     )
-    end.postMessage({ memory } satisfies MemoryMessage)
+    end.postMessage({ memories: [memory], kernels: module } satisfies MemoryMessage)
   }
   await Promise.all(
     workers.map(

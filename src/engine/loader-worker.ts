@@ -6,20 +6,23 @@ import { leaveWorker, postToParent, receiveOnce, workerData } from '../runtime/w
 import { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
 import { reportError } from './error-report.ts'
-import type { HelperMessage, LoaderWorkerData, MemoryMessage } from './protocol.ts'
+import type { HelperMessage, LineMessage, LoaderWorkerData } from './protocol.ts'
 
 const post = (message: HelperMessage): void => postToParent(message)
 
 try {
   const data = workerData() as LoaderWorkerData
   const control = new Control(data.control)
-  const { memory } = (await receiveOnce(data.line)) as MemoryMessage
-  const board = new LoadBoard(data.shape, control, data.board)
-  const spans = new SpanRing(data.timeline, data.loader)
-  const loader = new Loader(board, instantiateKernels(memory, data.kernels), memory, data.mode, spans)
-  post({ type: 'ready' })
-  serveLoads(loader, board, control)
-  loader.close()
+  const message = (await receiveOnce(data.line)) as LineMessage
+  if (message !== undefined) {
+    const { memories, kernels } = message
+    const board = new LoadBoard(data.shape, control, data.board)
+    const banks = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, kernels) }))
+    const loader = new Loader(board, banks, data.files, { spans: new SpanRing(data.timeline, data.loader) })
+    post({ type: 'ready' })
+    serveLoads(loader, board, control)
+    loader.close()
+  }
 } catch (error) {
   post({ type: 'failed', error: reportError(error) })
 }

@@ -1,28 +1,31 @@
 /** From paths and options to a plan: opens or packs the models, compares them, lays out the memory. */
 import { CoppiceError } from '../errors.ts'
+import { planBanks } from '../memory/banks.ts'
 import { storeRequests } from '../memory/layer-store.ts'
 import { type BoardShape, type Unit, unitFootprint } from '../memory/load-board.ts'
-import { type Layout, planMemory } from '../memory/plan.ts'
+import { type FileAccesses, findAccess, type IoChoice, summariseAccess } from '../memory/packed-reader.ts'
+import type { Layout } from '../memory/plan.ts'
 import { chooseReading } from '../memory/reading.ts'
 import { layerUnits, type MatrixPiece, segmentUnit, splitMatrix } from '../memory/units.ts'
-import { type TransformerShape, transformerRegions } from '../model/activations.ts'
+import { layersRegions, type TransformerShape, transformerRegions } from '../model/activations.ts'
 import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
-import { directIoAvailable, type OpenMode, opensDirectly } from '../runtime/files.ts'
-import { availableMemoryBytes, cores } from '../runtime/platform.ts'
+import { isFile, joinPath, refusalOfDirectReads } from '../runtime/files.ts'
+import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
-import type { Region } from '../tensor/arena.ts'
-import { MAXIMUM_THREADS } from '../tensor/compute.ts'
+import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type { PackOptions } from '../weights/pack.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
+import { integerOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
 import { readFigures } from './read-figures.ts'
-import { hasTokenizer, readTokenizer, tokenizerBytes } from './tokenizer-files.ts'
+import { chooseThreads } from './threads.ts'
+import { hasTokenizer, readTokenizer, readVocabularyOf, sameTokenizerFiles, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
 
 /** Rows of a prefill pass, and of the largest tree unless `nodes` asks for more. */
@@ -45,21 +48,30 @@ export interface PreparedModel {
   readonly shape: TransformerShape
 }
 
-export interface Preparation {
+/** All of a preparation but the tokenizer, which takes time to read when its vocabulary is large. */
+export interface Planned {
   readonly target: PreparedModel
   readonly draft: PreparedModel | undefined
+  /** The draft as it was named; `draft` is absent when it is not to be used. */
+  readonly namedDraft: PackedModel | undefined
   readonly layout: Layout
   /** All units: the target's as in `layout`, then the draft's; requests of the target's store, then of the draft's. */
   readonly board: BoardShape
   readonly draftUnits: DraftUnits | undefined
   /** Rows of the output head per head unit of the layout. */
   readonly headPieces: readonly MatrixPiece[]
+  /** Without what the tokenizer takes. */
   readonly plan: ModelPlan
-  readonly tokenizer: Tokenizer | undefined
   readonly nodes: number
   readonly threads: number
   readonly loaders: number
-  readonly mode: OpenMode
+  /** All files of target and draft that there are. */
+  readonly files: FileAccesses
+}
+
+export interface Preparation extends Planned {
+  readonly plan: ModelPlan
+  readonly tokenizer: Tokenizer | undefined
 }
 
 export interface DraftUnits {
@@ -77,31 +89,55 @@ export interface PrepareHooks {
 
 /**
  * @param resolve how a path becomes a model; a plan alone needs no packed files
- * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
- *   OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
+ * @param memoryLimit bytes of one WASM memory at the most; tests take less, and so several memories for a small model
+ * @throws CoppiceError what `planModel` and `addTokenizer` throw
  */
-export function prepare(
+export const prepare = (
+  model: string,
+  options: EngineOptions,
+  hooks: PrepareHooks,
+  resolve?: (path: string, options: PackOptions) => PackedModel,
+  memoryLimit?: number,
+): Preparation => addTokenizer(planModel(model, options, hooks, resolve, memoryLimit))
+
+/** @throws CoppiceError CORRUPT_FILE | UNSUPPORTED_FORMAT | INCOMPATIBLE_DRAFT when token ids would not mean the same */
+export function addTokenizer(planned: Planned): Preparation {
+  const { namedDraft, plan } = planned
+  const target = planned.target.packed
+  if (!hasTokenizer(target.directory)) return { ...planned, tokenizer: undefined }
+  const tokenizer = readTokenizer(target.directory)
+  if (namedDraft !== undefined) checkSameTokens(target, namedDraft, tokenizer)
+  const process = { ...plan.process, tokenizer: tokenizerBytes(tokenizer) }
+  return { ...planned, tokenizer, plan: { ...plan, process } }
+}
+
+/**
+ * @param memoryLimit as for `prepare`
+ * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | CORRUPT_FILE |
+ *   FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | ABORTED
+ */
+export function planModel(
   model: string,
   options: EngineOptions,
   hooks: PrepareHooks,
   resolve: (path: string, options: PackOptions) => PackedModel = resolveModel,
-): Preparation {
+  memoryLimit: number = MEMORY_LIMIT_BYTES,
+): Planned {
   const draftName = checkDraft(options)
-  const threads = integer('threads', options.threads ?? Math.min(cores(), 8), 1, MAXIMUM_THREADS)
+  const threads = chooseThreads(options.threads)
   const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
   const draft = draftName === undefined ? undefined : resolve(draftName, { weights: 'auto', ...hooks })
-  const tokenizer = hasTokenizer(target.directory) ? readTokenizer(target.directory) : undefined
-  if (draft !== undefined) checkCompatible(target, draft, tokenizer)
+  if (draft !== undefined) checkVocabularySizes(target, draft)
 
   const { config } = target.manifest
-  const nodes = integer('nodes', options.nodes ?? (draft === undefined ? 0 : DEFAULT_NODES), 0, MAXIMUM_NODES)
+  const nodes = integerOption('nodes', options.nodes ?? (draft === undefined ? 0 : DEFAULT_NODES), 0, MAXIMUM_NODES)
   if (nodes > 0 && draft === undefined) {
     throw new CoppiceError(
       'INVALID_OPTION',
       `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
     )
   }
-  const context = integer(
+  const context = integerOption(
     'context',
     options.context ?? Math.min(config.positions, DEFAULT_CONTEXT),
     2,
@@ -131,10 +167,15 @@ export function prepare(
 
   const parts = describeTarget(target)
   const draftParts = drafted === undefined ? undefined : describeDraft(drafted)
-  const layout = planMemory({
+  const layout = planBanks({
     budget: options.memory === undefined ? undefined : parseMemory(options.memory),
     available: availableMemoryBytes() * 0.8,
-    fixed: fixedRegions(config, targetShape, draftParts, drafted?.manifest.config, draftShape),
+    memoryLimit,
+    fixed: (layers) => [
+      ...targetRegions(config, targetShape, layers),
+      ...(draftParts === undefined ? [] : draftRegions(drafted!.manifest.config, draftShape, draftParts.all)),
+    ],
+    further: (layers) => [JOB_RECORDS, ...layersRegions('target', config, targetShape, layers)],
     layers: parts.layers,
     head: parts.head,
     splitHead: (bytes) => parts.splitHead(bytes).map((piece) => piece.unit),
@@ -143,20 +184,27 @@ export function prepare(
     process: {
       runtime: RUNTIME_BYTES,
       threads: THREAD_BYTES * threads,
-      tokenizer: tokenizer === undefined ? 0 : tokenizerBytes(target.directory),
+      tokenizer: 0,
     },
   })
   const { slots, slotBytes, targetBytes } = layout.plan
+  const board: BoardShape = {
+    units: [...layout.units, ...(draftParts?.all ?? [])],
+    requests: storeRequests(slots) + (draftParts === undefined ? 0 : storeRequests(0)),
+  }
   const { path } = parts.layers[0][0]
+  const io = checkIo(options.io ?? 'auto')
   const { mode, loaders } = chooseReading({
-    io: checkIo(options.io ?? 'auto'),
-    direct: opensDirectly(path),
+    io,
+    direct: io === 'auto' && isFile(path) && refusalOfDirectReads(path) === undefined,
     available: availableMemoryBytes(),
     targetBytes,
     slots,
     slotBytes,
     speeds: slots === 0 ? undefined : readFigures(path).read(),
   })
+  const paths = [...board.units.map((unit) => unit.path), ...edgePaths(target, drafted)]
+  const files = findAccess(paths, io === 'auto' && mode === 'direct' ? 'auto' : mode)
   const first = layout.units.length
   const draftUnits: DraftUnits | undefined =
     draftParts === undefined
@@ -173,10 +221,7 @@ export function prepare(
     },
     draft: drafted === undefined ? undefined : { packed: drafted, shape: draftShape },
     layout,
-    board: {
-      units: [...layout.units, ...(draftParts?.all ?? [])],
-      requests: storeRequests(layout.plan.slots) + (draftParts === undefined ? 0 : storeRequests(0)),
-    },
+    board,
     draftUnits,
     headPieces: layout.plan.headPinned ? parts.splitHead(Number.POSITIVE_INFINITY) : parts.splitHead(headLimit(parts)),
     plan: {
@@ -192,13 +237,13 @@ export function prepare(
       nodes: drafted === undefined ? 0 : nodes,
       threads,
       loaders,
-      io: mode,
+      io: summariseAccess(files),
     },
-    tokenizer,
+    namedDraft: draft,
     nodes: drafted === undefined ? 0 : nodes,
     threads,
     loaders,
-    mode,
+    files,
   }
 }
 
@@ -230,25 +275,24 @@ function describeDraft(draft: PackedModel) {
   return { layers, embedding, all: [...layers.flat(), head, ...(embedding === undefined ? [] : [embedding])] }
 }
 
-function fixedRegions(
-  config: ModelConfig,
-  shape: TransformerShape,
-  draft: ReturnType<typeof describeDraft> | undefined,
-  draftConfig: ModelConfig | undefined,
-  draftShape: TransformerShape,
-): Region[] {
-  const regions: Region[] = [
-    { name: 'job records', bytes: JOB_BYTES },
-    { name: 'target final norm', bytes: config.hidden * 4 },
-    ...transformerRegions('target', config, shape),
-  ]
-  if (draft !== undefined && draftConfig !== undefined) {
-    regions.push({ name: 'draft final norm', bytes: draftConfig.hidden * 4 })
-    regions.push({ name: 'draft weights', bytes: draft.all.reduce((sum, unit) => sum + unitFootprint(unit), 0) })
-    regions.push(...transformerRegions('draft', draftConfig, draftShape))
-  }
-  return regions
-}
+const JOB_RECORDS: Region = { name: 'job records', bytes: JOB_BYTES }
+
+/** What the first memory holds of the target in any case, with the caches of so many layers. */
+const targetRegions = (config: ModelConfig, shape: TransformerShape, layers: number): Region[] => [
+  JOB_RECORDS,
+  { name: 'target final norm', bytes: config.hidden * 4 },
+  ...transformerRegions('target', config, shape, layers),
+]
+
+const draftRegions = (config: ModelConfig, shape: TransformerShape, units: readonly Unit[]): Region[] => [
+  { name: 'draft final norm', bytes: config.hidden * 4 },
+  { name: 'draft weights', bytes: units.reduce((sum, unit) => sum + unitFootprint(unit), 0) },
+  ...transformerRegions('draft', config, shape),
+]
+
+/** The embedding of a model, and its final norm, are no units when they are read on demand. */
+const edgePaths = (...models: (PackedModel | undefined)[]): string[] =>
+  models.flatMap((model) => (model === undefined ? [] : [joinPath(model.directory, model.manifest.edges.name)]))
 
 const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
   transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)
@@ -282,25 +326,27 @@ function checkDraft(options: EngineOptions): string | undefined {
   return drafters !== undefined && drafters.length === 0 ? undefined : draft
 }
 
-/** @throws CoppiceError INCOMPATIBLE_DRAFT when token ids would not mean the same */
-function checkCompatible(target: PackedModel, draft: PackedModel, tokenizer: Tokenizer | undefined): void {
-  const t = target.manifest.config
-  const d = draft.manifest.config
-  if (t.vocabulary !== d.vocabulary) {
-    throw new CoppiceError(
-      'INCOMPATIBLE_DRAFT',
-      `the target (${target.directory}) has a vocabulary of ${t.vocabulary} tokens, the draft (${draft.directory}) one of ${d.vocabulary}; use a draft trained with the target's tokenizer`,
-    )
-  }
-  if (tokenizer !== undefined && hasTokenizer(draft.directory)) {
-    const differences = compareVocabularies(tokenizer, readTokenizer(draft.directory))
-    if (differences.length > 0) {
-      throw new CoppiceError(
-        'INCOMPATIBLE_DRAFT',
-        `target (${target.directory}) and draft (${draft.directory}) do not share a vocabulary: ${differences.join('; ')}; use a draft trained with the target's tokenizer`,
-      )
-    }
-  }
+/** @throws CoppiceError INCOMPATIBLE_DRAFT */
+function checkVocabularySizes(target: PackedModel, draft: PackedModel): void {
+  const t = target.manifest.config.vocabulary
+  const d = draft.manifest.config.vocabulary
+  if (t === d) return
+  throw new CoppiceError(
+    'INCOMPATIBLE_DRAFT',
+    `the target (${target.directory}) has a vocabulary of ${t} tokens, the draft (${draft.directory}) one of ${d}; use a draft trained with the target's tokenizer`,
+  )
+}
+
+/** @throws CoppiceError INCOMPATIBLE_DRAFT */
+function checkSameTokens(target: PackedModel, draft: PackedModel, tokenizer: Tokenizer): void {
+  // Models of a family mostly come with the same files.
+  if (!hasTokenizer(draft.directory) || sameTokenizerFiles(target.directory, draft.directory)) return
+  const differences = compareVocabularies(tokenizer.vocabulary, readVocabularyOf(draft.directory))
+  if (differences.length === 0) return
+  throw new CoppiceError(
+    'INCOMPATIBLE_DRAFT',
+    `target (${target.directory}) and draft (${draft.directory}) do not share a vocabulary: ${differences.join('; ')}; use a draft trained with the target's tokenizer`,
+  )
 }
 
 function parseMemory(memory: number | string): number {
@@ -312,13 +358,6 @@ function parseMemory(memory: number | string): number {
     )
   }
   return Math.floor(bytes)
-}
-
-function integer(name: string, value: number, least: number, most: number): number {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new CoppiceError('INVALID_OPTION', `${name} must be an integer from ${least} to ${most}, not ${value}`)
-  }
-  return value
 }
 
 /** Head sizes that the integer products of a q8 cache take: beyond, their sums would not fit in 32 bits. */
@@ -340,12 +379,7 @@ function chooseKvKind(kind: KvKind, ...configs: (ModelConfig | undefined)[]): Kv
 }
 
 /** @throws CoppiceError INVALID_OPTION */
-function checkIo(io: 'auto' | OpenMode): 'auto' | OpenMode {
-  if (!['auto', 'direct', 'buffered'].includes(io)) {
-    throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
-  }
-  if (io === 'direct' && !directIoAvailable) {
-    throw new CoppiceError('INVALID_OPTION', "io 'direct' is not available on this platform; use 'auto' or 'buffered'")
-  }
-  return io
+function checkIo(io: IoChoice): IoChoice {
+  if (['auto', 'direct', 'buffered'].includes(io)) return io
+  throw new CoppiceError('INVALID_OPTION', `io must be 'auto', 'direct' or 'buffered', not '${io}'`)
 }

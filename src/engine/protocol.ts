@@ -1,8 +1,9 @@
 /** Messages between the front and the engine worker, and what helper workers are born with. */
 import type { ErrorCode } from '../errors.ts'
 import type { BoardShape } from '../memory/load-board.ts'
-import type { OpenMode } from '../runtime/files.ts'
+import type { FileAccesses } from '../memory/packed-reader.ts'
 import type { MessagePort } from '../runtime/workers.ts'
+import type { TokenizerData } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type {
   Completion,
@@ -26,35 +27,39 @@ export interface EngineWorkerData {
   readonly model: string
   readonly options: EngineOptions
   readonly control: SharedArrayBuffer
+  /** Bytes of one WASM memory at the most; absent: what an address can reach. */
+  readonly memoryLimit: number | undefined
 }
 
-/** What the front needs to start the other workers. */
+/** What the front needs to start the loaders. The compute threads are on their way by then. */
 export interface Prepared {
   readonly type: 'prepared'
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
   /** Takes the loaders' spans. */
   readonly timeline: SharedArrayBuffer
-  readonly threads: number
   readonly loaders: number
-  readonly mode: OpenMode
+  readonly files: FileAccesses
+}
+
+/**
+ * The model's memories go from the engine to each helper on a line of its own and never through the
+ * front, whose thread outlives the model and would keep them (see runtime/workers.ts).
+ */
+export interface MemoryMessage {
+  /** By bank. */
+  readonly memories: readonly WebAssembly.Memory[]
   /** For all threads: compiled and tested once. */
   readonly kernels: WebAssembly.Module
 }
 
-/**
- * The model's memory goes from the engine to each helper on a line of its own and never through the
- * front, whose thread outlives the model and would keep it (see runtime/workers.ts).
- */
-export interface MemoryMessage {
-  readonly memory: WebAssembly.Memory
-}
+/** What a helper hears on its line: `undefined` when loading ended before there was a memory. */
+export type LineMessage = MemoryMessage | undefined
 
 export interface ComputeWorkerData {
   readonly line: MessagePort
   readonly control: SharedArrayBuffer
   readonly threads: number
-  readonly kernels: WebAssembly.Module
 }
 
 export interface LoaderWorkerData {
@@ -62,11 +67,10 @@ export interface LoaderWorkerData {
   readonly control: SharedArrayBuffer
   readonly board: SharedArrayBuffer
   readonly shape: BoardShape
+  readonly files: FileAccesses
   readonly timeline: SharedArrayBuffer
   /** Number of the loader. */
   readonly loader: number
-  readonly mode: OpenMode
-  readonly kernels: WebAssembly.Module
 }
 
 export interface ErrorReport {
@@ -75,7 +79,7 @@ export interface ErrorReport {
 }
 
 export type FrontMessage =
-  /** The helpers are born; each waits for the memory at the other end of its line. */
+  /** The helpers are born; each waits for the memories at the other end of its line. */
   | { readonly type: 'helpers'; readonly lines: readonly MessagePort[] }
   /** All helpers are ready. */
   | { readonly type: 'start' }
@@ -92,8 +96,8 @@ export type EngineMessage =
       readonly config: ModelConfig
       readonly plan: ModelPlan
       readonly kernels: KernelInfo
-      /** Directory with the tokenizer's files; undefined when there is none. */
-      readonly tokenizer: string | undefined
+      /** The engine's own tokenizer, tables shared; undefined when there is none. */
+      readonly tokenizer: TokenizerData | undefined
     }
   | { readonly type: 'pieces'; readonly pieces: readonly Piece[] }
   | { readonly type: 'completed'; readonly completion: Completion }

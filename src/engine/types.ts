@@ -44,7 +44,10 @@ export interface LoadOptions {
    * and position) in little more than a quarter of the bytes, for a small loss of quality. Default 'f32'.
    */
   kvCache?: KvKind
-  /** Whether layers are read past the page cache. 'auto' does so when the target does not fit in free memory. */
+  /**
+   * Whether layers are read past the page cache. 'auto' does so when the target does not fit in free memory, on
+   * every file system where it works; 'direct' refuses to load where it does not.
+   */
   io?: 'auto' | 'direct' | 'buffered'
   /**
    * A compiled kernels.<variant>.wasm of this version, for places where compiling from bytes is forbidden.
@@ -152,7 +155,8 @@ export interface Model {
    * Streams the text. Nothing happens before the first piece is asked for; leaving the loop aborts.
    * The generator's return value is the whole completion.
    * @throws CoppiceError INVALID_OPTION | INVALID_INPUT | CONTEXT_OVERFLOW | NO_TOKENIZER |
-   *   NO_CHAT_TEMPLATE | CORRUPT_FILE | WORKER_FAILED | CLOSED; AbortError when aborted
+   *   NO_CHAT_TEMPLATE | CORRUPT_FILE | FILE_SYSTEM | WORKER_FAILED | CLOSED; AbortError when aborted. What
+   *   could not be read is read again by the next call
    */
   generate(prompt: Prompt, options?: GenerateOptions): AsyncGenerator<Piece, Completion, undefined>
   /** Writes the whole text. Throws what `generate` throws. */
@@ -164,7 +168,10 @@ export interface Model {
   readonly plan: ModelPlan
   readonly config: ModelConfig
   readonly kernels: KernelInfo
-  /** Ends running calls, all threads, and gives the memory back. Later calls fail with CLOSED. */
+  /**
+   * Ends running calls, all threads, and gives the memory back. Later calls fail with CLOSED.
+   * @throws CoppiceError WORKER_FAILED when a thread does not end because a read from disk does not return
+   */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
@@ -178,7 +185,8 @@ export interface ModelPlan extends Plan {
   readonly nodes: number
   readonly threads: number
   readonly loaders: number
-  readonly io: 'direct' | 'buffered'
+  /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
+  readonly io: 'direct' | 'buffered' | 'mixed'
   /** Absent until `coppice plan` has measured this disk and these kernels. */
   readonly expected?: Expectation
 }

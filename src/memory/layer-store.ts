@@ -3,6 +3,7 @@
  * fill ahead of use (LLMCad's compute-I/O pipeline, arXiv 2309.04255, section 4.3).
  */
 import { now } from '../runtime/platform.ts'
+import type { Place } from '../tensor/arena.ts'
 import type { Control } from '../tensor/control.ts'
 import { type LoadBoard, unitFootprint, unitLead } from './load-board.ts'
 import type { Loader } from './loader.ts'
@@ -24,16 +25,23 @@ const PINNED_REQUESTS = 3
 /** Requests on the board that a store needs, with so many slots. */
 export const storeRequests = (slots: number): number => slots + PINNED_REQUESTS
 
+/** Slots lie together with what a streamed layer uses; further banks hold pinned layers. */
+const SLOT_BANK = 0
+
+const placeAfter = ({ bank, pointer }: Place, bytes: number): Place => ({ bank, pointer: pointer + bytes })
+
 interface Slot {
-  readonly pointer: number
+  readonly place: Place
   readonly request: number
   unit: number
-  state: 'free' | 'loading' | 'ready' | 'held'
+  /** 'failed': nobody wants what comes any more, but a loader may still write to it. */
+  state: 'free' | 'loading' | 'failed' | 'ready' | 'held'
 }
 
 interface Pinned {
-  readonly pointer: number
-  state: 'absent' | 'loading' | 'ready'
+  readonly place: Place
+  /** 'failed' as in a slot. */
+  state: 'absent' | 'loading' | 'failed' | 'ready'
   request: number
 }
 
@@ -47,9 +55,9 @@ export interface LayerStoreOptions {
   /** All units in the order of a pass. Those from `headStart` on belong to the output head or are not in passes. */
   readonly units: readonly number[]
   readonly headStart: number
-  /** Addresses of the units that stay in memory (multiples of 4096), by unit; others stream. */
-  readonly pinned: ReadonlyMap<number, number>
-  /** Addresses of the slots, multiples of 4096. At least 2 when anything streams. */
+  /** Where the units lie that stay in memory (multiples of 4096), by unit; others stream. */
+  readonly pinned: ReadonlyMap<number, Place>
+  /** Addresses of the slots in bank 0, multiples of 4096. At least 2 when anything streams. */
   readonly slots: readonly number[]
   /** False: a unit is asked for when it is needed and not before, for comparison. Default true. */
   readonly readAhead?: boolean
@@ -75,15 +83,22 @@ export class LayerStore {
   /** What is read next, an index into the units. */
   #next = 0
   #headFollows = true
+  /** No unit was asked for since `rest`, or ever. */
+  #rested = true
 
   constructor(options: LayerStoreOptions) {
     const { slots, pinned, units, board, firstRequest } = options
     this.#options = options
     this.#readAhead = options.readAhead ?? true
     this.#spans = options.spans ?? NO_SPANS
-    this.#slots = slots.map((pointer, i) => ({ pointer, request: firstRequest + i, unit: -1, state: 'free' }))
+    this.#slots = slots.map((pointer, i) => ({
+      place: { bank: SLOT_BANK, pointer },
+      request: firstRequest + i,
+      unit: -1,
+      state: 'free',
+    }))
     this.#freeRequests = Array.from({ length: PINNED_REQUESTS }, (_, i) => firstRequest + slots.length + i)
-    for (const [unit, pointer] of pinned) this.#pinned.set(unit, { pointer, state: 'absent', request: -1 })
+    for (const [unit, place] of pinned) this.#pinned.set(unit, { place, state: 'absent', request: -1 })
     this.#absent = pinned.size
     this.#pinnedBytes = [...pinned.keys()].reduce((sum, unit) => sum + board.units[unit].bytes, 0)
     if (units.length > pinned.size && slots.length < 2) throw new Error('streaming needs at least 2 slots')
@@ -112,36 +127,45 @@ export class LayerStore {
     const pinned = this.#pinned.get(unit)
     if (pinned !== undefined) return pinned.state === 'ready'
     const slot = this.#slotOf(unit)
-    return slot !== undefined && (slot.state === 'ready' || this.#isDone(slot.request))
+    return slot !== undefined && (slot.state === 'ready' || this.#options.board.isComplete(slot.request))
+  }
+
+  /** The memory in which a unit is whenever it is acquired. */
+  bankOf(unit: number): number {
+    return this.#options.pinned.get(unit)?.bank ?? SLOT_BANK
   }
 
   /**
-   * Returns the address of a unit's first byte once it is in memory. Until `release` its bytes stay.
-   * Units are meant to be asked for in the order of a pass; any other order works, slower.
+   * Returns where a unit's first byte lies once it is in memory. Until `release` its bytes stay.
+   * Units are meant to be asked for in the order of a pass; any other order works, slower. After an error the
+   * unit may be asked for again, and is read again.
    * @throws CoppiceError CORRUPT_FILE | FILE_SYSTEM | ABORTED | WORKER_FAILED
    */
-  acquire(unit: number, idle?: Idle): number {
+  acquire(unit: number, idle?: Idle): Place {
     const { board, control } = this.#options
     const lead = unitLead(board.units[unit])
     const pinned = this.#pinned.get(unit)
-    if (pinned?.state === 'ready') return pinned.pointer + lead
+    if (this.#rested) this.#forgetFailures()
     control.setLoadersResting(false)
+    if (pinned?.state === 'ready') return placeAfter(pinned.place, lead)
     if (pinned !== undefined) {
-      if (pinned.state === 'absent') this.#restartAt(unit)
-      this.#awaitRequest(pinned.request, unit, idle)
+      if (pinned.state === 'failed') this.#awaitEnd(pinned.request, unit, idle)
+      this.#landPinned()
+      if (pinned.state === 'absent') this.#restartAt(unit, idle)
+      this.#await(pinned, unit, idle)
       this.#landPinned()
       if (this.#readAhead) this.#fill()
-      return pinned.pointer + lead
+      return placeAfter(pinned.place, lead)
     }
-    const slot = this.#slotOf(unit) ?? this.#restartAt(unit)
+    const slot = this.#slotOf(unit) ?? this.#restartAt(unit, idle)
     if (slot.state === 'held') throw new Error(`${board.units[unit].name} is already held`)
     if (this.#readAhead) this.#fill()
     if (slot.state === 'loading') {
-      this.#awaitRequest(slot.request, unit, idle)
+      this.#await(slot, unit, idle)
       this.#land(slot)
     }
     slot.state = 'held'
-    return slot.pointer + lead
+    return placeAfter(slot.place, lead)
   }
 
   /** Lets go of a unit; its slot is filled with the next unit that will be needed. */
@@ -160,15 +184,26 @@ export class LayerStore {
 
   /** Nobody will ask for a while: the loaders end with what they are reading just now. */
   rest(): void {
+    this.#rested = true
     this.#options.control.setLoadersResting(true)
   }
 
-  #slotOf(unit: number): Slot | undefined {
-    return this.#slots.find((slot) => slot.unit === unit && slot.state !== 'free')
+  /** What could not be read ahead in an earlier call may be readable in this one. */
+  #forgetFailures(): void {
+    this.#rested = false
+    const { board } = this.#options
+    for (const place of [...this.#slots, ...this.#pinned.values()]) {
+      if (place.state === 'loading' && board.hasFailed(place.request)) place.state = 'failed'
+    }
   }
 
-  #isDone(request: number): boolean {
-    return this.#options.board.isDone(request)
+  #slotOf(unit: number): Slot | undefined {
+    return this.#slots.find((slot) => slot.unit === unit && slot.state !== 'free' && slot.state !== 'failed')
+  }
+
+  #freeSlot(): Slot | undefined {
+    const { board } = this.#options
+    return this.#slots.find(({ state, request }) => state === 'free' || (state === 'failed' && board.isDone(request)))
   }
 
   #land(slot: Slot): void {
@@ -176,12 +211,17 @@ export class LayerStore {
     this.bytesRead += unitFootprint(this.#options.board.units[slot.unit])
   }
 
-  /** Takes note of the pinned units that have come in. */
+  /** Takes note of the pinned units that have come in, and of those that will not. */
   #landPinned(): void {
     const { board, onPinned } = this.#options
     if (this.#freeRequests.length === PINNED_REQUESTS) return
     for (const [unit, pinned] of this.#pinned) {
-      if (pinned.state !== 'loading' || !this.#isDone(pinned.request)) continue
+      if (pinned.state === 'failed' && board.isDone(pinned.request)) {
+        pinned.state = 'absent'
+        this.#absent++
+        this.#freeRequests.push(pinned.request)
+      }
+      if (pinned.state !== 'loading' || !board.isComplete(pinned.request)) continue
       pinned.state = 'ready'
       this.#freeRequests.push(pinned.request)
       this.bytesRead += unitFootprint(board.units[unit])
@@ -215,33 +255,33 @@ export class LayerStore {
       pinned.request = request
       pinned.state = 'loading'
       this.#absent--
-      board.publish(request, unit, pinned.pointer)
+      board.publish(request, unit, pinned.place)
       return true
     }
     if (this.#slotOf(unit) !== undefined) return false
-    const slot = this.#slots.find(({ state }) => state === 'free')
+    const slot = this.#freeSlot()
     if (slot === undefined) return false
     slot.unit = unit
     slot.state = 'loading'
-    board.publish(slot.request, unit, slot.pointer)
+    board.publish(slot.request, unit, slot.place)
     return true
   }
 
   /** Begins the cycle anew at `unit`. Reads under way cannot be recalled and are waited for. */
-  #restartAt(unit: number): Slot {
-    const { units, slots } = this.#options
+  #restartAt(unit: number, idle: Idle | undefined): Slot {
+    const { units, slots, board } = this.#options
     const index = units.indexOf(unit)
     if (index < 0) throw new Error(`unit ${unit} is none of this store`)
     for (const slot of this.#slots) {
       if (slot.state === 'held') continue
-      if (slot.state === 'loading') {
-        this.#awaitRequest(slot.request, slot.unit)
-        this.#land(slot)
-      }
+      if (slot.state === 'loading' || slot.state === 'failed') this.#awaitEnd(slot.request, slot.unit, idle)
+      if (slot.state === 'loading' && !board.hasFailed(slot.request)) this.#land(slot)
       slot.state = 'free'
     }
-    for (const [absent, { state, request }] of this.#pinned) {
-      if (state === 'loading') this.#awaitRequest(request, absent)
+    for (const [late, pinned] of this.#pinned) {
+      if (pinned.state !== 'loading' && pinned.state !== 'failed') continue
+      this.#awaitEnd(pinned.request, late, idle)
+      if (board.hasFailed(pinned.request)) pinned.state = 'failed'
     }
     this.#next = index
     this.#fill()
@@ -252,36 +292,48 @@ export class LayerStore {
     return slot!
   }
 
-  #awaitRequest(request: number, unit: number, idle?: Idle): void {
+  /** Waits for what is on its way to a place, and gives the place up when it does not come. */
+  #await(place: Slot | Pinned, unit: number, idle: Idle | undefined): void {
     const { board } = this.#options
-    let working = idle !== undefined
-    while (working && !board.isDone(request)) {
-      this.#checkpoint()
-      working = idle!(now() + IDLE_SLICE_MS)
-    }
-    if (!board.isDone(request)) {
-      const began = now()
-      try {
-        while (!board.isDone(request)) this.#wait(request)
-      } finally {
-        this.#spans.add('wait', began, unit, 0)
-      }
-    }
-    board.checkFailure()
+    this.#awaitEnd(place.request, unit, idle, 'or failure')
+    if (!board.hasFailed(place.request)) return
+    place.state = 'failed'
+    board.checkFailure(place.request)
   }
 
-  #checkpoint(): void {
-    this.#options.board.checkFailure()
-    this.#options.control.checkpoint()
+  /**
+   * @param unit what is waited for
+   * @param until when to return: 'done', or already when a part has failed, though other reads may be under way
+   * @throws CoppiceError ABORTED | WORKER_FAILED
+   */
+  #awaitEnd(request: number, unit: number, idle?: Idle, until: 'done' | 'or failure' = 'done'): void {
+    const { control } = this.#options
+    let working = idle !== undefined
+    while (working && !this.#isOver(request, until)) {
+      control.checkpoint()
+      working = idle!(now() + IDLE_SLICE_MS)
+    }
+    if (this.#isOver(request, until)) return
+    const began = now()
+    try {
+      while (!this.#isOver(request, until)) this.#wait(request, until)
+    } finally {
+      this.#spans.add('wait', began, unit, 0)
+    }
+  }
+
+  #isOver(request: number, until: 'done' | 'or failure'): boolean {
+    const { board } = this.#options
+    return board.isDone(request) || (until === 'or failure' && board.hasFailed(request))
   }
 
   /** Until some piece has come, or for a moment. */
-  #wait(request: number): void {
-    const { board, inlineLoader } = this.#options
-    this.#checkpoint()
+  #wait(request: number, until: 'done' | 'or failure'): void {
+    const { board, control, inlineLoader } = this.#options
+    control.checkpoint()
     if (inlineLoader === undefined) {
       const seen = board.finishedPieces
-      if (!board.isDone(request)) board.awaitProgress(seen)
+      if (!this.#isOver(request, until)) board.awaitProgress(seen)
       return
     }
     const piece = board.take()

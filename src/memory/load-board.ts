@@ -1,9 +1,10 @@
 /**
  * Where the engine asks for parts of files and loader threads find the work: a ring of *pieces* in
- * shared memory, a countdown per request, and the first failure in words.
+ * shared memory, and per request a countdown and the first failure in words.
  */
 import { CoppiceError, type ErrorCode } from '../errors.ts'
 import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
+import type { Place } from '../tensor/arena.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 
 /** A run of bytes in a packed file that is loaded as a whole: a layer, or some rows of the output head. */
@@ -43,12 +44,14 @@ export interface Piece {
   readonly request: number
   readonly unit: number
   readonly index: number
-  readonly pointer: number
+  /** Where the unit is to be laid down. */
+  readonly place: Place
   readonly firstChunk: number
   readonly endChunk: number
 }
 
-const PIECE_WORDS = 4
+const PIECE_WORDS = 5
+/** Per request: how far the telling of its failure is (0: none, 1: being written, 2: written), code, length of the text. */
 const ERROR_WORDS = 3
 const ERROR_TEXT_BYTES = 1024
 const ERROR_CODES: readonly ErrorCode[] = ['CORRUPT_FILE', 'MODEL_NOT_FOUND', 'FILE_SYSTEM', 'WORKER_FAILED']
@@ -66,8 +69,8 @@ export class LoadBoard {
   readonly #capacity: number
   readonly #ring: Int32Array
   readonly #remaining: Int32Array
-  readonly #error: Int32Array
-  readonly #errorText: Uint8Array
+  readonly #errors: Int32Array
+  readonly #errorTexts: Uint8Array
   readonly #verified: Uint8Array
   readonly #verifiedStart: number[] = []
 
@@ -82,28 +85,29 @@ export class LoadBoard {
       most = Math.max(most, pieceCount(unit))
     }
     this.#capacity = most * shape.requests
-    const words = this.#capacity * PIECE_WORDS + shape.requests + ERROR_WORDS
-    const bytes = words * 4 + ERROR_TEXT_BYTES + verified
+    const words = this.#capacity * PIECE_WORDS + shape.requests * (1 + ERROR_WORDS)
+    const bytes = words * 4 + shape.requests * ERROR_TEXT_BYTES + verified
     this.buffer = buffer ?? new SharedArrayBuffer(bytes)
     let at = 0
     this.#ring = new Int32Array(this.buffer, at, this.#capacity * PIECE_WORDS)
     at += this.#ring.byteLength
     this.#remaining = new Int32Array(this.buffer, at, shape.requests)
     at += this.#remaining.byteLength
-    this.#error = new Int32Array(this.buffer, at, ERROR_WORDS)
-    at += this.#error.byteLength
-    this.#errorText = new Uint8Array(this.buffer, at, ERROR_TEXT_BYTES)
-    at += ERROR_TEXT_BYTES
+    this.#errors = new Int32Array(this.buffer, at, shape.requests * ERROR_WORDS)
+    at += this.#errors.byteLength
+    this.#errorTexts = new Uint8Array(this.buffer, at, shape.requests * ERROR_TEXT_BYTES)
+    at += this.#errorTexts.byteLength
     this.#verified = new Uint8Array(this.buffer, at, verified)
   }
 
   /**
-   * Asks for a unit, to be laid down from `pointer` (a multiple of 4096) on. The unit's first byte
-   * then lies `unitLead` bytes further. `request` must not be under way.
+   * Asks for a unit, to be laid down from `place` (a multiple of 4096) on. The unit's first byte
+   * then lies `unitLead` bytes further. `request` must be done; if it failed, that is forgotten.
    */
-  publish(request: number, unit: number, pointer: number): void {
+  publish(request: number, unit: number, place: Place): void {
     const { words } = this.#control
     const pieces = pieceCount(this.units[unit])
+    Atomics.store(this.#errors, request * ERROR_WORDS, 0)
     Atomics.store(this.#remaining, request, pieces)
     const first = Atomics.load(words, Word.piecesPublished)
     for (let i = 0; i < pieces; i++) {
@@ -111,14 +115,26 @@ export class LoadBoard {
       this.#ring[at] = request
       this.#ring[at + 1] = unit
       this.#ring[at + 2] = i
-      this.#ring[at + 3] = pointer
+      this.#ring[at + 3] = place.bank
+      this.#ring[at + 4] = place.pointer
     }
     Atomics.add(words, Word.piecesPublished, pieces)
     Atomics.notify(words, Word.piecesPublished)
   }
 
+  /** Whether nobody writes to the request's memory any more, be it because all came or because something failed. */
   isDone(request: number): boolean {
     return Atomics.load(this.#remaining, request) === 0
+  }
+
+  /** Whether all of the request's bytes have come. */
+  isComplete(request: number): boolean {
+    return this.isDone(request) && !this.hasFailed(request)
+  }
+
+  /** Whether `checkFailure` throws. */
+  hasFailed(request: number): boolean {
+    return Atomics.load(this.#errors, request * ERROR_WORDS) === 2
   }
 
   /** Takes a piece of work, or `undefined` when none is left. */
@@ -131,14 +147,14 @@ export class LoadBoard {
       const request = this.#ring[at]
       const unitIndex = this.#ring[at + 1]
       const index = this.#ring[at + 2]
-      const pointer = this.#ring[at + 3] >>> 0
+      const place = { bank: this.#ring[at + 3], pointer: this.#ring[at + 4] >>> 0 }
       // The entry was read before it is claimed: after the claim it may be overwritten.
       if (Atomics.compareExchange(words, Word.piecesTaken, taken, taken + 1) !== taken) continue
       const unit = this.units[unitIndex]
       const chunks = chunksPerPiece(unit)
       const firstChunk = index * chunks
       const endChunk = Math.min(firstChunk + chunks, unit.checksums.length)
-      return { request, unit: unitIndex, index, pointer, firstChunk, endChunk }
+      return { request, unit: unitIndex, index, place, firstChunk, endChunk }
     }
   }
 
@@ -165,25 +181,25 @@ export class LoadBoard {
     Atomics.store(this.#verified, this.#verifiedStart[piece.unit] + piece.index, 1)
   }
 
-  /** Records a failure; only the first one is kept. */
-  fail(error: unknown): void {
-    if (Atomics.compareExchange(this.#error, 0, 0, 1) === 0) {
-      const known = error instanceof CoppiceError ? ERROR_CODES.indexOf(error.code) : -1
-      const text = new TextEncoder().encode(error instanceof Error ? error.message : String(error))
-      const length = Math.min(text.length, ERROR_TEXT_BYTES)
-      this.#errorText.set(text.subarray(0, length))
-      this.#error[1] = known < 0 ? ERROR_CODES.indexOf('WORKER_FAILED') : known
-      this.#error[2] = length
-      Atomics.store(this.#error, 0, 2)
-    }
-    Atomics.add(this.#control.words, Word.piecesDone, 1)
-    Atomics.notify(this.#control.words, Word.piecesDone)
+  /** Records why a piece cannot be had, before it is finished; of a request the first failure is kept. */
+  fail({ request }: Piece, error: unknown): void {
+    const at = request * ERROR_WORDS
+    if (Atomics.compareExchange(this.#errors, at, 0, 1) !== 0) return
+    const known = error instanceof CoppiceError ? ERROR_CODES.indexOf(error.code) : -1
+    const text = new TextEncoder().encode(error instanceof Error ? error.message : String(error))
+    const length = Math.min(text.length, ERROR_TEXT_BYTES)
+    this.#errorTexts.set(text.subarray(0, length), request * ERROR_TEXT_BYTES)
+    this.#errors[at + 1] = known < 0 ? ERROR_CODES.indexOf('WORKER_FAILED') : known
+    this.#errors[at + 2] = length
+    Atomics.store(this.#errors, at, 2)
   }
 
   /** @throws CoppiceError what a loader recorded with `fail` */
-  checkFailure(): void {
-    if (Atomics.load(this.#error, 0) !== 2) return
-    const text = new TextDecoder().decode(this.#errorText.slice(0, this.#error[2]))
-    throw new CoppiceError(ERROR_CODES[this.#error[1]], text)
+  checkFailure(request: number): void {
+    const at = request * ERROR_WORDS
+    if (Atomics.load(this.#errors, at) !== 2) return
+    const start = request * ERROR_TEXT_BYTES
+    const text = new TextDecoder().decode(this.#errorTexts.slice(start, start + this.#errors[at + 2]))
+    throw new CoppiceError(ERROR_CODES[this.#errors[at + 1]], text)
   }
 }

@@ -1,93 +1,94 @@
 /** Carries out read pieces: disk straight into WASM memory, then the checksum of what came. */
 import { CoppiceError } from '../errors.ts'
-import { type FileStamp, type OpenMode, ReadableFile } from '../runtime/files.ts'
 import { now } from '../runtime/platform.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 import type { Kernels } from '../tensor/kernels.ts'
 import { alignDown, alignUp, type LoadBoard, type Piece, type Unit } from './load-board.ts'
+import { type FileAccesses, type OpenFile, PackedReader } from './packed-reader.ts'
 import { NO_SPANS, type Spans } from './timeline.ts'
 
-interface OpenFile {
-  readonly file: ReadableFile
-  readonly stamp: FileStamp
+/** A memory to read into, and the kernels in it that check what came. */
+export interface LoaderBank {
+  readonly memory: WebAssembly.Memory
+  readonly kernels: Kernels
+}
+
+export interface LoaderOptions {
+  /** Takes the time of reads and checks. */
+  readonly spans?: Spans
+  /** How a file is opened, for tests of failures. */
+  readonly open?: OpenFile
 }
 
 export class Loader {
   readonly #board: LoadBoard
-  readonly #kernels: Kernels
-  readonly #memory: WebAssembly.Memory
-  readonly #files = new Map<string, OpenFile>()
+  readonly #banks: readonly LoaderBank[]
+  readonly #readers = new Map<string, PackedReader>()
   readonly #spans: Spans
 
   /**
-   * Opens every file at once: a file that is deleted later is still read to the end where the
-   * platform keeps open files alive.
-   * @param spans takes the time of reads and checks
+   * Opens every file at once.
+   * @param accesses of all files of the board's units
    * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | FILE_SYSTEM
    */
-  constructor(board: LoadBoard, kernels: Kernels, memory: WebAssembly.Memory, mode: OpenMode, spans: Spans = NO_SPANS) {
+  constructor(
+    board: LoadBoard,
+    banks: readonly LoaderBank[],
+    accesses: FileAccesses,
+    { spans = NO_SPANS, open }: LoaderOptions = {},
+  ) {
     this.#board = board
-    this.#kernels = kernels
-    this.#memory = memory
+    this.#banks = banks
     this.#spans = spans
-    for (const unit of board.units) {
-      if (this.#files.has(unit.path)) continue
-      const file = new ReadableFile(unit.path, mode)
-      const stamp = file.stamp()
-      if (stamp.bytes !== unit.fileBytes) {
+    for (const { path, fileBytes } of board.units) {
+      if (this.#readers.has(path)) continue
+      const access = accesses.get(path)
+      if (access === undefined) {
+        throw new CoppiceError('MODEL_NOT_FOUND', `there is no ${path}; pack the model again`)
+      }
+      if (access.stamp.bytes !== fileBytes) {
         throw new CoppiceError(
           'CORRUPT_FILE',
-          `${unit.path} should have ${unit.fileBytes} bytes but has ${stamp.bytes}; pack the model again`,
+          `${path} should have ${fileBytes} bytes but has ${access.stamp.bytes}; pack the model again`,
         )
       }
-      this.#files.set(unit.path, { file, stamp })
+      this.#readers.set(path, new PackedReader(path, access, open))
     }
   }
 
   /** Reads and checks one piece; a failure goes to the board. */
   perform(piece: Piece): void {
     try {
-      this.#read(piece, this.#board.units[piece.unit])
-      this.#board.finish(piece)
+      // Nobody can use the rest of a unit of which a part is missing.
+      if (!this.#board.hasFailed(piece.request)) this.#read(piece, this.#board.units[piece.unit])
     } catch (error) {
-      this.#board.fail(error)
+      this.#board.fail(piece, error)
     }
+    this.#board.finish(piece)
   }
 
   close(): void {
-    for (const { file } of this.#files.values()) file.close()
-    this.#files.clear()
+    for (const reader of this.#readers.values()) reader.close()
+    this.#readers.clear()
   }
 
   #read(piece: Piece, unit: Unit): void {
-    const { file, stamp } = this.#files.get(unit.path)!
     const began = now()
-    const found = file.stamp()
-    if (found.bytes !== stamp.bytes || found.modifiedMs !== stamp.modifiedMs) {
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${unit.path} was changed while the model was in use; load the model again`,
-      )
-    }
     const dataStart = unit.start + piece.firstChunk * unit.chunkBytes
     const dataEnd = Math.min(unit.start + piece.endChunk * unit.chunkBytes, unit.start + unit.bytes)
     const readStart = alignDown(dataStart)
     const readBytes = alignUp(dataEnd) - readStart
-    const pointer = piece.pointer + (readStart - alignDown(unit.start))
-    const got = file.read(new Uint8Array(this.#memory.buffer, pointer, readBytes), readStart)
-    if (got < readBytes) {
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${unit.path} ended at byte ${readStart + got} while ${unit.name} was read; ${readBytes} bytes from ${readStart} on were expected; pack the model again`,
-      )
-    }
+    const { memory, kernels } = this.#banks[piece.place.bank]
+    const pointer = piece.place.pointer + (readStart - alignDown(unit.start))
+    const target = new Uint8Array(memory.buffer, pointer, readBytes)
+    this.#readers.get(unit.path)!.read(target, readStart, unit.name)
     this.#spans.add('read', began, piece.unit, readBytes)
     if (this.#board.isVerified(piece)) return
     const checking = now()
     for (let chunk = piece.firstChunk; chunk < piece.endChunk; chunk++) {
       const from = chunk * unit.chunkBytes
       const bytes = Math.min(unit.chunkBytes, unit.bytes - from)
-      const sum = this.#kernels.checksum(pointer + (unit.start + from - readStart), bytes) >>> 0
+      const sum = kernels.checksum(pointer + (unit.start + from - readStart), bytes) >>> 0
       if (sum !== unit.checksums[chunk]) {
         throw new CoppiceError(
           'CORRUPT_FILE',

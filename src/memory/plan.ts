@@ -1,8 +1,6 @@
-/** Decides, before anything is loaded, what stays in memory and what streams. */
-import { CoppiceError } from '../errors.ts'
+/** Decides, before anything is loaded, what stays in one memory and what streams through it; banks.ts, how many there are. */
 import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
-import { formatBytes } from '../runtime/sizes.ts'
-import { FIRST_ADDRESS, MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
+import { FIRST_ADDRESS, PAGE_BYTES, type Region, roundUp } from '../tensor/arena.ts'
 import { type Unit, unitFootprint } from './load-board.ts'
 
 /**
@@ -11,13 +9,13 @@ import { type Unit, unitFootprint } from './load-board.ts'
  */
 export const SLOTS = 3
 
-export interface PlanRequest {
-  /** Bytes of WASM memory at the most; `undefined`: as many as the model can use, within `available`. */
-  readonly budget: number | undefined
-  /** Bytes that the machine can spare, for the default budget. */
-  readonly available: number
+export interface MemoryRequest {
+  /** Bytes of this memory at the most. */
+  readonly budget: number
   /** What must be resident in any case: draft, caches, activations, norms. */
   readonly fixed: readonly Region[]
+  /** Layers that another memory holds. */
+  readonly elsewhere: ReadonlySet<number>
   /** The target's layers, in order: each the groups of tensors that are loaded as a whole. All are alike. */
   readonly layers: readonly (readonly Unit[])[]
   /** The matrix that makes logits. */
@@ -32,16 +30,31 @@ export interface PlanRequest {
   readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
 }
 
+/** A region and the memory in which it lies. */
+export interface PlannedRegion extends Region {
+  readonly bank: number
+}
+
+/** A WASM memory of the model. */
+export interface PlannedBank {
+  /** A multiple of 64 KiB. */
+  readonly bytes: number
+  /** Layers that are computed in it. Those of the first may stream. */
+  readonly layers: readonly number[]
+}
+
 export interface Plan {
   /** Bytes allowed; equals `totalBytes` rounded up when no budget was given. */
   readonly budgetBytes: number
-  /** Bytes of WASM memory that will be allocated: a multiple of 64 KiB. */
+  /** Bytes of WASM memory that will be allocated, in all banks: a multiple of 64 KiB. */
   readonly totalBytes: number
+  /** The WASM memories. One holds 4 GiB at the most, so further ones take pinned layers where the budget allows. */
+  readonly banks: readonly PlannedBank[]
   /** Least budget with which this model runs with these options. */
   readonly smallestBudgetBytes: number
-  /** Budget with which nothing streams. */
+  /** Budget with which nothing streams; infinite when no number of memories would do. */
   readonly residentBudgetBytes: number
-  readonly regions: readonly Region[]
+  readonly regions: readonly PlannedRegion[]
   readonly layers: number
   /** Layers that stay in memory as a whole. */
   readonly pinnedLayers: readonly number[]
@@ -82,37 +95,39 @@ export interface Layout {
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0)
-const regionBytes = (regions: readonly Region[]): number => sum(regions.map((r) => roundUp(r.bytes, DIRECT_ALIGNMENT)))
 
-/**
- * @throws CoppiceError OUT_OF_BUDGET when the budget cannot hold the model, with the numbers and the
- * smallest budget that works
- */
-export function planMemory(request: PlanRequest): Layout {
-  const { layers, head, embedding, fixed } = request
+/** Bytes that regions take one behind the other, each from a block of the disk on. */
+export const regionBytes = (regions: readonly Region[]): number =>
+  sum(regions.map((r) => roundUp(r.bytes, DIRECT_ALIGNMENT)))
+
+/** @returns `undefined` when the budget is below the smallest that works; without limit it is never */
+export function planMemory(request: MemoryRequest): Layout | undefined {
+  const { layers, head, embedding, fixed, elsewhere } = request
   const groups = layers.flat()
   const groupBytes = groups.map(unitFootprint)
+  const layerUnits = numbered(layers)
+  const near = layers.map((_, i) => i).filter((i) => !elsewhere.has(i))
+  const nearUnits = near.flatMap((i) => layerUnits[i])
+  const nearBytes = nearUnits.map((unit) => groupBytes[unit])
   const headBytes = unitFootprint(head)
   const embeddingBytes = embedding === undefined ? 0 : unitFootprint(embedding)
-  const largest = Math.max(...groupBytes)
-  const pieces = request.splitHead(largest)
-  const slotBytes = Math.max(largest, ...pieces.map(unitFootprint))
+  const pieces = request.splitHead(Math.max(...groupBytes))
+  const slotBytes = Math.max(...nearBytes, ...pieces.map(unitFootprint))
   const slotsBytes = SLOTS * slotBytes
   const fixedBytes = regionBytes(fixed)
 
   const exact = (more: number): number => FIRST_ADDRESS + fixedBytes + more
   const total = (more: number): number => roundUp(exact(more), PAGE_BYTES)
-  const residentBudgetBytes = total(sum(groupBytes) + headBytes)
-  const embeddedBudgetBytes = total(sum(groupBytes) + headBytes + embeddingBytes)
+  const residentBudgetBytes = total(sum(nearBytes) + headBytes)
+  const embeddedBudgetBytes = total(sum(nearBytes) + headBytes + embeddingBytes)
   const streamedHeadBytes = roundUp(request.streamedHeadBytes, DIRECT_ALIGNMENT)
   const withStreamedHead = total(slotsBytes + streamedHeadBytes)
   const withPinnedHead = total(slotsBytes + headBytes)
   const smallestBudgetBytes = Math.min(residentBudgetBytes, withStreamedHead, withPinnedHead)
 
-  const wanted = request.budget ?? Math.max(smallestBudgetBytes, Math.min(embeddedBudgetBytes, request.available))
   // Memory comes in whole pages.
-  const budget = Math.floor(Math.min(wanted, MEMORY_LIMIT_BYTES) / PAGE_BYTES) * PAGE_BYTES
-  if (budget < smallestBudgetBytes) refuse(request, wanted, smallestBudgetBytes, residentBudgetBytes, slotBytes)
+  const budget = Math.floor(request.budget / PAGE_BYTES) * PAGE_BYTES
+  if (budget < smallestBudgetBytes) return undefined
 
   const resident = budget >= residentBudgetBytes
   const embeddingPinned = embedding === undefined ? false : budget >= embeddedBudgetBytes
@@ -120,22 +135,20 @@ export function planMemory(request: PlanRequest): Layout {
   const room = resident
     ? Number.POSITIVE_INFINITY
     : budget - exact(slotsBytes + (headPinned ? headBytes : streamedHeadBytes))
-  const layerUnits = numbered(layers)
-  const pinned = choosePinned(layers.length, layers[0].map(unitFootprint), room)
-  const isPinned = (unit: number): boolean => pinned.has(unit)
-  const streamedGroups = groupBytes.filter((_, unit) => !isPinned(unit))
+  const kept = choosePinned(near.length, layers[0].map(unitFootprint), room)
+  const streamedUnits = new Set(nearUnits.filter((_, i) => !kept.has(i)))
+  const isPinned = (unit: number): boolean => !streamedUnits.has(unit)
   const slots = resident ? 0 : SLOTS
 
   const regions: Region[] = [...fixed]
   if (!headPinned) regions.push({ name: 'logits of a streamed head', bytes: request.streamedHeadBytes })
-  groups.forEach(({ name }, unit) => {
-    if (isPinned(unit)) regions.push({ name, bytes: groupBytes[unit] })
-  })
+  for (const unit of nearUnits) if (isPinned(unit)) regions.push({ name: groups[unit].name, bytes: groupBytes[unit] })
   if (headPinned) regions.push({ name: 'output head', bytes: headBytes })
   if (embeddingPinned) regions.push({ name: 'embedding', bytes: embeddingBytes })
   for (let i = 0; i < slots; i++) regions.push({ name: `slot ${i}`, bytes: slotBytes })
 
   const targetBytes = sum(groupBytes) + headBytes + embeddingBytes
+  const streamedGroups = [...streamedUnits].map((unit) => groupBytes[unit])
   const streamed = sum(streamedGroups) + (headPinned ? 0 : sum(pieces.map(unitFootprint)))
   const pinnedBytes =
     sum(groupBytes) - sum(streamedGroups) + (headPinned ? headBytes : 0) + (embeddingPinned ? embeddingBytes : 0)
@@ -149,11 +162,12 @@ export function planMemory(request: PlanRequest): Layout {
     headUnits,
     embeddingUnit: embeddingPinned ? units.length - 1 : undefined,
     plan: {
-      budgetBytes: request.budget === undefined ? totalBytes : wanted,
+      budgetBytes: request.budget,
       totalBytes,
+      banks: [{ bytes: totalBytes, layers: near }],
       smallestBudgetBytes,
       residentBudgetBytes,
-      regions,
+      regions: regions.map((region) => ({ ...region, bank: 0 })),
       layers: layers.length,
       pinnedLayers: layers.map((_, i) => i).filter((i) => layerUnits[i].every(isPinned)),
       layerGroups: layerUnits.map((own) => own.map((unit) => ({ bytes: groupBytes[unit], pinned: isPinned(unit) }))),
@@ -218,17 +232,4 @@ function bestCounts(sizes: readonly number[], most: number, room: number): numbe
     }
   }
   return best
-}
-
-function refuse(request: PlanRequest, budget: number, smallest: number, resident: number, slotBytes: number): never {
-  const fixed = [...request.fixed]
-    .sort((a, b) => b.bytes - a.bytes)
-    .map((r) => `${r.name} ${formatBytes(r.bytes)}`)
-    .join(', ')
-  throw new CoppiceError(
-    'OUT_OF_BUDGET',
-    `a memory budget of ${formatBytes(budget)} (${budget} bytes) cannot hold this model: resident parts (${fixed}) and ` +
-      `${SLOTS} slots of ${formatBytes(slotBytes)} need at least ${smallest} bytes (${formatBytes(smallest)}); ` +
-      `nothing would stream with ${resident} bytes (${formatBytes(resident)}). Give at least the former, a shorter context, fewer nodes or smaller weights.`,
-  )
 }

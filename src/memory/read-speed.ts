@@ -1,5 +1,5 @@
 /** How fast this machine reads a model's files. */
-import { directIoAvailable, type OpenMode, opensDirectly, ReadableFile } from '../runtime/files.ts'
+import { type OpenMode, ReadableFile, refusalOfDirectReads } from '../runtime/files.ts'
 import { now } from '../runtime/platform.ts'
 import { alignDown, type Unit, unitFootprint } from './load-board.ts'
 
@@ -36,7 +36,7 @@ export async function measureReadSpeeds(units: readonly Unit[]): Promise<ReadSpe
   // WASM memory begins at a page, which direct reads need and an ordinary buffer does not promise.
   const memory = new WebAssembly.Memory({ initial: (MOST_LOADERS * BLOCK_BYTES) / 65536 })
   const sampler = new Sampler(blocks, memory)
-  const direct = directIoAvailable && opensDirectly(units[0].path) ? await sampler.speeds('direct') : undefined
+  const direct = refusalOfDirectReads(units[0].path) === undefined ? await sampler.speeds('direct') : undefined
   return { ...(direct && { direct }), buffered: await sampler.speeds('buffered') }
 }
 

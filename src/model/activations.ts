@@ -1,4 +1,7 @@
-/** The working buffers of one transformer: named, sized once, overwritten by every layer. */
+/**
+ * The working buffers of one transformer: named, sized once, overwritten by every layer. Every memory that holds
+ * layers has its own; those of the output head are in one.
+ */
 import type { Arena, Region } from '../tensor/arena.ts'
 import { scratchShares } from '../tensor/compute.ts'
 import { ALIGNMENT, paddedInner, paddedOutputs } from '../tensor/layout.ts'
@@ -47,7 +50,8 @@ function scoresBytes(config: ModelConfig, shape: TransformerShape): number {
   return scores + (shape.kind === 'f32' ? 0 : scratchShares(shape.threads) * WIDENED_BYTES)
 }
 
-const logitsBytes = (config: ModelConfig, rows: number): number => rows * paddedOutputs(config.vocabulary) * 4
+/** Logits, and which rows they are of. */
+const logitsBytes = (config: ModelConfig, rows: number): number => rows * (paddedOutputs(config.vocabulary) + 1) * 4
 
 /** Bytes of the rows that go into a product, in whichever form. */
 function operandBytes(config: ModelConfig, shape: TransformerShape): number {
@@ -57,21 +61,35 @@ function operandBytes(config: ModelConfig, shape: TransformerShape): number {
   return Math.max(rows * stride(widest), quantisedBytes(rows, widest))
 }
 
-/** Everything that a transformer allocates beside its weights, for the plan. */
-export function transformerRegions(name: string, config: ModelConfig, shape: TransformerShape): Region[] {
+/** What a transformer allocates beside its weights in a memory that holds `layers` of its layers, for the plan. */
+export function layersRegions(name: string, config: ModelConfig, shape: TransformerShape, layers: number): Region[] {
   return [
-    { name: `${name} KV cache`, bytes: kvCacheBytes(config, shape) },
+    { name: `${name} KV cache`, bytes: kvCacheBytes(config, shape, layers) },
     rowBatchRegion(`${name} rows`, shape.rows),
     { name: `${name} activations`, bytes: activationBytes(config, shape) },
     { name: `${name} attention scores`, bytes: scoresBytes(config, shape) },
-    { name: `${name} logits`, bytes: logitsBytes(config, shape.logitsRows) },
   ]
 }
+
+/** The same in the memory that holds its output head too. */
+export function transformerRegions(
+  name: string,
+  config: ModelConfig,
+  shape: TransformerShape,
+  layers: number = config.layers,
+): Region[] {
+  return [...layersRegions(name, config, shape, layers), logitsRegion(name, config, shape)]
+}
+
+const logitsRegion = (name: string, config: ModelConfig, shape: TransformerShape): Region => ({
+  name: `${name} logits`,
+  bytes: logitsBytes(config, shape.logitsRows),
+})
 
 function activationBytes(config: ModelConfig, shape: TransformerShape): number {
   const w = widths(config)
   const rows = stride(w.hidden) + stride(w.attended) + stride(w.qkv) + stride(w.gateUp) + 2 * w.half * 4
-  return shape.rows * rows + shape.logitsRows * 4 + operandBytes(config, shape) + 64 * 8
+  return shape.rows * rows + operandBytes(config, shape) + 64 * 8
 }
 
 export class Activations {
@@ -90,9 +108,6 @@ export class Activations {
   readonly normed: Operand
   readonly attended: Operand
   readonly gated: Operand
-  readonly logits: Rows
-  /** Rows of the batch that the output head is asked for: [logitsRows]. */
-  readonly headRows: Int32Array
   /** [rows][headSize/2]. */
   readonly cosines: Float32Array
   readonly sines: Float32Array
@@ -103,7 +118,7 @@ export class Activations {
 
   constructor(config: ModelConfig, shape: TransformerShape, arena: Arena, name: string) {
     const w = widths(config)
-    const [, , activations, scores, logits] = transformerRegions(name, config, shape)
+    const [, , activations, scores] = layersRegions(name, config, shape, 0)
     let next = arena.allocate(activations.name, activations.bytes)
     const take = (bytes: number): number => {
       const pointer = next
@@ -122,17 +137,26 @@ export class Activations {
     this.normed = { rows: new Rows(operand, stride(w.hidden), w.hidden), quantised: operand }
     this.attended = { rows: attended, quantised: operand }
     this.gated = { rows: new Rows(operand, stride(w.gated), w.gated), quantised: operand }
-    this.headRows = arena.i32(take(shape.logitsRows * 4), shape.logitsRows)
     this.cosinesPointer = take(shape.rows * w.half * 4)
     this.sinesPointer = take(shape.rows * w.half * 4)
     this.cosines = arena.f32(this.cosinesPointer, shape.rows * w.half)
     this.sines = arena.f32(this.sinesPointer, shape.rows * w.half)
     this.scores = arena.allocate(scores.name, scores.bytes)
     this.scoresBytes = scores.bytes
-    this.logits = new Rows(
-      arena.allocate(logits.name, logits.bytes),
-      paddedOutputs(config.vocabulary) * 4,
-      config.vocabulary,
-    )
+  }
+}
+
+/** What the output head reads and writes beside the activations. */
+export class HeadBuffers {
+  readonly logits: Rows
+  /** Rows of the batch that the head is asked for: [logitsRows]. */
+  readonly rows: Int32Array
+
+  constructor(config: ModelConfig, shape: TransformerShape, arena: Arena, name: string) {
+    const region = logitsRegion(name, config, shape)
+    const pointer = arena.allocate(region.name, region.bytes)
+    const stride = paddedOutputs(config.vocabulary) * 4
+    this.logits = new Rows(pointer, stride, config.vocabulary)
+    this.rows = arena.i32(pointer + shape.logitsRows * stride, shape.logitsRows)
   }
 }

@@ -1,7 +1,7 @@
 /** Token embeddings: gathered from memory, or read row by row from disk when the matrix is not resident. */
 import { CoppiceError } from '../errors.ts'
 import type { Unit } from '../memory/load-board.ts'
-import { ReadableFile } from '../runtime/files.ts'
+import { type FileAccess, PackedReader } from '../memory/packed-reader.ts'
 import type { Arena } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { groupBytes, TILE, unpackRow } from '../tensor/layout.ts'
@@ -67,16 +67,20 @@ export class ArrivingEmbedding implements Embedding {
  */
 export class EmbeddingOnDisk implements Embedding {
   bytesRead = 0
-  readonly #file: ReadableFile
+  readonly #file: PackedReader
   readonly #unit: Unit
   readonly #matrix: Omit<Matrix, 'pointer'>
   readonly #arena: Arena
   readonly #verified: Uint8Array
   readonly #group: Uint8Array
 
-  /** @param unit the bytes of the matrix and nothing else, in chunks of whole groups */
-  constructor(unit: Unit, matrix: Omit<Matrix, 'pointer'>, arena: Arena) {
-    this.#file = new ReadableFile(unit.path)
+  /**
+   * @param unit the bytes of the matrix and nothing else, in chunks of whole groups
+   * @param access of the unit's file; single rows are too small for direct reads
+   * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | FILE_SYSTEM
+   */
+  constructor(unit: Unit, matrix: Omit<Matrix, 'pointer'>, arena: Arena, access: FileAccess) {
+    this.#file = new PackedReader(unit.path, { ...access, mode: 'buffered' })
     this.#unit = unit
     this.#matrix = matrix
     this.#arena = arena
@@ -120,13 +124,7 @@ export class EmbeddingOnDisk implements Embedding {
   }
 
   #readFully(target: Uint8Array, position: number): void {
-    const got = this.#file.read(target, position)
-    this.bytesRead += got
-    if (got < target.length) {
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${this.#unit.path} ended at byte ${position + got} while the embedding was read; pack the model again`,
-      )
-    }
+    this.#file.read(target, position, 'the embedding')
+    this.bytesRead += target.length
   }
 }

@@ -28,9 +28,9 @@ function headBytes(config: ModelConfig, { context, scratch, kind }: KvShape): nu
   return Math.ceil(((context + scratch) * (vectorBytes(config, kind) + scaleBytes)) / 16) * 16
 }
 
-/** Bytes of the cache. */
-export function kvCacheBytes(config: ModelConfig, shape: KvShape): number {
-  return 2 * config.layers * config.kvHeads * headBytes(config, shape)
+/** Bytes of the cache for some of the layers: all are alike. */
+export function kvCacheBytes(config: ModelConfig, shape: KvShape, layers: number = config.layers): number {
+  return 2 * layers * config.kvHeads * headBytes(config, shape)
 }
 
 export class KvCache {
@@ -44,21 +44,27 @@ export class KvCache {
   readonly #config: ModelConfig
   readonly #headStride: number
   readonly #vectorBytes: number
-  readonly #bytes: Uint8Array
+  /** The memory of each layer. */
+  readonly #bytes: readonly Uint8Array[]
 
-  constructor(config: ModelConfig, shape: KvShape, arena: Arena, name: string) {
+  /** @param arenas where each layer's keys and values go; layers of one arena lie one behind the other */
+  constructor(config: ModelConfig, shape: KvShape, arenas: readonly Arena[], name: string) {
     this.context = shape.context
     this.scratch = shape.scratch
     this.kind = shape.kind
     this.#config = config
     this.#headStride = headBytes(config, shape)
     this.#vectorBytes = vectorBytes(config, shape.kind)
-    const bytes = kvCacheBytes(config, shape)
-    const pointer = arena.allocate(name, bytes, 4096)
-    this.#bytes = arena.u8(pointer, bytes)
+    const layerBytes = kvCacheBytes(config, shape, 1)
+    const next = new Map<Arena, number>()
+    for (const arena of new Set(arenas)) {
+      const layers = arenas.filter((other) => other === arena).length
+      next.set(arena, arena.allocate(name, layers * layerBytes, 4096))
+    }
     const { kvHeads, headSize } = config
-    this.layers = Array.from({ length: config.layers }, (_, layer) => {
-      const keys = pointer + 2 * layer * kvHeads * this.#headStride
+    this.layers = arenas.map((arena) => {
+      const keys = next.get(arena)!
+      next.set(arena, keys + layerBytes)
       return {
         kvHeads,
         headSize,
@@ -68,6 +74,7 @@ export class KvCache {
         scalesOffset: this.kind === 'f32' ? 0 : this.#scalesOffset,
       }
     })
+    this.#bytes = this.layers.map(({ keys }, layer) => arenas[layer].u8(keys, layerBytes))
   }
 
   /** First slot of the scratch region. */
@@ -85,21 +92,22 @@ export class KvCache {
    * All heads of all layers move, with their scales.
    */
   commit(slots: ArrayLike<number>, count: number): void {
-    const { layers, kvHeads } = this.#config
-    const heads = 2 * layers * kvHeads
-    for (let head = 0; head < heads; head++) {
-      const vectors = head * this.#headStride
-      this.#move(vectors, this.#vectorBytes, slots, count)
-      if (this.kind === 'q8') this.#move(vectors + this.#scalesOffset, 4, slots, count)
+    const heads = 2 * this.#config.kvHeads
+    for (const bytes of this.#bytes) {
+      for (let head = 0; head < heads; head++) {
+        const vectors = head * this.#headStride
+        this.#move(bytes, vectors, this.#vectorBytes, slots, count)
+        if (this.kind === 'q8') this.#move(bytes, vectors + this.#scalesOffset, 4, slots, count)
+      }
     }
     this.length += count
   }
 
   /** Moves the entries of `slots` of one head to the positions from `length` on. */
-  #move(start: number, entryBytes: number, slots: ArrayLike<number>, count: number): void {
+  #move(bytes: Uint8Array, start: number, entryBytes: number, slots: ArrayLike<number>, count: number): void {
     for (let i = 0; i < count; i++) {
       const from = start + slots[i] * entryBytes
-      this.#bytes.copyWithin(start + (this.length + i) * entryBytes, from, from + entryBytes)
+      bytes.copyWithin(start + (this.length + i) * entryBytes, from, from + entryBytes)
     }
   }
 

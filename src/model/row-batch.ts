@@ -8,6 +8,8 @@ export function rowBatchRegion(name: string, capacity: number): Region {
   return { name, bytes: rowBatchBytes(capacity) }
 }
 
+const copyWords = (target: Int32Array, source: Int32Array, count: number): void => target.set(source.subarray(0, count))
+
 export class RowBatch {
   readonly capacity: number
   count = 0
@@ -36,6 +38,16 @@ export class RowBatch {
   clear(): void {
     this.count = 0
     this.ancestorOffsets[0] = 0
+  }
+
+  /** Becomes what the kernels read of another batch, which lies in another memory. */
+  copyFrom(other: RowBatch): void {
+    const { count } = other
+    this.count = count
+    copyWords(this.slots, other.slots, count)
+    copyWords(this.prefixes, other.prefixes, count)
+    copyWords(this.ancestorOffsets, other.ancestorOffsets, count + 1)
+    copyWords(this.ancestorSlots, other.ancestorSlots, other.ancestorOffsets[count])
   }
 
   /** Adds the next token of the prefix: it is stored at slot `position` and sees all positions up to its own. */

@@ -5,12 +5,11 @@
 import type { Idle, LayerStore } from '../memory/layer-store.ts'
 import { NO_SPANS, type Spans } from '../memory/timeline.ts'
 import { now } from '../runtime/platform.ts'
-import type { Arena } from '../tensor/arena.ts'
 import { paddedOutputs } from '../tensor/layout.ts'
-import type { Candidates, Matrix, Operators } from '../tensor/operators.ts'
+import type { Bank, Candidates, Matrix } from '../tensor/operators.ts'
 import type { PackedFile } from '../weights/manifest.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
-import { Activations, type TransformerShape } from './activations.ts'
+import { Activations, HeadBuffers, type TransformerShape } from './activations.ts'
 import type { Embedding } from './embedding.ts'
 import { KvCache } from './kv-cache.ts'
 import { fillRopeTables, ropeFrequencies } from './rope.ts'
@@ -37,8 +36,8 @@ export interface TransformerParts {
   readonly name: string
   readonly config: ModelConfig
   readonly shape: TransformerShape
-  readonly arena: Arena
-  readonly operators: Operators
+  /** Memories by their number in the store; embedding, final norm and output head are in the first. */
+  readonly banks: readonly Bank[]
   readonly store: LayerStore
   readonly layerFiles: readonly PackedFile[]
   /** Units of the layer store per layer: attention, gate and up, down. */
@@ -54,13 +53,24 @@ export interface TransformerParts {
   readonly spans?: Spans
 }
 
+/** What the layers of one memory work with. */
+interface Workspace extends Bank {
+  readonly activations: Activations
+  /** The rows of the pass; the first memory's are the ones that are filled. */
+  readonly batch: RowBatch
+}
+
 export class Transformer {
   readonly config: ModelConfig
   readonly cache: KvCache
   /** The rows of the next pass; filled by the caller. */
   readonly batch: RowBatch
   readonly #parts: TransformerParts
-  readonly #activations: Activations
+  /** By bank; `undefined` where no layer is. */
+  readonly #workspaces: readonly (Workspace | undefined)[]
+  /** The first memory's. */
+  readonly #first: Workspace
+  readonly #head: HeadBuffers
   readonly #frequencies: Float64Array
   /** By unit and address: where a unit's tensors lie. */
   readonly #views = new Map<number, unknown>()
@@ -73,20 +83,33 @@ export class Transformer {
   readonly #units: number
 
   constructor(parts: TransformerParts) {
-    const { config, shape, arena, name } = parts
+    const { config, shape, banks, name, store, layerUnits } = parts
     this.#parts = parts
     this.#spans = parts.spans ?? NO_SPANS
     this.config = config
-    this.cache = new KvCache(config, shape, arena, `${name} KV cache`)
-    this.batch = new RowBatch(arena, `${name} rows`, shape.rows)
-    this.#activations = new Activations(config, shape, arena, name)
+    const banksOfLayers = layerUnits.map(([attention]) => store.bankOf(attention))
+    const arenas = banksOfLayers.map((bank) => banks[bank].arena)
+    this.cache = new KvCache(config, shape, arenas, `${name} KV cache`)
+    const workspace = ({ arena, operators }: Bank): Workspace => ({
+      arena,
+      operators,
+      batch: new RowBatch(arena, `${name} rows`, shape.rows),
+      activations: new Activations(config, shape, arena, name),
+    })
+    this.#first = workspace(banks[0])
+    this.#workspaces = banks.map((bank, i) => {
+      if (i === 0) return this.#first
+      return banksOfLayers.includes(i) ? workspace(bank) : undefined
+    })
+    this.batch = this.#first.batch
+    this.#head = new HeadBuffers(config, shape, this.#first.arena, name)
     this.#frequencies = ropeFrequencies(config)
-    this.#units = 1 + Math.max(...parts.layerUnits.flat())
+    this.#units = 1 + Math.max(...layerUnits.flat())
   }
 
   /** Bytes from one row of logits to the next. */
   get logitsStride(): number {
-    return this.#activations.logits.stride
+    return this.#head.logits.stride
   }
 
   /** Rows that one call of `head` takes at the most. */
@@ -105,26 +128,50 @@ export class Transformer {
    * @param idle work to do while a layer is still on its way
    */
   forward(idle?: Idle): void {
-    const { layerUnits, embedding, checkpoint } = this.#parts
+    const { store, layerUnits, embedding, checkpoint } = this.#parts
     const { batch } = this
-    const a = this.#activations
     // A pass that was cut short let go of everything at once.
     this.#held.length = 0
     const began = now()
     const bytesBefore = embedding.bytesRead
-    embedding.gather(batch.tokens, batch.count, a.hidden)
+    embedding.gather(batch.tokens, batch.count, this.#first.activations.hidden)
     // Rows that come from disk are waited for here and now.
     this.#spans.add(embedding.bytesRead > bytesBefore ? 'wait' : 'execute', began, -1, batch.count)
-    fillRopeTables(this.#frequencies, batch.positions, batch.count, a.cosines, a.sines)
+    this.#spreadRows()
+    let at = this.#first
     layerUnits.forEach(([attention, gateUp, down], layer) => {
       checkpoint()
-      this.#attention(layer, this.#weights(attention, layer, attentionAt, idle))
-      this.#letGo(attention)
-      this.#gateUp(this.#weights(gateUp, layer, gateUpAt, idle))
-      this.#letGo(gateUp)
-      this.#down(this.#weights(down, layer, downAt, idle))
-      this.#execute()
+      at = this.#moveHidden(at, this.#workspaces[store.bankOf(attention)]!)
+      this.#attention(at, layer, this.#weights(at, attention, layer, attentionAt, idle))
+      this.#letGo(at, attention)
+      this.#gateUp(at, this.#weights(at, gateUp, layer, gateUpAt, idle))
+      this.#letGo(at, gateUp)
+      this.#down(at, this.#weights(at, down, layer, downAt, idle))
+      this.#execute(at)
     })
+    this.#moveHidden(at, this.#first)
+  }
+
+  /** Gives every memory with layers what these read of the batch, and the rotations. */
+  #spreadRows(): void {
+    const { batch, activations: a } = this.#first
+    const words = batch.count * this.#frequencies.length
+    fillRopeTables(this.#frequencies, batch.positions, batch.count, a.cosines, a.sines)
+    for (const workspace of this.#workspaces) {
+      if (workspace === undefined || workspace === this.#first) continue
+      workspace.batch.copyFrom(batch)
+      workspace.activations.cosines.set(a.cosines.subarray(0, words))
+      workspace.activations.sines.set(a.sines.subarray(0, words))
+    }
+  }
+
+  /** The residual stream goes on in another memory. @returns where it is now */
+  #moveHidden(from: Workspace, to: Workspace): Workspace {
+    if (from === to) return to
+    const { pointer, stride } = from.activations.hidden
+    const words = (this.batch.count * stride) / 4
+    to.arena.f32(to.activations.hidden.pointer, words).set(from.arena.f32(pointer, words))
+    return to
   }
 
   /**
@@ -133,40 +180,41 @@ export class Transformer {
    * @returns address of [rows][vocabulary] f32, `logitsStride` bytes apart, valid until the next call
    */
   head(rows: readonly number[], idle?: Idle): number {
-    const { store, operators, finalNorm, config, head, headKind, checkpoint } = this.#parts
-    const a = this.#activations
+    const { store, finalNorm, config, head, headKind, checkpoint } = this.#parts
+    const { operators, activations: a } = this.#first
+    const { logits, rows: headRows } = this.#head
     if (rows.length > this.headRows) throw new Error(`head takes ${this.headRows} rows, not ${rows.length}`)
-    a.headRows.set(rows)
+    headRows.set(rows)
     head.forEach((part, i) => {
       checkpoint()
-      const pointer = store.acquire(part.unit, idle)
+      const { pointer } = store.acquire(part.unit, idle)
       const began = now()
-      const { byteOffset } = a.headRows
       if (i === 0) {
-        operators.rmsNorm(a.hidden, rows.length, finalNorm, config.normEpsilon, headKind, a.normed, byteOffset)
+        operators.rmsNorm(a.hidden, rows.length, finalNorm, config.normEpsilon, headKind, a.normed, headRows.byteOffset)
       }
       const matrix: Matrix = { kind: headKind, rows: part.rows, columns: config.hidden, pointer }
-      operators.matmul(a.normed, rows.length, matrix, a.logits.columnsFrom(part.firstRow))
+      operators.matmul(a.normed, rows.length, matrix, logits.columnsFrom(part.firstRow))
       operators.run()
       this.#spans.add('execute', began, part.unit, 1)
       store.release(part.unit)
     })
-    return a.logits.pointer
+    return logits.pointer
   }
 
   /** Logits of row `i` of the last call of `head`: a view of [vocabulary] f32. */
   logitsView(i: number): Float32Array {
-    const { logits } = this.#activations
-    return this.#parts.arena.f32(logits.pointer + i * logits.stride, this.config.vocabulary)
+    const { logits } = this.#head
+    return this.#first.arena.f32(logits.pointer + i * logits.stride, this.config.vocabulary)
   }
 
   /** The `k` best next tokens of one row of logits, with what is needed to normalise them. */
   topCandidates(logits: number, k: number, scale: number): Candidates {
-    return this.#parts.operators.topCandidates(logits, this.config.vocabulary, k, scale)
+    return this.#first.operators.topCandidates(logits, this.config.vocabulary, k, scale)
   }
 
   /** A group of a layer's weights, in memory until the next `#execute`. */
   #weights<Weights>(
+    at: Workspace,
     unit: number,
     layer: number,
     viewAt: (file: PackedFile, pointer: number) => Weights,
@@ -174,8 +222,8 @@ export class Transformer {
   ): Weights {
     const { store, layerFiles } = this.#parts
     // Whoever waits may run jobs of its own.
-    if (!store.isReady(unit)) this.#execute()
-    const pointer = store.acquire(unit, idle)
+    if (!store.isReady(unit)) this.#execute(at)
+    const { pointer } = store.acquire(unit, idle)
     if (this.#held.push(unit) === 1) this.#began = now()
     const key = pointer * this.#units + unit
     let view = this.#views.get(key)
@@ -187,24 +235,22 @@ export class Transformer {
   }
 
   /** After the steps that read a unit were added: its slot is wanted for the next one as soon as possible. */
-  #letGo(unit: number): void {
-    if (!this.#parts.store.isPinned(unit)) this.#execute()
+  #letGo(at: Workspace, unit: number): void {
+    if (!this.#parts.store.isPinned(unit)) this.#execute(at)
   }
 
   /** Executes the steps so far, and releases what they read. */
-  #execute(): void {
-    const { operators, store } = this.#parts
+  #execute({ operators }: Workspace): void {
     if (this.#held.length === 0) return
     operators.run()
     this.#spans.add('execute', this.#began, this.#held[0], this.#held.length)
-    for (const unit of this.#held) store.release(unit)
+    for (const unit of this.#held) this.#parts.store.release(unit)
     this.#held.length = 0
   }
 
-  #attention(layer: number, w: AttentionWeights): void {
-    const { operators, config } = this.#parts
-    const { batch, cache } = this
-    const a = this.#activations
+  #attention({ operators, activations: a, batch }: Workspace, layer: number, w: AttentionWeights): void {
+    const { config } = this.#parts
+    const { cache } = this
     const rows = batch.count
     const { heads, normEpsilon: epsilon } = config
 
@@ -239,19 +285,15 @@ export class Transformer {
     operators.matmulAdd(a.attended, rows, w.output, a.hidden, w.outputBias)
   }
 
-  #gateUp(w: GateUpWeights): void {
-    const { operators, config } = this.#parts
-    const a = this.#activations
-    const rows = this.batch.count
-    operators.rmsNorm(a.hidden, rows, w.norm, config.normEpsilon, w.matrix.kind, a.normed)
-    operators.matmul(a.normed, rows, w.matrix, a.gateUp, w.bias)
+  #gateUp({ operators, activations: a, batch }: Workspace, w: GateUpWeights): void {
+    const { normEpsilon } = this.#parts.config
+    operators.rmsNorm(a.hidden, batch.count, w.norm, normEpsilon, w.matrix.kind, a.normed)
+    operators.matmul(a.normed, batch.count, w.matrix, a.gateUp, w.bias)
   }
 
-  #down(w: DownWeights): void {
-    const { operators, config } = this.#parts
-    const a = this.#activations
-    const rows = this.batch.count
-    operators.siluGate(a.gateUp, rows, paddedOutputs(config.intermediate), w.matrix.kind, a.gated)
-    operators.matmulAdd(a.gated, rows, w.matrix, a.hidden, w.bias)
+  #down({ operators, activations: a, batch }: Workspace, w: DownWeights): void {
+    const { intermediate } = this.#parts.config
+    operators.siluGate(a.gateUp, batch.count, paddedOutputs(intermediate), w.matrix.kind, a.gated)
+    operators.matmulAdd(a.gated, batch.count, w.matrix, a.hidden, w.bias)
   }
 }

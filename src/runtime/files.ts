@@ -26,14 +26,26 @@ export const directIoAvailable =
 /** Direct transfers need pointer, offset and length to be multiples of this many bytes. */
 export const DIRECT_ALIGNMENT = 4096
 
-/** Whether the file system that holds `file` takes direct reads; some refuse when the file is opened. */
-export function opensDirectly(file: string): boolean {
-  if (!directIoAvailable) return false
+/**
+ * Tries one direct read: some file systems refuse when a file is opened, others only when it is read, and some
+ * want more than `DIRECT_ALIGNMENT`. Whatever works for one file works for all of its file system.
+ * @param file one with at least two blocks of `DIRECT_ALIGNMENT` bytes
+ * @returns `undefined` when it worked, else what the system answered
+ */
+export function refusalOfDirectReads(file: string): string | undefined {
+  if (!directIoAvailable) return 'this platform has no direct reads'
+  // The least aligned place and length that a loader may ask for.
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true })
+  const target = new Uint8Array(memory.buffer, DIRECT_ALIGNMENT, DIRECT_ALIGNMENT)
+  let descriptor: number | undefined
   try {
-    fs.closeSync(fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_DIRECT))
-    return true
-  } catch {
-    return false
+    descriptor = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_DIRECT)
+    const got = fs.readSync(descriptor, target, 0, target.length, DIRECT_ALIGNMENT)
+    return got === target.length ? undefined : `${got} bytes instead of ${target.length}`
+  } catch (error) {
+    return systemCode(error)
+  } finally {
+    if (descriptor !== undefined) fs.closeSync(descriptor)
   }
 }
 
@@ -55,14 +67,20 @@ export class ReadableFile {
     }
   }
 
+  /** @throws CoppiceError FILE_SYSTEM */
   stamp(): FileStamp {
-    const s = fs.fstatSync(this.#descriptor)
-    return { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }
+    try {
+      const s = fs.fstatSync(this.#descriptor)
+      return { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }
+    } catch (cause) {
+      throw fileError('stat', this.path, cause)
+    }
   }
 
   /**
    * Fills `target` from byte `position` on.
    * @returns bytes read; fewer than `target.length` only at the end of the file.
+   * @throws CoppiceError FILE_SYSTEM
    */
   read(target: Uint8Array, position: number): number {
     let done = 0
@@ -74,7 +92,11 @@ export class ReadableFile {
         throw fileError('read', this.path, cause)
       }
       if (got === 0) break
-      done += got
+      const end = done + got
+      // A direct read goes on at a whole block, also where the system stopped within one.
+      const next = this.mode === 'direct' && end < target.length ? end - (end % DIRECT_ALIGNMENT) : end
+      if (next === done) return end
+      done = next
     }
     return done
   }
@@ -99,6 +121,16 @@ export class ReadableFile {
 /** Tells machines apart that share a file system: process numbers mean nothing on another one. */
 const hostTag = createHash('sha256').update(os.hostname()).digest('hex').slice(0, 6)
 const TEMPORARY = /^(.+)\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.tmp$/
+
+/** Says who made a file. */
+export const processTag = (): string => `${hostTag}-${process.pid}`
+
+/** Whether a tag that begins as `processTag` is that of a process of this machine that no longer runs. */
+export function abandonedBy(tag: string): boolean {
+  const [host, pid] = tag.split('-')
+  return host === hostTag && !isRunning(Number(pid))
+}
+
 const ABANDONED_MS = 24 * 60 * 60 * 1000
 
 /** The final name of a file that `AtomicFile` is writing under the name `name`; `undefined` for other names. */
@@ -113,7 +145,7 @@ export function removeAbandonedTemporaries(directory: string): void {
     const match = TEMPORARY.exec(name)
     if (match === null) continue
     const file = path.join(directory, name)
-    const gone = match[2] === hostTag && !isRunning(Number(match[3]))
+    const gone = abandonedBy(`${match[2]}-${match[3]}`)
     const modifiedMs = statPath(file)?.stamp.modifiedMs ?? Number.POSITIVE_INFINITY
     if (gone || Date.now() - modifiedMs > ABANDONED_MS) removePath(file)
   }
@@ -141,7 +173,7 @@ export class AtomicFile {
 
   constructor(file: string) {
     this.path = file
-    this.temporaryPath = `${file}.${hostTag}-${process.pid}-${randomBytes(4).toString('hex')}.tmp`
+    this.temporaryPath = `${file}.${processTag()}-${randomBytes(4).toString('hex')}.tmp`
     try {
       this.#descriptor = fs.openSync(this.temporaryPath, 'wx')
     } catch (cause) {
@@ -158,13 +190,14 @@ export class AtomicFile {
     }
   }
 
-  commit(): void {
+  /** @param durable false when it does no harm that a crash of the system leaves any other content */
+  commit(durable = true): void {
     try {
-      fs.fsyncSync(this.#descriptor)
+      if (durable) fs.fsyncSync(this.#descriptor)
       this.#close()
       fs.renameSync(this.temporaryPath, this.path)
       this.#committed = true
-      syncDirectory(path.dirname(this.path))
+      if (durable) syncDirectory(path.dirname(this.path))
     } catch (cause) {
       throw fileError('finish', this.path, cause)
     }
@@ -184,12 +217,15 @@ export class AtomicFile {
   }
 }
 
-/** Writes a small file so that either the old content or the whole new one is there after a crash. */
-export function writeFileAtomically(file: string, content: string | Uint8Array): void {
+/**
+ * Writes a small file so that either the old content or the whole new one is there after a crash.
+ * @param durable false when that need only hold for a crash of the process
+ */
+export function writeFileAtomically(file: string, content: string | Uint8Array, durable = true): void {
   const out = new AtomicFile(file)
   try {
     out.write(typeof content === 'string' ? new TextEncoder().encode(content) : content)
-    out.commit()
+    out.commit(durable)
   } catch (error) {
     out.discard()
     throw error
@@ -208,8 +244,33 @@ export function readText(file: string): string {
   return new TextDecoder('utf-8', { fatal: false }).decode(readBytes(file))
 }
 
+const COMPARED_BYTES = 1 << 20
+
+/** Whether two files hold the same bytes. @throws CoppiceError MODEL_NOT_FOUND | FILE_SYSTEM */
+export function sameContent(a: string, b: string): boolean {
+  const files = [new ReadableFile(a), new ReadableFile(b)]
+  try {
+    if (files[0].stamp().bytes !== files[1].stamp().bytes) return false
+    const blocks = files.map(() => new Uint8Array(COMPARED_BYTES))
+    for (let position = 0; ; position += COMPARED_BYTES) {
+      const [one, other] = files.map((file, i) => blocks[i].subarray(0, file.read(blocks[i], position)))
+      if (Buffer.compare(one, other) !== 0) return false
+      if (one.length < COMPARED_BYTES) return true
+    }
+  } finally {
+    for (const file of files) file.close()
+  }
+}
+
+export interface FoundPath {
+  readonly kind: 'file' | 'directory' | 'other'
+  readonly stamp: FileStamp
+  /** Number of the file system that holds it. */
+  readonly device: number
+}
+
 /** `undefined` when nothing is there. Follows links. */
-export function statPath(file: string): { kind: 'file' | 'directory' | 'other'; stamp: FileStamp } | undefined {
+export function statPath(file: string): FoundPath | undefined {
   let s: fs.Stats | undefined
   try {
     s = fs.statSync(file, { throwIfNoEntry: false })
@@ -219,7 +280,7 @@ export function statPath(file: string): { kind: 'file' | 'directory' | 'other'; 
   }
   if (s === undefined) return undefined
   const kind = s.isFile() ? 'file' : s.isDirectory() ? 'directory' : 'other'
-  return { kind, stamp: { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino } }
+  return { kind, stamp: { bytes: s.size, modifiedMs: s.mtimeMs, inode: s.ino }, device: s.dev }
 }
 
 export const isFile = (file: string): boolean => statPath(file)?.kind === 'file'
@@ -233,11 +294,16 @@ export function listDirectory(directory: string): string[] {
   }
 }
 
+/** With its parents, one by one: Node's own way to make them answers ENOENT on a read-only file system. */
 export function makeDirectory(directory: string): void {
+  if (isDirectory(directory)) return
+  const parent = path.dirname(directory)
+  if (parent !== directory) makeDirectory(parent)
   try {
-    fs.mkdirSync(directory, { recursive: true })
+    fs.mkdirSync(directory)
   } catch (cause) {
-    throw fileError('create', directory, cause)
+    // Another process may have made it meanwhile.
+    if (!isDirectory(directory)) throw fileError('create', directory, cause)
   }
 }
 
@@ -342,8 +408,29 @@ function syncDirectory(directory: string): void {
   }
 }
 
-function fileError(action: string, file: string, cause: unknown): CoppiceError {
-  const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
+/** What the system answered when a call failed, such as EIO; also of an error of this module. */
+export function systemCode(error: unknown): string {
+  const cause = error instanceof CoppiceError && error.cause !== undefined ? error.cause : error
+  const { code, errno } = cause as NodeJS.ErrnoException
+  if (code !== undefined && /^[A-Z0-9_]+$/.test(code)) return code
+  // Runtimes have names for common answers only.
+  const named = Object.entries(os.constants.errno).find(([, number]) => number === Math.abs(errno ?? 0))
+  return named?.[0] ?? code ?? String(cause)
+}
+
+/** What can be done about an answer of the system. */
+const ADVICE: Readonly<Record<string, string>> = {
+  ENOSPC: 'its disk is full; free some space and do it again',
+  EDQUOT: 'its disk quota is used up; free some space and do it again',
+  EFBIG: 'the file may not become so large here; raise the limit (ulimit -f) or choose another file system',
+  EROFS: 'its file system is read-only; choose a directory that can be written',
+  EACCES: 'this user may not; change the permissions or choose another directory',
+  EPERM: 'this user may not; change the permissions or choose another directory',
+}
+
+/** An error of the system as one with a code that says what to do. */
+export function fileError(action: string, file: string, cause: unknown): CoppiceError {
+  const code = systemCode(cause)
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new CoppiceError(
       'MODEL_NOT_FOUND',
@@ -351,5 +438,6 @@ function fileError(action: string, file: string, cause: unknown): CoppiceError {
       { cause },
     )
   }
-  return new CoppiceError('FILE_SYSTEM', `cannot ${action} ${file}: the system answered ${code}`, { cause })
+  const advice = ADVICE[code] === undefined ? '' : `: ${ADVICE[code]}`
+  return new CoppiceError('FILE_SYSTEM', `cannot ${action} ${file}: the system answered ${code}${advice}`, { cause })
 }

@@ -98,7 +98,11 @@ export const INTERRUPTED_EXIT_CODE = 130
 export function onInterrupt(listener: () => void): () => void {
   let interrupted = false
   const handle = (): void => {
-    if (interrupted) process.exit(INTERRUPTED_EXIT_CODE)
+    if (interrupted) {
+      // Not by `exit`, which waits for every thread, also for one whose read from disk does not return.
+      process.off('SIGINT', handle)
+      process.kill(process.pid, 'SIGINT')
+    }
     interrupted = true
     listener()
   }

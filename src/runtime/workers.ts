@@ -37,12 +37,14 @@ export interface WorkerHandle {
   /** The worker is gone, for whatever reason. */
   onExit(listener: (code: number) => void): void
   /**
-   * Resolves when the worker is gone. It may leave by itself for `graceMs` before it is stopped.
+   * Resolves when the worker is gone. It may leave by itself for `graceMs` before it is stopped. A thread in a
+   * system call that does not return, such as a read from a file server that is away, cannot be stopped.
+   * @returns false when it was not gone after `STOP_MS` more
    *
    * Deno never gives back the memory of a worker that it had to stop inside a synchronous loop: 12 MB each,
    * and every WASM memory that the worker knew. One that leaves by itself, or idles, is freed everywhere.
    */
-  terminate(graceMs?: number): Promise<void>
+  terminate(graceMs?: number): Promise<boolean>
   /** Keeps the process alive while the worker lives: the state after `spawnWorker`. */
   ref(): void
   unref(): void
@@ -54,6 +56,9 @@ export interface SpawnOptions {
   /** What `data` hands over instead of copying. */
   readonly transfer?: readonly Transferable[]
 }
+
+/** How long the end of a worker may take once it was told to stop, in ms: milliseconds, but for a busy machine. */
+const STOP_MS = 5000
 
 /** The least that V8 takes for short-lived objects. */
 const YOUNG_GENERATION_MB = 1
@@ -77,8 +82,11 @@ export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): Wor
         worker.ref()
         await before(gone, graceMs)
       }
-      await worker.terminate()
-      await gone
+      // Settles with the end of the worker, if that comes.
+      void worker.terminate()
+      const stopped = await before(gone, STOP_MS)
+      if (!stopped) worker.unref()
+      return stopped
     },
     ref: () => worker.ref(),
     unref: () => worker.unref(),
@@ -140,12 +148,13 @@ function transferList(transfer: readonly Transferable[] = []): (ArrayBuffer | No
   return transfer as (ArrayBuffer | NodePort)[]
 }
 
-function before(event: Promise<void>, limitMs: number): Promise<void> {
+/** Whether `event` comes within a time. */
+export function before(event: Promise<void>, limitMs: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, limitMs)
+    const timer = setTimeout(() => resolve(false), limitMs)
     void event.then(() => {
       clearTimeout(timer)
-      resolve()
+      resolve(true)
     })
   })
 }

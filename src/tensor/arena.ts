@@ -1,11 +1,14 @@
-/** The one WASM memory of a model, handed out once as named regions. */
+/** A WASM memory of a model, handed out once as named regions. */
 import { CoppiceError } from '../errors.ts'
 import { ALIGNMENT } from './layout.ts'
 
 export const PAGE_BYTES = 65536
 
-/** wasm32's address space. */
-export const MEMORY_LIMIT_BYTES = 65536 * PAGE_BYTES
+/**
+ * The largest memory: wasm32's address space but for its last page. The kernels end their loops at the address
+ * behind a matrix or vector, which in a memory of 4 GiB could be 2^32, and so 0.
+ */
+export const MEMORY_LIMIT_BYTES = 65535 * PAGE_BYTES
 
 /** Address 0 stays free, so that 0 can mean "none" in job records. */
 export const FIRST_ADDRESS = 4096
@@ -13,6 +16,13 @@ export const FIRST_ADDRESS = 4096
 export interface Region {
   readonly name: string
   readonly bytes: number
+}
+
+/** An address in one of a model's memories, its *banks*. Bank 0 holds everything that one memory has room for. */
+export interface Place {
+  readonly bank: number
+  /** u32. */
+  readonly pointer: number
 }
 
 export const roundUp = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple
@@ -34,11 +44,14 @@ export function createMemory(bytes: number): WebAssembly.Memory {
 /** Hands out regions of a memory from low to high. Nothing is ever given back. */
 export class Arena {
   readonly memory: WebAssembly.Memory
+  /** Which of the model's memories it is. */
+  readonly bank: number
   readonly regions: (Region & { readonly pointer: number })[] = []
   #next = FIRST_ADDRESS
 
-  constructor(memory: WebAssembly.Memory) {
+  constructor(memory: WebAssembly.Memory, bank = 0) {
     this.memory = memory
+    this.bank = bank
   }
 
   get usedBytes(): number {

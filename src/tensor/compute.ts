@@ -4,6 +4,7 @@
  * next step, so no step waits for one particular thread: not for the engine's, and not for one that the
  * system has put aside, as long as that one holds no share.
  */
+import type { Place } from './arena.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from './control.ts'
 import type { Kernels } from './kernels.ts'
 import { RECORD_BYTES } from './operations.ts'
@@ -54,7 +55,8 @@ const SPIN_TURNS = 6000
 
 /** What every thread of a model knows. */
 export interface ComputeParts {
-  readonly kernels: Kernels
+  /** This thread's instance of the kernels in each memory, by bank. */
+  readonly kernels: readonly Kernels[]
   readonly control: Control
   /** Threads that work on jobs, the engine's included. */
   readonly threads: number
@@ -64,7 +66,7 @@ export interface ComputeParts {
 
 /** One thread's side of the walk through a job's steps. */
 class Walker {
-  readonly #kernels: Kernels
+  readonly #kernels: readonly Kernels[]
   readonly #words: Int32Array
   readonly #threads: number
   readonly #useful: number
@@ -86,7 +88,7 @@ class Walker {
       if (Atomics.compareExchange(words, Word.jobTicket, ticket, ticket - 1) !== ticket) continue
       const step = ticket >>> SHARE_BITS
       const shares = words[Word.jobShares + step]
-      this.#kernels.run(this.#record(step), shares - left, shares)
+      this.#kernels[words[Word.jobBank]].run(this.#record(step), shares - left, shares)
       if (Atomics.sub(words, Word.jobUnfinished, 1) === 1) this.open(step + 1)
     }
   }
@@ -95,6 +97,7 @@ class Walker {
   open(first: number): void {
     const words = this.#words
     const steps = words[Word.jobSteps]
+    const kernels = this.#kernels[words[Word.jobBank]]
     for (let step = first; step < steps; step++) {
       const shares = words[Word.jobShares + step]
       if (shares > 1) {
@@ -104,7 +107,7 @@ class Walker {
         this.#wake(Math.min(shares, this.#useful))
         return
       }
-      this.#kernels.run(this.#record(step), 0, 1)
+      kernels.run(this.#record(step), 0, 1)
     }
     Atomics.store(words, Word.jobTicket, OVER)
     if (Atomics.load(words, Word.jobSleepers) >= ENGINE_SLEEPS) this.#wakeEngine()
@@ -164,13 +167,14 @@ export class Compute {
 
   /**
    * Executes a job and returns when it is done.
-   * @param records address of the steps' records, one behind the other
+   * @param records where the steps' records lie, one behind the other: the job works in their bank
    * @param shares of each step, the first `steps` of them
    * @throws CoppiceError WORKER_FAILED when a thread died meanwhile
    */
-  run(records: number, shares: Int32Array, steps: number): void {
+  run(records: Place, shares: Int32Array, steps: number): void {
     const { words } = this.#control
-    words[Word.jobRecords] = records
+    words[Word.jobBank] = records.bank
+    words[Word.jobRecords] = records.pointer
     words[Word.jobSteps] = steps
     for (let step = 0; step < steps; step++) words[Word.jobShares + step] = shares[step]
     this.#walker.open(0)

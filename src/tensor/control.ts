@@ -26,6 +26,8 @@ export const Word = {
   jobSteps: 65,
   /** Shares of each step, `MAXIMUM_STEPS` words. */
   jobShares: 66,
+  /** The memory that the current job works in: its records, and everything that they point to. */
+  jobBank: 97,
   /** Read pieces handed out to loaders so far; loaders wait on it. */
   piecesPublished: 112,
   /** Non-zero: loaders take no pieces; they wait on it. */

@@ -34,6 +34,12 @@ export function floatToHalf(value: number): number {
   return sign | ((rounded - 0x38000000) >>> 13)
 }
 
+/** The f32 that a bfloat16 bit pattern stands for. */
+export function bfloatToFloat(bfloat: number): number {
+  word[0] = bfloat << 16
+  return single[0]
+}
+
 /** Widens binary16 values exactly. */
 export function halvesToFloats(source: Uint16Array, target: Float32Array): void {
   for (let i = 0; i < source.length; i++) target[i] = halfToFloat(source[i])

@@ -1,9 +1,10 @@
 /**
- * Kinds of weights, their byte layouts, and the quantisers that make them. A matrix W[N x K] (N
+ * Kinds of weights and their byte layouts. A matrix W[N x K] (N
  * outputs, K inner) is stored as groups of 8 outputs, each contiguous over the whole inner
  * dimension; kernels/README.md has a picture.
  */
 import { floatToHalf, halfToFloat } from './half.ts'
+import { type QuantisedBlock, type Quantiser, quantiseQ4, quantiseQ4a, quantiseQ8 } from './quantisers.ts'
 
 /**
  * f32 and f16; int8 and int4 with one f16 scale per output and block of 32 inner values; q4a is int4
@@ -88,33 +89,41 @@ export function packGroup(
     }
     return
   }
-  const packBlock = BLOCK_PACKERS[kind]
   const blocks = paddedInner(columns) / BLOCK
   for (let r = 0; r < rows; r++) {
     const from = sourceOffset + r * columns
     for (let b = 0; b < blocks; b++) {
       const count = Math.min(BLOCK, columns - b * BLOCK)
-      packBlock(source, from + b * BLOCK, count, r, target, targetOffset + b * BLOCK_BYTES[kind])
+      QUANTISERS[kind](source, from + b * BLOCK, count, quantised)
+      storeBlock(kind, r, count, target, targetOffset + b * BLOCK_BYTES[kind])
     }
   }
   // A nibble of 8 means zero; rows and columns that do not exist must mean zero as well.
   if (kind === 'q4') fillAbsentNibbles(columns, rows, target, targetOffset)
 }
 
-/** Packs `count` values of output `r` into the block at `at`. */
-type BlockPacker = (
-  source: Float32Array,
-  from: number,
-  count: number,
-  r: number,
-  target: Uint8Array,
-  at: number,
-) => void
+const QUANTISERS: Readonly<Record<'q8' | 'q4a' | 'q4', Quantiser>> = {
+  q8: quantiseQ8,
+  q4a: quantiseQ4a,
+  q4: quantiseQ4,
+}
 
-const BLOCK_PACKERS: Readonly<Record<'q8' | 'q4a' | 'q4', BlockPacker>> = {
-  q8: packBlockQ8,
-  q4a: packBlockQ4a,
-  q4: packBlockQ4,
+/** The block that is being packed: packing allocates nothing per block. */
+const quantised: QuantisedBlock = { integers: new Int32Array(BLOCK), scale: 0, minimum: 0 }
+
+/** Stores `quantised` as output `r` of the block at `at`. */
+function storeBlock(kind: 'q8' | 'q4a' | 'q4', r: number, count: number, target: Uint8Array, at: number): void {
+  const { integers, scale, minimum } = quantised
+  if (kind === 'q8') {
+    for (let i = 0; i < count; i++) target[at + byteQ8(r, i)] = integers[i]
+    storeHalf(target, at + Q8_VALUES + r * 2, scale)
+    return
+  }
+  const zero = kind === 'q4' ? NIBBLE_ZERO : 0
+  const shift = r < 4 ? 0 : 4
+  for (let i = 0; i < count; i++) target[at + byteQ4(r, i)] |= (integers[i] + zero) << shift
+  storeHalf(target, at + Q4_VALUES + r * 2, scale)
+  if (kind === 'q4a') storeHalf(target, at + Q4_VALUES + TILE * 2 + r * 2, minimum)
 }
 
 function storeHalf(target: Uint8Array, at: number, half: number): void {
@@ -130,210 +139,7 @@ const byteQ8 = (r: number, k: number): number => (k >> 2) * (TILE * RUN) + r * R
 /** Byte of a q4 or q4a block that holds output `r`, inner value `k`: low nibble for outputs 0-3, high for 4-7. */
 const byteQ4 = (r: number, k: number): number => (k >> 2) * 16 + (r & 3) * RUN + (k & 3)
 
-function packBlockQ8(
-  source: Float32Array,
-  from: number,
-  count: number,
-  r: number,
-  target: Uint8Array,
-  at: number,
-): void {
-  const half = floatToHalf(Math.abs(extremeOf(source, from, count)) / 127)
-  const scale = halfToFloat(half)
-  if (scale === 0) return
-  storeHalf(target, at + Q8_VALUES + r * 2, half)
-  const inverse = 1 / scale
-  for (let i = 0; i < count; i++) {
-    const q = nearest(source[from + i] * inverse, 128)
-    target[at + byteQ8(r, i)] = Math.max(-127, Math.min(127, q))
-  }
-}
-
-/** The value of the largest magnitude, with its sign. */
-function extremeOf(source: Float32Array, from: number, count: number): number {
-  let extreme = 0
-  let magnitude = 0
-  for (let i = 0; i < count; i++) {
-    const w = source[from + i]
-    const m = w < 0 ? -w : w
-    if (m > magnitude) {
-      magnitude = m
-      extreme = w
-    }
-  }
-  return extreme
-}
-
-/** x rounded, for x > -offset; several times as fast as Math.round. */
-const nearest = (x: number, offset: number): number => ((x + offset + 0.5) | 0) - offset
-
 const NIBBLE_ZERO = 8
-
-/** First scales tried, over the one that maps the largest magnitude to -8: the best is often a little smaller. */
-const Q4_CANDIDATES = [1, 0.96, 0.92, 0.88, 0.84, 1.04, 1.08, 1.14]
-
-/** Signed values -8..7 at the scale that `scaleQ4` finds. */
-function packBlockQ4(
-  source: Float32Array,
-  from: number,
-  count: number,
-  r: number,
-  target: Uint8Array,
-  at: number,
-): void {
-  const half = scaleQ4(source, from, count)
-  const scale = halfToFloat(half)
-  const inverse = scale === 0 ? 0 : 1 / scale
-  const shift = r < 4 ? 0 : 4
-  for (let i = 0; i < count; i++) target[at + byteQ4(r, i)] |= nibble(source[from + i] * inverse) << shift
-  storeHalf(target, at + Q4_VALUES + r * 2, half)
-}
-
-/** A multiple of the scale as a nibble: the nearest of -8..7, plus 8. */
-function nibble(multiple: number): number {
-  // Truncation, which is all that a conversion to integers does, rounds down here: only what is clamped is negative.
-  const q = (multiple + NIBBLE_ZERO + 0.5) | 0
-  return q < 0 ? 0 : q > 15 ? 15 : q
-}
-
-/**
- * The scale of a q4 block with the least squared error that a short search finds. It starts at the
- * scale that maps the largest magnitude to -8 (ggml's Q4_0) and at others near it. Each of them
- * rounds the block to integers q; the best scale for these integers is sum(w q) / sum(q q), which is
- * the candidate. A last one starts at the best so far.
- * @returns f16 bits
- */
-function scaleQ4(source: Float32Array, from: number, count: number): number {
-  let extreme = 0
-  for (let i = 0; i < count; i++) {
-    if (Math.abs(source[from + i]) > Math.abs(extreme)) extreme = source[from + i]
-  }
-  const first = halfToFloat(floatToHalf(extreme / -NIBBLE_ZERO))
-  if (first === 0) return 0
-  let bestHalf = 0
-  let bestScale = first
-  let least = Number.POSITIVE_INFINITY
-  for (let c = 0; c <= Q4_CANDIDATES.length; c++) {
-    const inverse = 1 / (c < Q4_CANDIDATES.length ? first * Q4_CANDIDATES[c] : bestScale)
-    let products = 0
-    let squares = 0
-    for (let i = 0; i < count; i++) {
-      const w = source[from + i]
-      const q = nibble(w * inverse) - NIBBLE_ZERO
-      products += w * q
-      squares += q * q
-    }
-    const half = floatToHalf(products / squares)
-    const scale = halfToFloat(half)
-    // The squared error less the sum of w * w, which is the same for all.
-    const error = scale * (scale * squares - 2 * products)
-    if (error < least) {
-      least = error
-      bestHalf = half
-      bestScale = scale
-    }
-  }
-  return bestHalf
-}
-
-/**
- * What the search for a q4a block starts at: steps that its range is divided into (beyond 15 the ends
- * are clipped), and how many steps the 15 that are there are moved up from its middle.
- */
-const Q4A_CANDIDATES: readonly (readonly [steps: number, shift: number])[] = [
-  [15, 0],
-  [15.5, 0.25],
-  [15.5, -0.25],
-  [16.2, 0],
-  [16.5, 0.6],
-  [16.5, -0.6],
-  [17.5, 0],
-  [18.5, 0],
-]
-
-const NIBBLE_MAXIMUM = 15
-
-/** The scale and minimum that `fitQ4a` found last, as f16 bits; packing a block allocates nothing. */
-const fitted = { scale: 0, minimum: 0 }
-
-/** Nibbles 0..15 at the scale and minimum that `fitQ4a` finds. Where columns are absent, activations are zero. */
-function packBlockQ4a(
-  source: Float32Array,
-  from: number,
-  count: number,
-  r: number,
-  target: Uint8Array,
-  at: number,
-): void {
-  fitQ4a(source, from, count)
-  const scale = halfToFloat(fitted.scale)
-  const minimum = halfToFloat(fitted.minimum)
-  const inverse = scale === 0 ? 0 : 1 / scale
-  const shift = r < 4 ? 0 : 4
-  for (let i = 0; i < count; i++) {
-    target[at + byteQ4(r, i)] |= clampedStep((source[from + i] - minimum) * inverse) << shift
-  }
-  storeHalf(target, at + Q4_VALUES + r * 2, fitted.scale)
-  storeHalf(target, at + Q4_VALUES + TILE * 2 + r * 2, fitted.minimum)
-}
-
-/** The nearest of 0..15. */
-function clampedStep(steps: number): number {
-  const q = (steps + 0.5) | 0
-  return q < 0 ? 0 : q > NIBBLE_MAXIMUM ? NIBBLE_MAXIMUM : q
-}
-
-/**
- * The scale and minimum of a q4a block with the least squared error that a short search finds. It
- * starts at the block's range in 15 steps and at others near it. Each rounds the block to integers q; the least-squares line w = scale q + minimum through these is the
- * candidate, its minimum fitted to the rounded scale. A last one starts at the best so far.
- */
-function fitQ4a(source: Float32Array, from: number, count: number): void {
-  let low = source[from]
-  let high = low
-  let sum = 0
-  for (let i = 0; i < count; i++) {
-    const w = source[from + i]
-    if (w < low) low = w
-    if (w > high) high = w
-    sum += w
-  }
-  const range = high - low
-  const middle = (low + high) / 2
-  fitted.scale = 0
-  fitted.minimum = floatToHalf(sum / count)
-  // The squared error less the sum of w * w, which is the same for all.
-  let least = halfToFloat(fitted.minimum) * (halfToFloat(fitted.minimum) * count - 2 * sum)
-  for (let c = 0; c <= Q4A_CANDIDATES.length; c++) {
-    const isLast = c === Q4A_CANDIDATES.length
-    const first = isLast ? halfToFloat(fitted.scale) : range / Q4A_CANDIDATES[c][0]
-    if (first === 0) return
-    const inverse = 1 / first
-    const start = isLast ? halfToFloat(fitted.minimum) : middle - (NIBBLE_MAXIMUM / 2 - Q4A_CANDIDATES[c][1]) * first
-    let steps = 0
-    let squares = 0
-    let products = 0
-    for (let i = 0; i < count; i++) {
-      const w = source[from + i]
-      const q = clampedStep((w - start) * inverse)
-      steps += q
-      squares += q * q
-      products += w * q
-    }
-    const spread = count * squares - steps * steps
-    if (spread === 0) continue
-    const scaleHalf = floatToHalf((count * products - steps * sum) / spread)
-    const scale = halfToFloat(scaleHalf)
-    const minimumHalf = floatToHalf((sum - scale * steps) / count)
-    const minimum = halfToFloat(minimumHalf)
-    const error = scale * (scale * squares - 2 * products) + minimum * (minimum * count - 2 * sum + 2 * scale * steps)
-    if (error < least) {
-      least = error
-      fitted.scale = scaleHalf
-      fitted.minimum = minimumHalf
-    }
-  }
-}
 
 function fillAbsentNibbles(columns: number, rows: number, target: Uint8Array, targetOffset: number): void {
   const padded = paddedInner(columns)

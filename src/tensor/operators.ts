@@ -3,7 +3,7 @@
  * job out to all threads. A step that is too small to divide has one share.
  */
 
-import type { Arena } from './arena.ts'
+import type { Arena, Place } from './arena.ts'
 import { type Compute, MAXIMUM_STEPS, scratchShares } from './compute.ts'
 import type { Kernels } from './kernels.ts'
 import { BLOCK, isFloat, type Kind, paddedInner, paddedOutputs, TILE } from './layout.ts'
@@ -23,6 +23,12 @@ import {
   scoreStride,
   WIDENED_BYTES,
 } from './operations.ts'
+
+/** A memory, and the operators that work in it. */
+export interface Bank {
+  readonly arena: Arena
+  readonly operators: Operators
+}
 
 /** A weight matrix W[rows x columns] in memory, in the tiled layout. */
 export interface Matrix {
@@ -183,7 +189,7 @@ const VALUE_STRIPE = 16
 export class Operators {
   readonly #kernels: Kernels
   readonly #compute: Compute
-  readonly #records: number
+  readonly #records: Place
   /** The words of each step's record. */
   readonly #words: Int32Array[]
   readonly #floats: Float32Array[]
@@ -192,11 +198,15 @@ export class Operators {
   readonly #values: Float32Array
   #steps = 0
 
-  /** @param scratch address of `JOB_BYTES` for job records and candidate lists */
+  /**
+   * All addresses that the methods take and give lie in the arena's memory.
+   * @param kernels the calling thread's, in that memory
+   * @param scratch address of `JOB_BYTES` for job records and candidate lists
+   */
   constructor(kernels: Kernels, compute: Compute, arena: Arena, scratch: number) {
     this.#kernels = kernels
     this.#compute = compute
-    this.#records = scratch
+    this.#records = { bank: arena.bank, pointer: scratch }
     const records = Array.from({ length: MAXIMUM_STEPS }, (_, step) => scratch + step * RECORD_BYTES)
     this.#words = records.map((record) => arena.i32(record, RECORD_BYTES / 4))
     this.#floats = records.map((record) => arena.f32(record, RECORD_BYTES / 4))

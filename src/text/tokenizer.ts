@@ -1,21 +1,13 @@
 /** Text to token ids and back, by the model's own tokenizer.json. */
 import { Tokenizer as HfTokenizer } from '@huggingface/tokenizers'
 import { CoppiceError } from '../errors.ts'
+import { BytePairs } from './byte-pairs.ts'
 import { ChatTemplate, type Message } from './chat.ts'
 import { Detokenizer, type TokenTexts } from './detokenizer.ts'
 import { readTokenDecoder, type TokenDecoder, UnknownDecoder } from './token-decoder.ts'
+import { TokenTable } from './token-table.ts'
+import { libraryModel, readTokenizerData, type TokenizerData, type TokenizerFiles } from './tokenizer-data.ts'
 import { readVocabulary, specialToken, type Vocabulary } from './vocabulary.ts'
-
-export interface TokenizerFiles {
-  /** Content of tokenizer.json. */
-  readonly tokenizer: string
-  /** Content of tokenizer_config.json. */
-  readonly config?: string | undefined
-  /** Content of chat_template.jinja. */
-  readonly chatTemplate?: string | undefined
-  /** Where they come from, for messages. */
-  readonly directory: string
-}
 
 export interface EncodeOptions {
   /**
@@ -27,39 +19,45 @@ export interface EncodeOptions {
 
 export class Tokenizer implements TokenTexts {
   readonly vocabulary: Vocabulary
+  readonly #data: TokenizerData
   readonly #inner: HfTokenizer
   readonly #decoder: TokenDecoder
-  readonly #config: Record<string, unknown>
-  readonly #files: TokenizerFiles
   readonly #bos: number | undefined
   readonly #addsBos: boolean
   readonly #processorAddsBos: boolean
-  readonly #bytes: (Uint8Array | undefined)[] = []
   #chat: ChatTemplate | undefined
 
   /** @throws CoppiceError CORRUPT_FILE | UNSUPPORTED_FORMAT */
-  constructor(files: TokenizerFiles) {
-    this.#files = files
-    const json = parseObject(files.tokenizer, 'tokenizer.json', files.directory)
-    this.#config = parseObject(files.config ?? '{}', 'tokenizer_config.json', files.directory)
-    this.vocabulary = readVocabulary(json, this.#config, files.directory)
+  static read(files: TokenizerFiles): Tokenizer {
+    return new Tokenizer(readTokenizerData(files))
+  }
+
+  /** @throws CoppiceError CORRUPT_FILE | UNSUPPORTED_FORMAT */
+  constructor(data: TokenizerData) {
+    this.#data = data
+    this.vocabulary = readVocabulary(data)
     try {
-      this.#decoder = readTokenDecoder(json.decoder)
-      this.#inner = new HfTokenizer(encoderPart(json, this.vocabulary), plainConfig(this.#config))
+      this.#decoder = readTokenDecoder(data.definition.decoder)
+      this.#inner = encoderOf(data, this.vocabulary)
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)
       const what = cause instanceof UnknownDecoder ? `its decoder uses ${reason}` : reason
       throw new CoppiceError(
         'UNSUPPORTED_FORMAT',
-        `tokenizer.json in ${files.directory} cannot be used: ${what}; use the model with { tokens }, or another tokenizer.json`,
+        `tokenizer.json in ${data.directory} cannot be used: ${what}; use the model with { tokens }, or another tokenizer.json`,
         { cause },
       )
     }
-    const bos = specialToken(this.#config.bos_token)
+    const bos = specialToken(data.config.bos_token)
     this.#bos = bos === undefined ? undefined : this.#inner.token_to_id(bos)
     this.#processorAddsBos = this.#bos !== undefined && this.#inner.encode('').ids[0] === this.#bos
-    const { add_bos_token: addBos } = this.#config
+    const { add_bos_token: addBos } = data.config
     this.#addsBos = typeof addBos === 'boolean' ? addBos : this.#processorAddsBos
+  }
+
+  /** What another thread can make the same tokenizer of; its tables are shared, not copied. */
+  get data(): TokenizerData {
+    return this.#data
   }
 
   /** Entries of the vocabulary, added tokens included: one more than the largest id. The model may have more rows. */
@@ -78,13 +76,8 @@ export class Tokenizer implements TokenTexts {
 
   /** Bytes that a token adds to the text; none for ids that the tokenizer does not know (padding of the vocabulary). */
   tokenBytes(token: number): Uint8Array {
-    let bytes = this.#bytes[token]
-    if (bytes === undefined) {
-      const text = this.vocabulary.text(token)
-      bytes = text === undefined ? new Uint8Array(0) : this.#decoder.bytes(text, this.vocabulary.isAdded(token))
-      if (text !== undefined) this.#bytes[token] = bytes
-    }
-    return bytes
+    const text = this.vocabulary.text(token)
+    return text === undefined ? new Uint8Array(0) : this.#decoder.bytes(text, this.vocabulary.isAdded(token))
   }
 
   /**
@@ -109,7 +102,7 @@ export class Tokenizer implements TokenTexts {
    * @throws CoppiceError NO_CHAT_TEMPLATE | UNSUPPORTED_FORMAT | INVALID_INPUT
    */
   encodeChat(messages: readonly Message[]): number[] {
-    this.#chat ??= new ChatTemplate(this.#files.chatTemplate, this.#config, this.#files.directory)
+    this.#chat ??= new ChatTemplate(this.#data.chatTemplate, this.#data.config, this.#data.directory)
     return this.#inner.encode(this.#chat.render(messages), { add_special_tokens: false }).ids
   }
 
@@ -131,7 +124,7 @@ export class Tokenizer implements TokenTexts {
  * empty when they agree. Ids beyond the end of one of them are no difference: the tokenizers of one
  * family's models often differ in unused tokens at the end, which its smaller model pads.
  */
-export function compareVocabularies({ vocabulary: target }: Tokenizer, { vocabulary: draft }: Tokenizer): string[] {
+export function compareVocabularies(target: Vocabulary, draft: Vocabulary): string[] {
   const mostReported = 3
   const differences: string[] = []
   const shared = Math.min(target.size, draft.size)
@@ -145,11 +138,22 @@ export function compareVocabularies({ vocabulary: target }: Tokenizer, { vocabul
 
 const show = (text: string | undefined): string => (text === undefined ? 'absent' : JSON.stringify(text))
 
-/** What the encoder needs of tokenizer.json, with nulls where the file leaves out what it may leave out. */
-function encoderPart(json: Record<string, unknown>, vocabulary: Vocabulary): Record<string, unknown> {
-  const { model, normalizer = null, pre_tokenizer = null, post_processor = null } = json
+/** The library's pipeline, on our own tables where the model is byte pair encoding. */
+function encoderOf(data: TokenizerData, { added }: Vocabulary): HfTokenizer {
+  const { normalizer = null, pre_tokenizer = null, post_processor = null } = data.definition
   // Decoding is not its job here, so a decoder that it does not know does no harm.
-  return { model, normalizer, pre_tokenizer, post_processor, decoder: null, added_tokens: vocabulary.added }
+  const parts = { normalizer, pre_tokenizer, post_processor, decoder: null, added_tokens: added }
+  const config = plainConfig(data.config)
+  if (data.merges === undefined) return new HfTokenizer({ ...parts, model: libraryModel(data) }, config)
+  const encoder = new HfTokenizer({ ...parts, model: { type: 'BPE', vocab: {}, merges: [] } }, config)
+  const pairs = new BytePairs(data.model, new TokenTable(data.tokens), data.merges)
+  for (const { content, id } of added) pairs.ids.set(content, id)
+  const unknown = pairs.unknownToken
+  encoder.model = Object.assign((words: readonly string[]) => pairs.encode(words), {
+    tokens_to_ids: pairs.ids,
+    unk_token_id: unknown === undefined ? undefined : pairs.ids.get(unknown),
+  })
+  return encoder
 }
 
 /** The encoder takes special tokens as strings only. */
@@ -161,18 +165,4 @@ function plainConfig(config: Record<string, unknown>): Record<string, unknown> {
   }
   if (Array.isArray(additional)) plain.additional_special_tokens = additional.map(specialToken)
   return plain
-}
-
-function parseObject(text: string, name: string, directory: string): Record<string, unknown> {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(text)
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new CoppiceError('CORRUPT_FILE', `${name} in ${directory} is not JSON (${reason}); fetch it again`, { cause })
-  }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
-    throw new CoppiceError('CORRUPT_FILE', `${name} in ${directory} is not a JSON object; fetch it again`)
-  }
-  return parsed as Record<string, unknown>
 }

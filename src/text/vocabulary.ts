@@ -1,5 +1,7 @@
 /** The tokens of a tokenizer by id. */
 import { CoppiceError } from '../errors.ts'
+import { TokenTable } from './token-table.ts'
+import type { VocabularyData } from './tokenizer-data.ts'
 
 /** An entry of `added_tokens`, as tokenizer.json has it. */
 export interface AddedToken {
@@ -12,21 +14,20 @@ export interface AddedToken {
 export class Vocabulary {
   /** Added tokens in order of their ids. */
   readonly added: readonly AddedToken[]
-  readonly #texts: readonly (string | undefined)[]
-  readonly #addedIds: ReadonlySet<number>
+  readonly #tokens: TokenTable
+  readonly #addedTexts: ReadonlyMap<number, string>
   readonly #specialIds: ReadonlySet<number>
 
-  /** @param texts by id; ids without a token are undefined */
-  constructor(texts: readonly (string | undefined)[], added: readonly AddedToken[], special: ReadonlySet<number>) {
-    this.#texts = texts
+  constructor(tokens: TokenTable, added: readonly AddedToken[], special: ReadonlySet<number>) {
     this.added = added
-    this.#addedIds = new Set(added.map(({ id }) => id))
+    this.#tokens = tokens
+    this.#addedTexts = new Map(added.map(({ id, content }) => [id, content]))
     this.#specialIds = special
   }
 
   /** One more than the largest id. */
   get size(): number {
-    return this.#texts.length
+    return Math.max(this.#tokens.size, 1 + (this.added.at(-1)?.id ?? -1))
   }
 
   get specialIds(): readonly number[] {
@@ -35,11 +36,11 @@ export class Vocabulary {
 
   /** The token as the vocabulary spells it, not as text. */
   text(token: number): string | undefined {
-    return this.#texts[token]
+    return this.#addedTexts.get(token) ?? this.#tokens.text(token)
   }
 
   isAdded(token: number): boolean {
-    return this.#addedIds.has(token)
+    return this.#addedTexts.has(token)
   }
 
   isSpecial(token: number): boolean {
@@ -55,7 +56,7 @@ export class Vocabulary {
       b = Math.imul(b ^ word ^ (a >>> 15), 0x85ebca6b)
     }
     for (let id = 0; id < this.size; id++) {
-      const text = this.#texts[id]
+      const text = this.text(id)
       if (text === undefined) continue
       add(id)
       for (let i = 0; i < text.length; i++) add(text.charCodeAt(i))
@@ -74,55 +75,29 @@ export function specialToken(value: unknown): string | undefined {
   return undefined
 }
 
-/**
- * @param json tokenizer.json
- * @param config tokenizer_config.json; its `added_tokens_decoder` completes `added_tokens`
- * @throws CoppiceError CORRUPT_FILE
- */
-export function readVocabulary(
-  json: Record<string, unknown>,
-  config: Record<string, unknown>,
-  directory: string,
-): Vocabulary {
-  const model = json.model
-  const tokens = typeof model === 'object' && model !== null && 'vocab' in model ? model.vocab : undefined
-  if (typeof tokens !== 'object' || tokens === null) {
+/** @throws CoppiceError CORRUPT_FILE */
+export function readVocabulary({ definition, config, directory, tokens: data }: VocabularyData): Vocabulary {
+  const tokens = new TokenTable(data)
+  const added = readAdded(definition, config)
+  for (const { id, content } of added) {
+    if (typeof content === 'string' && Number.isInteger(id) && id >= 0) continue
     throw new CoppiceError(
       'CORRUPT_FILE',
-      `tokenizer.json in ${directory} has no vocabulary (model.vocab); fetch it again`,
+      `the tokenizer in ${directory} gives the added token ${JSON.stringify(content)} the id ${JSON.stringify(id)}; expected a string and an integer; fetch it again`,
     )
   }
-  const texts: (string | undefined)[] = []
-  const put = (id: unknown, text: unknown): void => {
-    // The bound keeps a damaged id from making an array of a billion holes.
-    if (typeof text !== 'string' || !Number.isInteger(id) || (id as number) < 0 || (id as number) > 0xffffff) {
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `tokenizer.json in ${directory} gives token ${JSON.stringify(text)} the id ${JSON.stringify(id)}; expected a string and an integer; fetch it again`,
-      )
-    }
-    texts[id as number] = text
-  }
-  // Unigram models list [token, score] by id, all others map tokens to ids.
-  if (Array.isArray(tokens)) {
-    for (const [id, entry] of tokens.entries()) put(id, Array.isArray(entry) ? entry[0] : entry)
-  } else {
-    for (const [text, id] of Object.entries(tokens)) put(id, text)
-  }
-
-  const added = readAdded(json, config)
-  for (const { id, content } of added) put(id, content)
   const named = namedTokens(config)
   for (const content of named) {
     // Named in the config only: Hugging Face makes it an added token when it loads the tokenizer.
-    const id = added.some((token) => token.content === content) ? -1 : texts.indexOf(content)
+    const id = added.some((token) => token.content === content) ? -1 : tokens.idOf(content)
     if (id >= 0) added.push({ id, content, special: true })
   }
   added.sort((a, b) => a.id - b.id)
   const special = added.filter((token) => token.special === true || named.has(token.content))
-  return new Vocabulary(texts, added, new Set(special.map(({ id }) => id)))
+  return new Vocabulary(tokens, added, new Set(special.map(({ id }) => id)))
 }
 
+/** `added_tokens_decoder` of tokenizer_config.json completes `added_tokens`. */
 function readAdded(json: Record<string, unknown>, config: Record<string, unknown>): AddedToken[] {
   const byId = new Map<number, AddedToken>()
   const decoder = config.added_tokens_decoder

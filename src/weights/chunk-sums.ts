@@ -1,5 +1,5 @@
 /** Checksums of data that passes by in pieces of any size. */
-import { checksum } from '../tensor/checksum.ts'
+import { ChecksumBuffer } from '../tensor/packer.ts'
 import type { Segment } from './manifest.ts'
 
 type Run = Omit<Segment, 'checksums'>
@@ -7,17 +7,25 @@ type Run = Omit<Segment, 'checksums'>
 export class ChunkSums {
   readonly #runs: readonly Run[]
   readonly #sums: number[][]
-  readonly #buffer: Uint8Array
+  readonly #buffer: ChecksumBuffer
   /** The run that the next byte belongs to, or lies before. */
   #run = 0
   #position = 0
   #buffered = 0
 
-  /** @param runs in the order of their offsets, apart from one another */
-  constructor(runs: readonly Run[]) {
+  /**
+   * @param runs in the order of their offsets, apart from one another
+   * @param buffer of `bufferBytes(runs)` or more; used by one at a time
+   */
+  constructor(runs: readonly Run[], buffer: ChecksumBuffer = new ChecksumBuffer(ChunkSums.bufferBytes(runs))) {
     this.#runs = runs
     this.#sums = runs.map(() => [])
-    this.#buffer = new Uint8Array(Math.max(0, ...runs.map((run) => Math.min(run.chunkBytes, run.bytes))))
+    this.#buffer = buffer
+  }
+
+  /** The largest chunk. */
+  static bufferBytes(runs: readonly Run[]): number {
+    return Math.max(0, ...runs.map((run) => Math.min(run.chunkBytes, run.bytes)))
   }
 
   /** The next bytes of the data; the first ones are at offset 0. */
@@ -34,12 +42,12 @@ export class ChunkSums {
       const sums = this.#sums[this.#run]
       const size = Math.min(run.chunkBytes, run.bytes - sums.length * run.chunkBytes)
       const count = Math.min(size - this.#buffered, bytes.length - from)
-      this.#buffer.set(bytes.subarray(from, from + count), this.#buffered)
+      this.#buffer.bytes.set(bytes.subarray(from, from + count), this.#buffered)
       this.#buffered += count
       this.#position += count
       from += count
       if (this.#buffered < size) break
-      sums.push(checksum(this.#buffer.subarray(0, size)))
+      sums.push(this.#buffer.checksum(size))
       this.#buffered = 0
       if (this.#position === run.offset + run.bytes) this.#run++
     }

@@ -14,6 +14,7 @@ import {
   statPath,
   writeFileAtomically,
 } from '../runtime/files.ts'
+import { LockFile } from '../runtime/lock-file.ts'
 import { isJsonObject, parseJsonObject } from './json.ts'
 import { FORMAT_VERSION, MANIFEST_NAME, type Quantisation } from './manifest.ts'
 import { COPIED_NAMES, parsePackedFile } from './manifest-json.ts'
@@ -22,6 +23,8 @@ import { type DataLayout, EDGES_NAME } from './packed-layout.ts'
 import type { WrittenFile } from './packed-writer.ts'
 
 export const JOURNAL_NAME = 'coppice.partial.json'
+/** Held while a process packs. */
+export const LOCK_NAME = 'coppice.lock'
 
 /** What must be the same for finished files to be of use. */
 export interface JournalKey {
@@ -29,6 +32,9 @@ export interface JournalKey {
   readonly source: string
   readonly quantisation: Quantisation
 }
+
+/** Files that are gone when the model is packed. */
+const OWN_NAMES: readonly string[] = [JOURNAL_NAME, LOCK_NAME]
 
 const LAYER_NAME = /^layer-\d{5,}\.safetensors$/
 
@@ -38,38 +44,62 @@ const isPackedName = (name: string): boolean =>
 export class PackJournal {
   readonly #directory: string
   readonly #key: string
+  readonly #lock: LockFile
   readonly #finished = new Map<string, unknown>()
 
   /**
    * Makes `directory` ready for packing: creates it, or takes over what an earlier attempt with the
-   * same key finished there. What earlier attempts with other keys left is removed.
-   * @throws CoppiceError INVALID_OPTION when the directory holds anything else, FILE_SYSTEM
+   * same key finished there. What earlier attempts with other keys left is removed. While another process
+   * packs into it, waits for its end.
+   * @param onWait called every 50 ms while it waits; may throw to give up
+   * @throws CoppiceError INVALID_OPTION when the directory holds anything else, also what another process
+   *   has packed meanwhile, FILE_SYSTEM, and what `onWait` throws
    */
-  constructor(directory: string, key: JournalKey) {
+  constructor(directory: string, key: JournalKey, onWait: () => void) {
     this.#directory = directory
     this.#key = JSON.stringify({ version: FORMAT_VERSION, ...key })
-    const names = checkOutput(directory)
+    checkOutput(directory)
     makeDirectory(directory)
-    removeAbandonedTemporaries(directory)
+    this.#lock = new LockFile(joinPath(directory, LOCK_NAME), onWait)
+    try {
+      this.#takeOver(checkOutput(directory))
+    } catch (error) {
+      this.#lock.release()
+      throw error
+    }
+  }
+
+  #takeOver(names: readonly string[]): void {
+    removeAbandonedTemporaries(this.#directory)
     const files = this.#read()
     if (files === undefined) {
       this.#write()
-      for (const name of names) if (isPackedName(name)) removePath(joinPath(directory, name))
+      for (const name of names) if (isPackedName(name)) removePath(joinPath(this.#directory, name))
     } else {
       for (const [name, entry] of Object.entries(files)) this.#finished.set(name, entry)
     }
   }
 
+  /** To be called now and then: tells others that this process is still at work. */
+  touch(): void {
+    this.#lock.touch()
+  }
+
+  /** Lets others pack into the directory. */
+  release(): void {
+    this.#lock.release()
+  }
+
   /** A file that is finished and still as it was written, or `undefined`. */
   finished(name: string, layout: DataLayout): WrittenFile | undefined {
     const entry = this.#finished.get(name)
-    if (!isJsonObject(entry) || typeof entry.sourceSha256 !== 'string') return undefined
+    if (!isJsonObject(entry) || typeof entry.sourceDigest !== 'string') return undefined
     try {
       const file = parsePackedFile(entry.file, name, layout)
       const path = joinPath(this.#directory, name)
       const found = statPath(path)
       if (found?.kind !== 'file' || found.stamp.bytes !== file.bytes || hashFile(path) !== file.sha256) return undefined
-      return { file, sourceSha256: entry.sourceSha256 }
+      return { file, sourceDigest: entry.sourceDigest }
     } catch (error) {
       if (error instanceof CoppiceError) throw error
       return undefined
@@ -110,7 +140,9 @@ export class PackJournal {
 
   #write(): void {
     const files = Object.fromEntries(this.#finished)
-    writeFileAtomically(joinPath(this.#directory, JOURNAL_NAME), JSON.stringify({ ...JSON.parse(this.#key), files }))
+    const text = JSON.stringify({ ...JSON.parse(this.#key), files })
+    // Not synced: what it says of a file is compared with the file before it is believed.
+    writeFileAtomically(joinPath(this.#directory, JOURNAL_NAME), text, false)
   }
 }
 
@@ -125,9 +157,9 @@ function checkOutput(directory: string): string[] {
   if (names.includes(MANIFEST_NAME)) throw refuse('it already holds a packed model')
   const begun = names.includes(JOURNAL_NAME)
   const stranger = names.find((name) => {
-    if (name === JOURNAL_NAME) return false
+    if (OWN_NAMES.includes(name)) return false
     const final = finalNameOf(name)
-    if (final !== undefined) return final !== JOURNAL_NAME && final !== MANIFEST_NAME && !isPackedName(final)
+    if (final !== undefined) return !OWN_NAMES.includes(final) && final !== MANIFEST_NAME && !isPackedName(final)
     return !begun || !isPackedName(name)
   })
   if (stranger !== undefined) throw refuse(`it holds ${stranger}, which packing did not put there`)

@@ -19,25 +19,17 @@ import { showValue } from './json.ts'
 import { FORMAT_VERSION, MANIFEST_NAME, type Manifest } from './manifest.ts'
 import { COPIED_NAMES, formatManifest } from './manifest-json.ts'
 import type { ModelConfig } from './model-config.ts'
-import { PackJournal } from './pack-journal.ts'
+import { LOCK_NAME, PackJournal } from './pack-journal.ts'
 import type { PackedModel } from './packed.ts'
-import {
-  chooseKind,
-  type DataLayout,
-  EDGES_NAME,
-  edgesLayout,
-  layerFileName,
-  layerLayout,
-  quantisationOf,
-} from './packed-layout.ts'
-import { type WrittenFile, writePackedFile } from './packed-writer.ts'
+import { chooseKind, EDGES_NAME, edgesLayout, layerFileName, layerLayout, quantisationOf } from './packed-layout.ts'
+import { type FilePlan, PackedWriter, type WrittenFile } from './packed-writer.ts'
 import { openSafetensors, type Safetensors } from './safetensors.ts'
 import { sourceFingerprint, sourceName } from './source.ts'
-import { type CheckpointNames, parameterCount, resolveNames, type TensorRecipe } from './tensor-names.ts'
+import { type CheckpointNames, parameterCount, resolveNames } from './tensor-names.ts'
 
 export interface PackProgress {
   readonly phase: 'pack'
-  /** Name of the file being written. */
+  /** Name of the file being written; `coppice.lock` while another process packs into the same directory. */
   readonly file: string
   /** Bytes of all files, written and to be written. */
   readonly done: number
@@ -68,8 +60,8 @@ export function checkWeights(weights: 'auto' | Kind): void {
  * Packs the checkpoint in `source` into `output`, which must be new, empty, or the unfinished output of
  * an earlier attempt. The same source and options give the same bytes.
  * @throws CoppiceError MODEL_NOT_FOUND | CORRUPT_FILE | UNSUPPORTED_FORMAT | UNSUPPORTED_ARCHITECTURE when the source
- *   cannot be packed, INVALID_OPTION when the output directory holds something else, FILE_SYSTEM when the
- *   disk is too small or fails, ABORTED
+ *   cannot be packed, INVALID_OPTION when the output directory holds something else, also a model that another
+ *   process has just packed into it, FILE_SYSTEM when the disk is too small or fails, ABORTED
  */
 export function packModel(source: string, output: string, options: PackOptions = {}): PackedModel {
   checkWeights(options.weights ?? 'auto')
@@ -83,12 +75,6 @@ export function packModel(source: string, output: string, options: PackOptions =
   }
 }
 
-interface FilePlan {
-  readonly name: string
-  readonly layout: DataLayout
-  readonly recipes: readonly TensorRecipe[]
-}
-
 class Packing {
   readonly #source: string
   readonly #output: string
@@ -99,6 +85,7 @@ class Packing {
   readonly #files: readonly FilePlan[]
   readonly #names: CheckpointNames
   readonly #total: number
+  #journal: PackJournal | undefined
   #done = 0
 
   constructor(
@@ -128,7 +115,17 @@ class Packing {
     const fingerprint = sourceFingerprint(this.#source)
     const quantisation = quantisationOf(this.#kind)
     this.#compareTwins()
-    const journal = new PackJournal(this.#output, { source: fingerprint, quantisation })
+    const key = { source: fingerprint, quantisation }
+    const journal = new PackJournal(this.#output, key, () => this.#checkpointOf(LOCK_NAME, 0))
+    this.#journal = journal
+    try {
+      return this.#pack(journal, fingerprint)
+    } finally {
+      journal.release()
+    }
+  }
+
+  #pack(journal: PackJournal, fingerprint: string): PackedModel {
     const kept = new Map<string, WrittenFile>()
     for (const { name, layout } of this.#files) {
       this.#checkpointOf(name, 0)
@@ -138,8 +135,9 @@ class Packing {
       this.#checkpointOf(name, layout.bytes)
     }
     requireDiskSpace(this.#output, this.#total - this.#done, this.#options.freeBytes ?? freeDiskBytes)
+    const writer = new PackedWriter(this.#checkpoint, this.#files)
     const written = this.#files.map((file) => {
-      const finished = kept.get(file.name) ?? this.#write(file)
+      const finished = kept.get(file.name) ?? this.#write(writer, file)
       if (!kept.has(file.name)) journal.add(finished)
       return finished
     })
@@ -152,7 +150,7 @@ class Packing {
       format: 'coppice',
       version: FORMAT_VERSION,
       config: this.#config,
-      quantisation,
+      quantisation: quantisationOf(this.#kind),
       parameters: parameterCount(this.#config),
       source: { name: sourceName(this.#source), revision: revisionOf(written) },
       edges: written[written.length - 1].file,
@@ -164,19 +162,20 @@ class Packing {
     return { directory: this.#output, manifest }
   }
 
-  #write({ name, layout, recipes }: FilePlan): WrittenFile {
-    let left = layout.bytes
+  #write(writer: PackedWriter, file: FilePlan): WrittenFile {
+    let left = file.layout.bytes
     // The header is not part of the total: the last bytes of a file are those of its data.
-    return writePackedFile(joinPath(this.#output, name), name, layout, recipes, this.#checkpoint, (bytes) => {
+    return writer.write(joinPath(this.#output, file.name), file, (bytes) => {
       const counted = Math.min(bytes, left)
       left -= counted
-      this.#checkpointOf(name, counted)
+      this.#checkpointOf(file.name, counted)
     })
   }
 
   /** Counts bytes as done and gives up if that was asked for. */
   #checkpointOf(file: string, bytes: number): void {
     this.#done += bytes
+    this.#journal?.touch()
     if (this.#options.isAborted?.()) {
       throw new CoppiceError('ABORTED', `packing ${this.#source} was aborted; packing it again goes on from here`)
     }
@@ -218,7 +217,7 @@ class Packing {
 /** Identifies the weights, whatever kind they were packed in and wherever the checkpoint lay. */
 function revisionOf(files: readonly WrittenFile[]): string {
   const hash = new Sha256()
-  for (const { sourceSha256 } of files) hash.update(sourceSha256)
+  for (const { sourceDigest } of files) hash.update(sourceDigest)
   return `sha256:${hash.hex()}`
 }
 

@@ -2,15 +2,16 @@
 import { CoppiceError } from '../errors.ts'
 import { Sha256 } from '../runtime/files.ts'
 import { checksum } from '../tensor/checksum.ts'
-import { groupBytes, type Kind, packGroup, paddedOutputs, TILE } from '../tensor/layout.ts'
+import { groupBytes, type Kind, paddedOutputs, TILE } from '../tensor/layout.ts'
+import { ChecksumBuffer, dtypeBytes, type FloatDtype, Packer } from '../tensor/packer.ts'
 import { ChunkSums } from './chunk-sums.ts'
 import type { PackedFile } from './manifest.ts'
 import { type DataLayout, FILE_ALIGNMENT, headerMetadata, headerTensors } from './packed-layout.ts'
 import { type Safetensors, SafetensorsWriter } from './safetensors.ts'
 import type { TensorPart, TensorRecipe } from './tensor-names.ts'
 
-/** Source values that are read and packed at a time: 1 MiB of f32. */
-const BLOCK_VALUES = 1 << 18
+/** Bytes of a tensor that are read and packed at a time, unless 8 rows have more. */
+const BLOCK_BYTES = 1 << 20
 
 /** Magnitudes from here on become infinite in f16, whose largest number is 65504. */
 const F16_OVERFLOW = 65520
@@ -29,53 +30,123 @@ const LIMITS: Readonly<Record<Kind, number>> = {
 
 export interface WrittenFile {
   readonly file: PackedFile
-  /** SHA-256 of the checkpoint's values that went into it, as f32. */
-  readonly sourceSha256: string
+  /** SHA-256 over the checksums of the checkpoint's bytes that went into it. */
+  readonly sourceDigest: string
 }
 
-/**
- * @param path of the file to write
- * @param recipes the tensors of `layout`, in its order
- * @param onWritten called with the bytes added, after every block; may throw to give up
- * @throws CoppiceError CORRUPT_FILE for weights that are not finite or too large for their kind, FILE_SYSTEM,
- *   and what `onWritten` throws. Nothing is left behind.
- */
-export function writePackedFile(
-  path: string,
-  name: string,
-  layout: DataLayout,
-  recipes: readonly TensorRecipe[],
-  checkpoint: Safetensors,
-  onWritten: (bytes: number) => void,
-): WrittenFile {
-  const writer = new SafetensorsWriter(path, headerTensors(layout), {
-    metadata: headerMetadata(layout),
-    alignment: FILE_ALIGNMENT,
-  })
-  try {
-    onWritten(writer.header.length)
-    const sums = new ChunkSums(layout.segments)
-    const hash = new Sha256()
-    let written = 0
-    const write = (bytes: Uint8Array): void => {
-      writer.write(bytes)
-      sums.feed(bytes)
-      written += bytes.length
-      onWritten(bytes.length)
+/** What a packed file is made of. */
+export interface FilePlan {
+  readonly name: string
+  readonly layout: DataLayout
+  /** The tensors of `layout`, in its order. */
+  readonly recipes: readonly TensorRecipe[]
+}
+
+/** Writes the files of one model, one after the other: what they need in memory is allocated once. */
+export class PackedWriter {
+  readonly #checkpoint: Safetensors
+  readonly #packer: Packer
+  readonly #sums: ChecksumBuffer
+
+  /** @param files all that will be written */
+  constructor(checkpoint: Safetensors, files: readonly FilePlan[]) {
+    this.#checkpoint = checkpoint
+    let source = 0
+    let target = 0
+    for (const { layout, recipes } of files) {
+      layout.tensors.forEach(({ kind }, i) => {
+        const { parts, columns } = recipes[i]
+        for (const part of parts) {
+          const rows = Math.min(part.rows, kind === 'vector' ? part.rows : rowsPerBlock(this.#dtypeOf(part), columns))
+          source = Math.max(source, rows * columns * dtypeBytes(this.#dtypeOf(part)))
+          if (kind !== 'vector') target = Math.max(target, (paddedOutputs(rows) / TILE) * groupBytes(kind, columns))
+        }
+      })
     }
-    layout.tensors.forEach((tensor, i) => {
-      if (tensor.kind === 'vector') packVector(recipes[i].parts, checkpoint, hash, write)
-      else packMatrix(recipes[i], tensor.kind, checkpoint, hash, write)
-      write(new Uint8Array(tensor.offset + tensor.bytes - written))
+    this.#packer = new Packer(source, target)
+    this.#sums = new ChecksumBuffer(Math.max(...files.map(({ layout }) => ChunkSums.bufferBytes(layout.segments))))
+  }
+
+  /**
+   * @param path of the file to write
+   * @param onWritten called with the bytes added, after every block; may throw to give up
+   * @throws CoppiceError CORRUPT_FILE for weights that are not finite or too large for their kind, FILE_SYSTEM,
+   *   and what `onWritten` throws. Nothing is left behind.
+   */
+  write(path: string, { name, layout, recipes }: FilePlan, onWritten: (bytes: number) => void): WrittenFile {
+    const writer = new SafetensorsWriter(path, headerTensors(layout), {
+      metadata: headerMetadata(layout),
+      alignment: FILE_ALIGNMENT,
     })
-    write(new Uint8Array(layout.bytes - written))
-    const sha256 = writer.commit()
-    return { file: describe(name, writer, sha256, layout, sums), sourceSha256: hash.hex() }
-  } catch (error) {
-    writer.discard()
-    throw error
+    try {
+      onWritten(writer.header.length)
+      const sums = new ChunkSums(layout.segments, this.#sums)
+      const source = new Sha256()
+      let written = 0
+      const write = (bytes: Uint8Array): void => {
+        for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+          const block = bytes.subarray(at, at + BLOCK_BYTES)
+          writer.write(block)
+          sums.feed(block)
+          written += block.length
+          onWritten(block.length)
+        }
+      }
+      layout.tensors.forEach(({ kind, offset, bytes }, i) => {
+        if (kind === 'vector') this.#packVector(recipes[i].parts, source, write)
+        else this.#packMatrix(recipes[i], kind, source, write)
+        write(new Uint8Array(offset + bytes - written))
+      })
+      write(new Uint8Array(layout.bytes - written))
+      const sha256 = writer.commit()
+      return { file: describe(name, writer, sha256, layout, sums), sourceDigest: source.hex() }
+    } catch (error) {
+      writer.discard()
+      throw error
+    }
+  }
+
+  #packVector(parts: readonly TensorPart[], source: Sha256, write: (bytes: Uint8Array) => void): void {
+    for (const part of parts) {
+      const dtype = this.#read(part, 1, 0, part.rows, 'f32', source)
+      // One part is stored as it is; several are padded like the rows of the matrix they belong to.
+      const values = new Float32Array(parts.length === 1 ? part.rows : paddedOutputs(part.rows))
+      values.set(this.#packer.floats(dtype, 0, part.rows))
+      write(new Uint8Array(values.buffer))
+    }
+  }
+
+  #packMatrix({ parts, columns }: TensorRecipe, kind: Kind, source: Sha256, write: (bytes: Uint8Array) => void): void {
+    for (const part of parts) {
+      const block = rowsPerBlock(this.#dtypeOf(part), columns)
+      for (let first = 0; first < part.rows; first += block) {
+        const rows = Math.min(block, part.rows - first)
+        const dtype = this.#read(part, columns, first, rows, kind, source)
+        write(this.#packer.target.subarray(0, this.#packer.pack(kind, dtype, columns, rows)))
+      }
+    }
+  }
+
+  #dtypeOf({ source }: TensorPart): FloatDtype {
+    // `resolveNames` has let no other pass.
+    return this.#checkpoint.info(source).dtype as FloatDtype
+  }
+
+  /** Reads rows into the packer's source, if all their weights can be packed. */
+  #read(part: TensorPart, columns: number, first: number, rows: number, kind: Kind, source: Sha256): FloatDtype {
+    const packer = this.#packer
+    const dtype = this.#dtypeOf(part)
+    const bytes = this.#checkpoint.readRowBytes(part.source, first, rows, packer.source)
+    const found = packer.oversized(dtype, rows * columns, LIMITS[kind])
+    if (found !== undefined) throw unpackable(part.source, first * columns + found.index, found.value, kind)
+    source.update(`${dtype} ${bytes} ${packer.sourceChecksum(bytes)}\n`)
+    return dtype
   }
 }
+
+/** Whole groups. */
+const rowsPerBlock = (dtype: FloatDtype, columns: number): number =>
+  TILE * Math.max(1, Math.floor(BLOCK_BYTES / (columns * TILE * dtypeBytes(dtype))))
 
 function describe(
   name: string,
@@ -95,62 +166,9 @@ function describe(
   }
 }
 
-function packVector(
-  parts: readonly TensorPart[],
-  checkpoint: Safetensors,
-  hash: Sha256,
-  write: (bytes: Uint8Array) => void,
-): void {
-  for (const { source, rows } of parts) {
-    // One part is stored as it is; several are padded like the rows of the matrix they belong to.
-    const values = new Float32Array(parts.length === 1 ? rows : paddedOutputs(rows))
-    const read = checkpoint.readRows(source, 0, rows, values)
-    check(read, source, 0, 'f32')
-    hash.update(bytesOf(read))
-    write(bytesOf(values))
-  }
-}
-
-function packMatrix(
-  { parts, columns }: TensorRecipe,
-  kind: Kind,
-  checkpoint: Safetensors,
-  hash: Sha256,
-  write: (bytes: Uint8Array) => void,
-): void {
-  const groupsPerBlock = Math.max(1, Math.floor(BLOCK_VALUES / (columns * TILE)))
-  const rowsPerBlock = groupsPerBlock * TILE
-  const group = groupBytes(kind, columns)
-  const packed = new Uint8Array(groupsPerBlock * group)
-  const values = new Float32Array(rowsPerBlock * columns)
-  for (const { source, rows } of parts) {
-    for (let first = 0; first < rows; first += rowsPerBlock) {
-      const count = Math.min(rowsPerBlock, rows - first)
-      const read = checkpoint.readRows(source, first, count, values)
-      check(read, source, first * columns, kind)
-      hash.update(bytesOf(read))
-      let bytes = 0
-      for (let row = 0; row < count; row += TILE) {
-        packGroup(kind, columns, values, row * columns, Math.min(TILE, count - row), packed, bytes)
-        bytes += group
-      }
-      write(packed.subarray(0, bytes))
-    }
-  }
-}
-
-const bytesOf = (values: Float32Array): Uint8Array =>
-  new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-
-/** @param first index of `values[0]` in the tensor, for the message */
-function check(values: Float32Array, source: string, first: number, kind: Kind): void {
-  const limit = LIMITS[kind]
-  for (let i = 0; i < values.length; i++) {
-    // Written so that NaN fails it too.
-    if (Math.abs(values[i]) < limit) continue
-    const hint = Number.isFinite(values[i])
-      ? `which is too large for weights ${kind} (below ${limit}); pack with weights f32`
-      : 'which no sound model has; download the checkpoint again'
-    throw new CoppiceError('CORRUPT_FILE', `tensor ${source}: element ${first + i} is ${values[i]}, ${hint}`)
-  }
+function unpackable(tensor: string, element: number, value: number, kind: Kind): CoppiceError {
+  const hint = Number.isFinite(value)
+    ? `which is too large for weights ${kind} (below ${LIMITS[kind]}); pack with weights f32`
+    : 'which no sound model has; download the checkpoint again'
+  return new CoppiceError('CORRUPT_FILE', `tensor ${tensor}: element ${element} is ${value}, ${hint}`)
 }

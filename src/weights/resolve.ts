@@ -40,11 +40,18 @@ export function resolveModel(path: string, options: PackOptions = {}): PackedMod
     } catch (error) {
       // Another process may have packed the same model into the same place meanwhile.
       if (!isFile(joinPath(cached, MANIFEST_NAME)) || (error instanceof CoppiceError && error.code === 'ABORTED')) {
-        throw error
+        throw inCache(error, directory)
       }
     }
   }
   return openCached(cached, directory)
+}
+
+/** What fails in the cache can be done elsewhere. */
+function inCache(error: unknown, source: string): unknown {
+  if (!(error instanceof CoppiceError) || error.code !== 'FILE_SYSTEM') return error
+  const message = `${source} could not be packed into the cache: ${error.message}. Or set COPPICE_CACHE to a directory on another disk, or pack the model where there is room (coppice pack) and give that directory`
+  return new CoppiceError(error.code, message, { cause: error })
 }
 
 /** Where the packed copy of a checkpoint is kept. Another place when the checkpoint changes. */

@@ -125,23 +125,18 @@ export class Safetensors {
    */
   readRows(name: string, first: number, count: number, target?: Float32Array): Float32Array {
     const info = this.info(name)
-    const rows = rowsOf(info)
-    if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > rows) {
-      throw new CoppiceError('INVALID_INPUT', `${name} has ${rows} rows; ${count} from ${first} on cannot be read`)
-    }
     if (info.dtype !== 'F32' && info.dtype !== 'F16' && info.dtype !== 'BF16') {
       throw new CoppiceError(
         'UNSUPPORTED_FORMAT',
         `${info.file}: tensor ${showValue(name)} is ${info.dtype}; only F32, F16 and BF16 can be read as floats`,
       )
     }
-    const rowBytes = rows === 0 ? 0 : info.bytes / rows
-    const elements = (count * rowBytes) / (info.dtype === 'F32' ? 4 : 2)
+    const { position, bytes } = placeOfRows(info, first, count)
+    const elements = bytes / (info.dtype === 'F32' ? 4 : 2)
     const out = target === undefined ? new Float32Array(elements) : target.subarray(0, elements)
     if (out.length < elements) {
       throw new CoppiceError('INVALID_INPUT', `${count} rows of ${name} need ${elements} elements, not ${out.length}`)
     }
-    const position = info.offset + first * rowBytes
     if (info.dtype === 'F32') this.#fill(info, new Uint8Array(out.buffer, out.byteOffset, elements * 4), position)
     else this.#widen(info, out, position, info.dtype === 'F16' ? halvesToFloats : bfloatsToFloats)
     return out
@@ -155,6 +150,22 @@ export class Safetensors {
     const info = this.info(name)
     const bytes = new Uint8Array(info.bytes)
     this.#fill(info, bytes, info.offset)
+    return bytes
+  }
+
+  /**
+   * Rows `[first, first + count)` of a tensor as they are stored, whatever its dtype.
+   * @param target where they go, from its start on
+   * @returns how many bytes these rows have
+   * @throws CoppiceError INVALID_INPUT | CORRUPT_FILE
+   */
+  readRowBytes(name: string, first: number, count: number, target: Uint8Array): number {
+    const info = this.info(name)
+    const { position, bytes } = placeOfRows(info, first, count)
+    if (target.length < bytes) {
+      throw new CoppiceError('INVALID_INPUT', `${count} rows of ${name} need ${bytes} bytes, not ${target.length}`)
+    }
+    this.#fill(info, target.subarray(0, bytes), position)
     return bytes
   }
 
@@ -204,6 +215,16 @@ export function openSafetensors(path: string): Safetensors {
 }
 
 const rowsOf = ({ shape }: TensorInfo): number => (shape.length === 0 ? 1 : shape[0])
+
+/** Where rows lie in their file. */
+function placeOfRows(info: TensorInfo, first: number, count: number): { position: number; bytes: number } {
+  const rows = rowsOf(info)
+  if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > rows) {
+    throw new CoppiceError('INVALID_INPUT', `${info.name} has ${rows} rows; ${count} from ${first} on cannot be read`)
+  }
+  const rowBytes = rows === 0 ? 0 : info.bytes / rows
+  return { position: info.offset + first * rowBytes, bytes: count * rowBytes }
+}
 
 interface Shard {
   readonly file: ReadableFile

@@ -26,9 +26,15 @@ export interface InlineModel {
   generate(prompt: Prompt, options?: Partial<CallOptions>): Completion & { pieces: Piece[] }
 }
 
+/** The memories that a plan asks for. */
+export const createMemories = ({ banks }: Preparation['plan']): WebAssembly.Memory[] =>
+  banks.map(({ bytes }) => createMemory(bytes))
+
 export interface InlineChoices {
   /** Pin no layer, whatever the budget: even a model of two layers then streams. */
   readonly streamAll?: boolean
+  /** Bytes of one WASM memory at the most. */
+  readonly memoryLimit?: number
 }
 
 export function openInline(model: string, options: EngineOptions = {}, choices: InlineChoices = {}): InlineModel {
@@ -37,11 +43,13 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     model,
     { context: 128, ...options, threads: 1 },
     { onProgress: () => {}, isAborted: () => false },
+    undefined,
+    choices.memoryLimit,
   )
   const preparation = { ...(choices.streamAll ? unpinned(prepared) : prepared), loaders: 0 }
   const engine = new Engine({
     preparation,
-    memory: createMemory(preparation.plan.totalBytes),
+    memories: createMemories(preparation.plan),
     control,
     board: new LoadBoard(preparation.board, control),
     timeline: new Timeline(0),
@@ -66,12 +74,14 @@ function unpinned(preparation: Preparation): Preparation {
   const { plan, layerUnits } = preparation.layout
   const { board } = preparation
   const slotBytes = Math.max(...layerUnits.flat().map((unit) => unitFootprint(board.units[unit])))
+  const totalBytes = plan.totalBytes + (SLOTS + 1) * slotBytes
   const changes = {
     pinnedLayers: [],
     layerGroups: plan.layerGroups.map((groups) => groups.map((group) => ({ ...group, pinned: false }))),
     slots: SLOTS,
     slotBytes,
-    totalBytes: plan.totalBytes + (SLOTS + 1) * slotBytes,
+    totalBytes,
+    banks: [{ bytes: totalBytes, layers: plan.layerGroups.map((_, layer) => layer) }],
   }
   return {
     ...preparation,

@@ -14,10 +14,9 @@ import type { Context } from '../../src/speculate/context.ts'
 import type { Budget, Drafter } from '../../src/speculate/drafter.ts'
 import type { TokenTree } from '../../src/speculate/token-tree.ts'
 import type { Verification } from '../../src/speculate/verify.ts'
-import { createMemory } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
-import '../engine/harness.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
+import { createMemories } from '../engine/harness.ts'
 import { fixtures } from '../paths.ts'
 
 const NODES = 6
@@ -31,7 +30,7 @@ const prepared = prepare(
 const timeline = new Timeline(0)
 const { target, store } = assemble({
   preparation: { ...prepared, loaders: 0 },
-  memory: createMemory(prepared.plan.totalBytes),
+  memories: createMemories(prepared.plan),
   control,
   board: new LoadBoard(prepared.board, control),
   timeline,

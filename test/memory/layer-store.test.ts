@@ -8,7 +8,8 @@ import { CoppiceError } from '../../src/errors.ts'
 import { LayerStore, storeRequests } from '../../src/memory/layer-store.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
-import { Arena, createMemory } from '../../src/tensor/arena.ts'
+import { type FileAccesses, findAccess } from '../../src/memory/packed-reader.ts'
+import { Arena, createMemory, type Place } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
 import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
@@ -36,25 +37,42 @@ function writeLayer(name: string, layer: number, bytes: number): Unit {
   return { name, path, fileBytes: data.length, start: LEAD, bytes, chunkBytes: CHUNK, checksums }
 }
 
+const accessesOf = (units: readonly Unit[]): FileAccesses =>
+  findAccess(
+    units.map(({ path }) => path),
+    'buffered',
+  )
+
 interface Setup {
   store: LayerStore
-  arena: Arena
+  arenas: Arena[]
   control: Control
   units: Unit[]
   close(): void
 }
 
+function createBanks(count: number) {
+  const memories = Array.from({ length: count }, () => createMemory(4 * 1024 * 1024))
+  const banks = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, compileKernels('simd128')) }))
+  return { banks, arenas: memories.map((memory, bank) => new Arena(memory, bank)) }
+}
+
+/** Pinned layers lie in one of two memories by turns. */
 function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 9000): Setup {
   const units = Array.from({ length: layers }, (_, i) => writeLayer(`${name}-${i}`, i, bytes))
-  const memory = createMemory(4 * 1024 * 1024)
-  const arena = new Arena(memory)
+  const { banks, arenas } = createBanks(2)
   const control = new Control()
   const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const loader = new Loader(board, instantiateKernels(memory, compileKernels('simd128')), memory, 'buffered')
+  const loader = new Loader(board, banks, accessesOf(units))
   const footprint = Math.max(...units.map(unitFootprint))
-  const pinned = new Map(pinnedLayers.map((i) => [i, arena.allocate(`layer ${i}`, footprint, 4096)]))
+  const pinned = new Map(
+    pinnedLayers.map((layer, i) => {
+      const bank = (i + 1) % 2
+      return [layer, { bank, pointer: arenas[bank].allocate(`layer ${layer}`, footprint, 4096) }]
+    }),
+  )
   const streamed = units.map((_, i) => i).filter((i) => !pinned.has(i))
-  const slots = streamed.length === 0 ? [] : [0, 1].map((i) => arena.allocate(`slot ${i}`, footprint, 4096))
+  const slots = streamed.length === 0 ? [] : [0, 1].map((i) => arenas[0].allocate(`slot ${i}`, footprint, 4096))
   const store = new LayerStore({
     board,
     control,
@@ -65,11 +83,12 @@ function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 900
     pinned,
     slots,
   })
-  return { store, arena, control, units, close: () => loader.close() }
+  return { store, arenas, control, units, close: () => loader.close() }
 }
 
-function checkBytes({ arena, units }: Setup, layer: number, pointer: number): void {
-  const bytes = arena.u8(pointer, units[layer].bytes)
+function checkBytes({ arenas, units, store }: Setup, layer: number, { bank, pointer }: Place): void {
+  assert.is(bank, store.bankOf(layer))
+  const bytes = arenas[bank].u8(pointer, units[layer].bytes)
   for (let i = 0; i < bytes.length; i += 97) assert.is(bytes[i], byteOf(layer, i), `layer ${layer} byte ${i}`)
 }
 
@@ -85,6 +104,7 @@ const codeOf = (run: () => unknown): string => {
 
 test('every pass finds every layer, pinned or streamed, pass after pass', () => {
   const setup = setUp('passes', 5, [1, 3])
+  assert.equal([setup.store.bankOf(0), setup.store.bankOf(1), setup.store.bankOf(3)], [0, 1, 0])
   setup.store.begin()
   for (let pass = 0; pass < 3; pass++) {
     for (let layer = 0; layer < 5; layer++) {
@@ -156,12 +176,11 @@ test('a flipped bit is found on the first read and named with its file', () => {
 })
 
 function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
-  const memory = createMemory(4 * 1024 * 1024)
-  const arena = new Arena(memory)
+  const { banks, arenas } = createBanks(1)
   const control = new Control()
   const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const loader = new Loader(board, instantiateKernels(memory, compileKernels('simd128')), memory, 'buffered')
-  const slots = [0, 1].map((i) => arena.allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
+  const loader = new Loader(board, banks, accessesOf(units))
+  const slots = [0, 1].map((i) => arenas[0].allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
   const options = {
     board,
     control,

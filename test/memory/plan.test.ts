@@ -6,14 +6,15 @@ import { assemble } from '../../src/engine/assemble.ts'
 import { prepare } from '../../src/engine/prepare.ts'
 import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { CoppiceError } from '../../src/errors.ts'
+import { type PlanRequest as BanksRequest, planBanks } from '../../src/memory/banks.ts'
 import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
-import { type Layout, type PlanRequest, planMemory, SLOTS } from '../../src/memory/plan.ts'
+import { type Layout, SLOTS } from '../../src/memory/plan.ts'
 import { Timeline } from '../../src/memory/timeline.ts'
-import { createMemory, PAGE_BYTES } from '../../src/tensor/arena.ts'
+import { MEMORY_LIMIT_BYTES, PAGE_BYTES, type Region } from '../../src/tensor/arena.ts'
 import { Control } from '../../src/tensor/control.ts'
-import { DRAFT, TARGET } from '../e2e/models.ts'
-import '../engine/harness.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
+import { DRAFT, TARGET } from '../e2e/models.ts'
+import { createMemories } from '../engine/harness.ts'
 import { fixtures } from '../paths.ts'
 
 const CHUNK = 8192
@@ -47,6 +48,14 @@ function split(head: Unit, limit: number): Unit[] {
 }
 
 const sizes = fc.integer({ min: 1, max: 60 }).map((n) => n * 4000)
+
+interface PlanRequest extends Omit<BanksRequest, 'memoryLimit' | 'fixed' | 'further'> {
+  readonly fixed: readonly Region[]
+}
+
+/** Of a model that one memory holds. */
+const planMemory = (request: PlanRequest): Layout =>
+  planBanks({ ...request, memoryLimit: MEMORY_LIMIT_BYTES, fixed: () => request.fixed, further: () => request.fixed })
 
 const requests: fc.Arbitrary<Omit<PlanRequest, 'budget'>> = fc
   .record({
@@ -235,10 +244,9 @@ for (const [name, path, options] of CASES) {
       const prepared = prepare(path, { ...options, threads: 1, ...(memory && { memory }) }, quiet)
       const preparation = { ...prepared, loaders: 0 }
       const control = new Control()
-      const shared = createMemory(preparation.plan.totalBytes)
       const assembly = assemble({
         preparation,
-        memory: shared,
+        memories: createMemories(preparation.plan),
         control,
         board: new LoadBoard(preparation.board, control),
         timeline: new Timeline(0),

@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
 import type { Unit } from '../../src/memory/load-board.ts'
+import { type FileAccess, findAccess } from '../../src/memory/packed-reader.ts'
 import { EmbeddingOnDisk, MatrixEmbedding } from '../../src/model/embedding.ts'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
@@ -52,7 +53,7 @@ function setUp(kind: Kind, name: string) {
   const kernels = instantiateKernels(memory, compileKernels('simd128'))
   const operators = new Operators(
     kernels,
-    new Compute({ kernels, control: new Control(), threads: 1, cores: 1 }),
+    new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 }),
     arena,
     arena.allocate('jobs', JOB_BYTES),
   )
@@ -65,6 +66,8 @@ function setUp(kind: Kind, name: string) {
   return { unit, arena, matrix, operators, rows, read, values }
 }
 
+const accessOf = ({ path }: Unit): FileAccess => findAccess([path], 'buffered').get(path)!
+
 const test = suite('embedding')
 const TOKENS = [0, 60, 7, 8, 7, 33, 59]
 
@@ -76,7 +79,7 @@ for (const kind of KINDS) {
     const tokens = arena.i32(arena.allocate('tokens', TOKENS.length * 4), TOKENS.length)
     tokens.set(TOKENS)
     new MatrixEmbedding(operators, matrix).gather(tokens, tokens.length, near)
-    const onDisk = new EmbeddingOnDisk(unit, matrix, arena)
+    const onDisk = new EmbeddingOnDisk(unit, matrix, arena, accessOf(unit))
     for (let again = 0; again < 2; again++) {
       onDisk.gather(tokens, tokens.length, far)
       assert.equal(new Uint32Array(read(far, tokens.length).buffer), new Uint32Array(read(near, tokens.length).buffer))
@@ -92,7 +95,7 @@ for (const kind of KINDS) {
 test('a chunk is read whole at its first use, and only a group of rows afterwards', () => {
   const { unit, arena, matrix, rows } = setUp('q8', 'bytes')
   const target = rows(1)
-  const embedding = new EmbeddingOnDisk(unit, matrix, arena)
+  const embedding = new EmbeddingOnDisk(unit, matrix, arena, accessOf(unit))
   embedding.gather(Int32Array.of(1), 1, target)
   assert.is(embedding.bytesRead, unit.chunkBytes)
   embedding.gather(Int32Array.of(17), 1, target)
@@ -100,11 +103,25 @@ test('a chunk is read whole at its first use, and only a group of rows afterward
   embedding.close()
 })
 
+test('a file that was changed is reported, also where it was read before', () => {
+  const { unit, arena, matrix, rows } = setUp('f32', 'changed')
+  const embedding = new EmbeddingOnDisk(unit, matrix, arena, accessOf(unit))
+  const target = rows(1)
+  embedding.gather(Int32Array.of(30), 1, target)
+  utimesSync(unit.path, 1, 1)
+  assert.throws(
+    () => embedding.gather(Int32Array.of(30), 1, target),
+    (error: unknown) =>
+      error instanceof CoppiceError && error.code === 'CORRUPT_FILE' && /was changed.*load/.test(error.message),
+  )
+  embedding.close()
+})
+
 test('a damaged chunk is reported when it is used, and not before', () => {
   const { unit, arena, matrix, rows } = setUp('f32', 'damaged')
   const file = new Uint8Array(unit.fileBytes)
   writeFileSync(unit.path, file)
-  const embedding = new EmbeddingOnDisk(unit, matrix, arena)
+  const embedding = new EmbeddingOnDisk(unit, matrix, arena, accessOf(unit))
   assert.throws(
     () => embedding.gather(Int32Array.of(30), 1, rows(1)),
     (error: unknown) =>
@@ -116,7 +133,7 @@ test('a damaged chunk is reported when it is used, and not before', () => {
 test('a file that ended is reported', () => {
   const { unit, arena, matrix, rows } = setUp('f32', 'short')
   truncateSync(unit.path, START + unit.chunkBytes + 10)
-  const embedding = new EmbeddingOnDisk(unit, matrix, arena)
+  const embedding = new EmbeddingOnDisk(unit, matrix, arena, accessOf(unit))
   embedding.gather(Int32Array.of(2), 1, rows(1))
   assert.throws(
     () => embedding.gather(Int32Array.of(60), 1, rows(1)),

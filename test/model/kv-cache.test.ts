@@ -13,12 +13,21 @@ const SCRATCH = 6
 
 function setUp(kind: KvKind) {
   const shape = { context: CONTEXT, scratch: SCRATCH, kind }
-  const arena = new Arena(createMemory(kvCacheBytes(config, shape) + 65536))
-  const cache = new KvCache(config, shape, arena, 'cache')
+  // The last layer in a memory of its own.
+  const arenas = [config.layers - 1, 1].map(
+    (count) => new Arena(createMemory(kvCacheBytes(config, shape, count) + 65536)),
+  )
+  const arenaOf = (layer: number): Arena => arenas[layer < config.layers - 1 ? 0 : 1]
+  const cache = new KvCache(
+    config,
+    shape,
+    Array.from({ length: config.layers }, (_, i) => arenaOf(i)),
+    'cache',
+  )
   const { headSize, layers, kvHeads } = config
   const bytes = kind === 'f32' ? headSize * 4 : headSize
   /** The bytes of one slot: its vector, and the scale of a q8 cache. */
-  const slotAt = (base: number, layer: KvLayer, head: number, slot: number): Uint8Array[] => {
+  const slotAt = (arena: Arena, base: number, layer: KvLayer, head: number, slot: number): Uint8Array[] => {
     const start = base + head * layer.headStride
     const vector = arena.u8(start + slot * bytes, bytes)
     return kind === 'f32' ? [vector] : [vector, arena.u8(start + layer.scalesOffset + slot * 4, 4)]
@@ -27,8 +36,9 @@ function setUp(kind: KvKind) {
     for (let i = 0; i < layers; i++) {
       const layer = cache.layers[i]
       for (let head = 0; head < kvHeads; head++) {
-        for (const part of slotAt(layer.keys, layer, head, slot)) yield [part, i * 64 + head * 4] as const
-        for (const part of slotAt(layer.values, layer, head, slot)) yield [part, i * 64 + head * 4 + 2] as const
+        for (const part of slotAt(arenaOf(i), layer.keys, layer, head, slot)) yield [part, i * 64 + head * 4] as const
+        for (const part of slotAt(arenaOf(i), layer.values, layer, head, slot))
+          yield [part, i * 64 + head * 4 + 2] as const
       }
     }
   }
@@ -42,16 +52,18 @@ function setUp(kind: KvKind) {
     }
     return true
   }
-  return { arena, cache, write, holds }
+  return { arenas, cache, write, holds }
 }
 
 const test = suite('KV cache')
 
 for (const kind of KV_KINDS) {
   test(`${kind}: it takes as many bytes as were planned, and no address is shared`, () => {
-    const { arena, cache } = setUp(kind)
+    const { arenas, cache } = setUp(kind)
     const shape = { context: CONTEXT, scratch: SCRATCH, kind }
-    assert.is(arena.regions[0].bytes, kvCacheBytes(config, shape))
+    arenas.forEach(({ regions: [region] }, i) => {
+      assert.is(region.bytes, kvCacheBytes(config, shape, i === 0 ? config.layers - 1 : 1))
+    })
     const { layers, kvHeads, headSize } = config
     const perSlot = kind === 'f32' ? headSize * 4 : headSize + 4
     const heads = layers * 2 * kvHeads
@@ -59,7 +71,9 @@ for (const kind of KV_KINDS) {
     assert.ok(kvCacheBytes(config, shape) >= least && kvCacheBytes(config, shape) < least + heads * 16)
     const starts = cache.layers.flatMap(({ keys, values }) => [keys, values])
     starts.forEach((start, i) => {
-      if (i > 0) assert.is(start - starts[i - 1], kvHeads * cache.layers[0].headStride)
+      // The last layer begins another memory as the first one does.
+      const before = i === 2 * (layers - 1) ? starts[0] - kvHeads * cache.layers[0].headStride : starts[i - 1]
+      if (i > 0) assert.is(start - before, kvHeads * cache.layers[0].headStride)
     })
   })
 

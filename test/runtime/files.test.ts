@@ -1,5 +1,5 @@
 import * as fs from 'node:fs'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -17,9 +17,12 @@ import {
   ReadableFile,
   readBytes,
   readText,
+  refusalOfDirectReads,
   removePath,
   Sha256,
+  sameContent,
   statPath,
+  systemCode,
   writeFileAtomically,
 } from '../../src/runtime/files.ts'
 import { assertFails } from './failures.ts'
@@ -52,6 +55,19 @@ test('a discarded file leaves nothing, and the old content in place', () => {
   file.discard()
   assert.is(fs.readFileSync(at('model'), 'utf8'), 'old')
   assert.equal(listDirectory(directory), ['model'])
+})
+
+test('two files are the same when every byte is, also beyond the first block', () => {
+  const bytes = new Uint8Array((1 << 20) + 5).fill(7)
+  fs.writeFileSync(at('a'), bytes)
+  fs.writeFileSync(at('b'), bytes)
+  assert.ok(sameContent(at('a'), at('b')))
+  bytes[bytes.length - 1]++
+  fs.writeFileSync(at('b'), bytes)
+  assert.not.ok(sameContent(at('a'), at('b')))
+  fs.writeFileSync(at('b'), bytes.subarray(1))
+  assert.not.ok(sameContent(at('a'), at('b')))
+  assertFails(() => sameContent(at('a'), at('missing')), 'MODEL_NOT_FOUND')
 })
 
 test('discard after commit does nothing', () => {
@@ -114,21 +130,27 @@ test('an open file can be read after its name is gone', () => {
   file.close()
 })
 
-test('direct reads fill aligned places of a shared WASM memory', () => {
+test('direct reads fill aligned places of a shared WASM memory where the file system takes them', () => {
   const bytes = Uint8Array.from({ length: 4 * DIRECT_ALIGNMENT }, (_, i) => (i * 7) % 251)
   fs.writeFileSync(at('data'), bytes)
-  let file: ReadableFile
-  try {
-    file = new ReadableFile(at('data'), directIoAvailable ? 'direct' : 'buffered')
-  } catch {
-    // Some file systems, such as tmpfs before Linux 6.6, have no direct reads.
-    file = new ReadableFile(at('data'), 'buffered')
-  }
+  const refusal = refusalOfDirectReads(at('data'))
+  if (!directIoAvailable) assert.match(refusal!, 'platform')
+  // Some file systems, such as tmpfs before Linux 6.6, have no direct reads.
+  const file = new ReadableFile(at('data'), refusal === undefined ? 'direct' : 'buffered')
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true })
   const target = new Uint8Array(memory.buffer, DIRECT_ALIGNMENT, 2 * DIRECT_ALIGNMENT)
   assert.is(file.read(target, DIRECT_ALIGNMENT), target.length)
   assert.equal([...target], [...bytes.subarray(DIRECT_ALIGNMENT, 3 * DIRECT_ALIGNMENT)])
   file.close()
+})
+
+test('why direct reads do not work is told in the words of the system', () => {
+  if (!directIoAvailable) return
+  fs.writeFileSync(at('short'), new Uint8Array(DIRECT_ALIGNMENT + 100))
+  assert.is.not(refusalOfDirectReads(at('short')), undefined)
+  assert.is(refusalOfDirectReads(at('missing')), 'ENOENT')
+  // Files of the kernel's own that can only be read through its cache.
+  assert.is.not(refusalOfDirectReads('/proc/self/status'), undefined)
 })
 
 test('the stamp tells a changed file from an unchanged one', () => {
@@ -142,6 +164,15 @@ test('the stamp tells a changed file from an unchanged one', () => {
   file.close()
   fs.utimesSync(at('data'), 1, 1)
   assert.is.not(statPath(at('data'))?.stamp.modifiedMs, before.modifiedMs)
+})
+
+test('an answer of the system has its short name, also where the runtime knows none', () => {
+  assert.is(systemCode(Object.assign(new Error('x'), { code: 'EIO', errno: -5 })), 'EIO')
+  const { ESTALE } = constants.errno
+  for (const errno of [ESTALE, -ESTALE]) {
+    assert.is(systemCode(Object.assign(new Error('x'), { code: 'Unknown system error', errno })), 'ESTALE')
+  }
+  assert.is(systemCode('neither'), 'neither')
 })
 
 test('what is not there is MODEL_NOT_FOUND and names the path', () => {

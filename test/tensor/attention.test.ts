@@ -359,7 +359,7 @@ test('a buffer for the scores of few rows and heads gives what one for all gives
         const records = bench.bytes(JOB_BYTES).byteOffset
         const scores = bench.bytes(scoresBytes).byteOffset
         const behind = bench.integers([123456])
-        const compute = new Compute({ kernels: bench.kernels, control: new Control(), threads: 1, cores: 1 })
+        const compute = new Compute({ kernels: [bench.kernels], control: new Control(), threads: 1, cores: 1 })
         const operators = new Operators(bench.kernels, compute, new Arena(bench.memory), records)
         operators.attention({
           rows: rows.length,

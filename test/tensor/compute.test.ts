@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import type { CoppiceError } from '../../src/errors.ts'
 import { Compute, MAXIMUM_STEPS, MAXIMUM_THREADS } from '../../src/tensor/compute.ts'
 import { Control, Word } from '../../src/tensor/control.ts'
-import { type CountingData, countingKernels, JOB_SPACING, Tally } from './counting-kernels.ts'
+import { BANKS, type CountingData, countingKernels, JOB_SPACING, jobValue, Tally } from './counting-kernels.ts'
 import { randomNumbers } from './harness.ts'
 
 const test = suite('jobs on several threads')
@@ -42,13 +42,15 @@ class Jobs {
 
   run(job: number, shares: Int32Array): void {
     const tally = this.#tally
-    // The records' address differs from job to job, so a share of the wrong job shows in the sums.
-    const value = (job % 97) + 1
+    // The records' place differs from job to job, so a share of the wrong job shows in the sums.
+    const address = (job % 97) + 1
+    const bank = Math.floor(this.#random() * BANKS)
+    const value = jobValue(bank, address)
     shares.forEach((count, step) => {
       tally.shares[step] = count
       tally.due[step] += count
     })
-    this.#compute.run(value * JOB_SPACING, shares, shares.length)
+    this.#compute.run({ bank, pointer: address * JOB_SPACING }, shares, shares.length)
     assert.is(Atomics.load(tally.wrong, 0), 0, `job ${job}: shares out of turn`)
     shares.forEach((count, step) => {
       for (let share = 0; share < count; share++) {
@@ -111,7 +113,7 @@ test('a step gets no more shares than it can be cut into, and one when it is sma
 test('a job whose threads are gone ends with WORKER_FAILED', () => {
   const control = new Control()
   const tally = new Tally()
-  const counting = countingKernels(tally)
+  const [counting] = countingKernels(tally)
   const kernels = {
     ...counting,
     // As if another thread had claimed a share and died with it.
@@ -123,9 +125,9 @@ test('a job whose threads are gone ends with WORKER_FAILED', () => {
       }
     },
   }
-  const compute = new Compute({ kernels, control, threads: 2, cores: 2 })
+  const compute = new Compute({ kernels: [kernels], control, threads: 2, cores: 2 })
   try {
-    compute.run(JOB_SPACING, Int32Array.of(8), 1)
+    compute.run({ bank: 0, pointer: JOB_SPACING }, Int32Array.of(8), 1)
     assert.unreachable()
   } catch (error) {
     assert.is((error as CoppiceError).code, 'WORKER_FAILED')

@@ -35,22 +35,31 @@ export class Tally {
     return this.sums[step * SHARES + share]
   }
 
-  count(record: number, part: number, parts: number): void {
+  count(bank: number, record: number, part: number, parts: number): void {
     const step = (record % JOB_SPACING) / RECORD_BYTES
     if (parts !== this.shares[step] || part < 0 || part >= parts) Atomics.add(this.wrong, 0, 1)
     if (step > 0 && Atomics.load(this.executed, step - 1) !== this.due[step - 1]) Atomics.add(this.wrong, 0, 1)
-    Atomics.add(this.sums, step * SHARES + part, Math.floor(record / JOB_SPACING))
+    Atomics.add(this.sums, step * SHARES + part, jobValue(bank, Math.floor(record / JOB_SPACING)))
     Atomics.add(this.executed, step, 1)
   }
 }
 
-/** Kernels whose jobs only count. */
-export function countingKernels(tally: Tally): Kernels {
+/** What a share counts: it differs by the address of the job's records and by the memory they lie in. */
+export const jobValue = (bank: number, job: number): number => bank * 100 + job
+
+/** As if there were so many memories. */
+export const BANKS = 3
+
+/** Kernels whose jobs only count, for each memory. */
+export const countingKernels = (tally: Tally): Kernels[] =>
+  Array.from({ length: BANKS }, (_, bank) => countingKernelsOf(bank, tally))
+
+function countingKernelsOf(bank: number, tally: Tally): Kernels {
   const unused = (): never => {
     throw new Error('only jobs are counted')
   }
   return {
-    run: (record, part, parts) => tally.count(record, part, parts),
+    run: (record, part, parts) => tally.count(bank, record, part, parts),
     checksum: unused,
     argmax: unused,
     maximum: unused,

@@ -16,7 +16,7 @@ test('steps are executed in the order in which they were added, also when they d
   const memory = createMemory(1 << 20)
   const arena = new Arena(memory)
   const kernels = instantiateKernels(memory, compileKernels('simd128'))
-  const compute = new Compute({ kernels, control: new Control(), threads: 1, cores: 1 })
+  const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
   const operators = new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES))
   const vector = (): number => arena.allocate('vector', COLUMNS * 4)
   const quantised = arena.allocate('quantised', quantisedBytes(1, COLUMNS))

@@ -3,8 +3,8 @@ import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Detokenizer, type DetokenizerOptions } from '../../src/text/detokenizer.ts'
-import { Tokenizer, type TokenizerFiles } from '../../src/text/tokenizer.ts'
-import { embeddedFiles, smallFiles, testEachTokenizer } from './published.ts'
+import type { Tokenizer } from '../../src/text/tokenizer.ts'
+import { embeddedFiles, readTexts, smallFiles, type TokenizerTexts, testEachTokenizer } from './published.ts'
 
 const test = suite('detokenizer')
 
@@ -15,7 +15,7 @@ function pieces(tokenizer: Tokenizer, tokens: readonly number[], options?: Detok
 }
 
 /** The decoder of the library, which sees all tokens at once. */
-function libraryDecoder(files: TokenizerFiles): (tokens: readonly number[], skipSpecial: boolean) => string {
+function libraryDecoder(files: TokenizerTexts): (tokens: readonly number[], skipSpecial: boolean) => string {
   const library = new HfTokenizer(JSON.parse(files.tokenizer), JSON.parse(files.config ?? '{}'))
   return (tokens, skipSpecial) => {
     const known = tokens.filter((token) => library.id_to_token(token) !== undefined)
@@ -73,7 +73,7 @@ testEachTokenizer(test, 'any tokens give the text that decoding all of them at o
 })
 
 test('a character that spans tokens comes with the last of them', () => {
-  const tokenizer = new Tokenizer(embeddedFiles)
+  const tokenizer = readTexts(embeddedFiles)
   const llama = tokenizer.encode('🦙')
   assert.is(llama.length, 4)
   assert.equal(pieces(tokenizer, llama), ['', '', '', '🦙', ''])
@@ -81,20 +81,20 @@ test('a character that spans tokens comes with the last of them', () => {
 })
 
 test('bytes of a sentencepiece vocabulary form characters too', () => {
-  const tokenizer = new Tokenizer(smallFiles)
+  const tokenizer = readTexts(smallFiles)
   const tokens = tokenizer.encode('a🦙é', { addBos: false })
   assert.equal(pieces(tokenizer, tokens), ['a', '', '', '', '🦙', 'é', ''])
 })
 
 test('bytes that no character can come of are replaced, and the text goes on', () => {
-  const tokenizer = new Tokenizer(smallFiles)
+  const tokenizer = readTexts(smallFiles)
   const byte = (value: number): number => 3 + value
   const a = tokenizer.encode('a', { addBos: false })[0]
   assert.equal(pieces(tokenizer, [byte(0xf0), byte(0x9f), a]), ['', '', '\uFFFD a', ''])
 })
 
 test('the space before the first word of a beginning text goes, that of a continued text stays', () => {
-  const tokenizer = new Tokenizer(smallFiles)
+  const tokenizer = readTexts(smallFiles)
   const tokens = tokenizer.encode('ab ab')
   assert.is(pieces(tokenizer, tokens).join(''), 'ab ab')
   assert.is(pieces(tokenizer, tokens, { continues: true }).join(''), ' ab ab')
@@ -103,14 +103,14 @@ test('the space before the first word of a beginning text goes, that of a contin
 })
 
 test('special tokens are left out or shown', () => {
-  const tokenizer = new Tokenizer(embeddedFiles)
+  const tokenizer = readTexts(embeddedFiles)
   const tokens = tokenizer.encode('<|im_start|>user\nHi<|im_end|>')
   assert.is(pieces(tokenizer, tokens).join(''), 'user\nHi')
   assert.is(pieces(tokenizer, tokens, { skipSpecial: false }).join(''), '<|im_start|>user\nHi<|im_end|>')
 })
 
 test('a special token between the bytes of a character does not break it, if it is left out', () => {
-  const tokenizer = new Tokenizer(embeddedFiles)
+  const tokenizer = readTexts(embeddedFiles)
   const [first, ...rest] = tokenizer.encode('🦙')
   const end = tokenizer.encode('<|im_end|>')[0]
   assert.is(pieces(tokenizer, [first, end, ...rest]).join(''), '🦙')
@@ -122,7 +122,7 @@ test('a special token between the bytes of a character does not break it, if it 
 })
 
 test('ids beyond the tokenizer, which pad some models, add nothing', () => {
-  const tokenizer = new Tokenizer(embeddedFiles)
+  const tokenizer = readTexts(embeddedFiles)
   const [hello] = tokenizer.encode('a')
   assert.equal(pieces(tokenizer, [hello, 5000, hello]), ['a', '', 'a', ''])
 })

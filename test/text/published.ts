@@ -2,7 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'uvu'
-import { Tokenizer, type TokenizerFiles } from '../../src/text/tokenizer.ts'
+import type { ByteSource } from '../../src/text/json-scanner.ts'
+import { Tokenizer } from '../../src/text/tokenizer.ts'
+import type { TokenizerFiles } from '../../src/text/tokenizer-data.ts'
 import { root } from '../paths.ts'
 
 const read = (path: string): string | undefined => (existsSync(path) ? readFileSync(path, 'utf8') : undefined)
@@ -21,17 +23,40 @@ export function testPublished(test: Test, name: string, path: string, body: (con
   }
 }
 
-function filesOf(directory: string): TokenizerFiles | undefined {
+/** A tokenizer's files as texts. */
+export type TokenizerTexts = Omit<TokenizerFiles, 'tokenizer'> & { readonly tokenizer: string }
+
+/** A text in the place of an open file. */
+export function bytesOf(text: string): ByteSource {
+  const bytes = new TextEncoder().encode(text)
+  return {
+    bytes: bytes.length,
+    read: (target, position) => {
+      const part = bytes.subarray(position, position + target.length)
+      target.set(part)
+      return part.length
+    },
+  }
+}
+
+export const filesOfTexts = (texts: TokenizerTexts): TokenizerFiles => ({
+  ...texts,
+  tokenizer: bytesOf(texts.tokenizer),
+})
+
+export const readTexts = (texts: TokenizerTexts): Tokenizer => Tokenizer.read(filesOfTexts(texts))
+
+function filesOf(directory: string): TokenizerTexts | undefined {
   const tokenizer = read(join(directory, 'tokenizer.json'))
   if (tokenizer === undefined) return undefined
   return { tokenizer, config: read(join(directory, 'tokenizer_config.json')), directory }
 }
 
 /** The embedded model's: byte-level, 4,096 tokens. */
-export const embeddedFiles: TokenizerFiles = filesOf(join(root, 'models', 'target'))!
+export const embeddedFiles: TokenizerTexts = filesOf(join(root, 'models', 'target'))!
 
 /** Sentencepiece as Llama 2 has it: words that begin with '▁', bytes for what the vocabulary lacks, a BOS. */
-export const smallFiles: TokenizerFiles = (() => {
+export const smallFiles: TokenizerTexts = (() => {
   const pieces = ['<unk>', '<s>', '</s>']
   for (let byte = 0; byte < 256; byte++) pieces.push(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
   pieces.push('▁', 'a', 'b', 'é', '你', '▁a', 'ab', '▁ab', '▁▁')
@@ -81,7 +106,7 @@ export const smallFiles: TokenizerFiles = (() => {
 export interface NamedFiles {
   readonly name: string
   /** Absent where the published files are not there. */
-  readonly files: TokenizerFiles | undefined
+  readonly files: TokenizerTexts | undefined
 }
 
 export const allFiles: readonly NamedFiles[] = [
@@ -95,7 +120,7 @@ export const allFiles: readonly NamedFiles[] = [
 export function testEachTokenizer(
   test: Test,
   name: string,
-  body: (tokenizer: Tokenizer, files: TokenizerFiles) => void,
+  body: (tokenizer: Tokenizer, files: TokenizerTexts) => void,
 ): void {
   for (const { name: which, files } of allFiles) {
     const title = `${name}: ${which}`
@@ -103,7 +128,7 @@ export function testEachTokenizer(
       console.warn(`SKIP "${title}" needs ../shared/tokenizers`)
       test.skip(title, () => {})
     } else {
-      test(title, () => body(new Tokenizer(files), files))
+      test(title, () => body(readTexts(files), files))
     }
   }
 }

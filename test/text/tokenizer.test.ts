@@ -1,15 +1,23 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError, type ErrorCode } from '../../src/errors.ts'
-import { compareVocabularies, Tokenizer, type TokenizerFiles } from '../../src/text/tokenizer.ts'
-import { embeddedFiles, published, smallFiles, testEachTokenizer, testPublished } from './published.ts'
+import { compareVocabularies, type Tokenizer } from '../../src/text/tokenizer.ts'
+import {
+  embeddedFiles,
+  published,
+  readTexts,
+  smallFiles,
+  type TokenizerTexts,
+  testEachTokenizer,
+  testPublished,
+} from './published.ts'
 
 const test = suite('tokenizer')
 
-const embedded = new Tokenizer(embeddedFiles)
+const embedded = readTexts(embeddedFiles)
 
 /** The small tokenizer with parts of its files replaced. */
-function changed(tokenizer: Record<string, unknown>, config: Record<string, unknown> = {}): TokenizerFiles {
+function changed(tokenizer: Record<string, unknown>, config: Record<string, unknown> = {}): TokenizerTexts {
   return {
     directory: 'changed',
     tokenizer: JSON.stringify({ ...JSON.parse(smallFiles.tokenizer), ...tokenizer }),
@@ -29,7 +37,7 @@ const text = (tokenizer: Tokenizer, ids: readonly number[]): (string | undefined
 
 test('text becomes the tokens of the vocabulary', () => {
   assert.equal(text(embedded, embedded.encode('The old house')), ['The', 'Ġold', 'Ġhouse'])
-  assert.equal(text(new Tokenizer(smallFiles), new Tokenizer(smallFiles).encode('ab a')), ['<s>', '▁ab', '▁a'])
+  assert.equal(text(readTexts(smallFiles), readTexts(smallFiles).encode('ab a')), ['<s>', '▁ab', '▁a'])
   assert.equal(embedded.encode(''), [])
 })
 
@@ -40,7 +48,7 @@ test('the vocabulary is known by size, text, bytes and special tokens', () => {
   assert.is(embedded.vocabulary.text(4096), undefined)
   assert.equal([...embedded.tokenBytes(embedded.encode(' old')[0])], [0x20, 0x6f, 0x6c, 0x64])
   assert.is(embedded.tokenBytes(99999).length, 0)
-  const small = new Tokenizer(smallFiles)
+  const small = readTexts(smallFiles)
   assert.equal(small.vocabulary.specialIds, [0, 1, 2])
   assert.equal([...small.tokenBytes(3 + 0xe9)], [0xe9], 'a byte token is its byte')
 })
@@ -53,26 +61,26 @@ testEachTokenizer(test, 'the bytes of all ordinary tokens are the text, whatever
 
 test('the post-processor adds the BOS unless the config or the caller says otherwise', () => {
   const bare = { post_processor: null }
-  assert.is(new Tokenizer(smallFiles).encode('a')[0], 1)
-  assert.is(new Tokenizer(changed({}, { add_bos_token: false })).encode('a')[0], 264)
-  assert.is(new Tokenizer(changed(bare)).encode('a')[0], 264)
-  assert.is(new Tokenizer(changed(bare, { add_bos_token: true })).encode('a')[0], 1)
-  assert.is(new Tokenizer(smallFiles).encode('a', { addBos: false })[0], 264)
-  assert.is(new Tokenizer(changed(bare)).encode('a', { addBos: true })[0], 1)
+  assert.is(readTexts(smallFiles).encode('a')[0], 1)
+  assert.is(readTexts(changed({}, { add_bos_token: false })).encode('a')[0], 264)
+  assert.is(readTexts(changed(bare)).encode('a')[0], 264)
+  assert.is(readTexts(changed(bare, { add_bos_token: true })).encode('a')[0], 1)
+  assert.is(readTexts(smallFiles).encode('a', { addBos: false })[0], 264)
+  assert.is(readTexts(changed(bare)).encode('a', { addBos: true })[0], 1)
 })
 
 test('a text that begins with the BOS does not get a second one', () => {
   for (const files of [smallFiles, changed({ post_processor: null }, { add_bos_token: true })]) {
-    assert.equal(new Tokenizer(files).encode('<s>a'), [1, 264])
+    assert.equal(readTexts(files).encode('<s>a'), [1, 264])
   }
 })
 
 test('a conversation gets exactly the special tokens that the template writes', () => {
   const template = '{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}'
   const messages = [{ role: 'user', content: 'a' }]
-  assert.equal(new Tokenizer(changed({}, { chat_template: template })).encodeChat(messages), [1, 264, 2])
+  assert.equal(readTexts(changed({}, { chat_template: template })).encodeChat(messages), [1, 264, 2])
   const bare = template.replace('{{ bos_token }}', '')
-  assert.equal(new Tokenizer(changed({}, { chat_template: bare })).encodeChat(messages), [264, 2])
+  assert.equal(readTexts(changed({}, { chat_template: bare })).encodeChat(messages), [264, 2])
   assert.equal(text(embedded, embedded.encodeChat([{ role: 'user', content: 'Hi' }])).slice(0, 4), [
     '<|im_start|>',
     'us',
@@ -83,85 +91,89 @@ test('a conversation gets exactly the special tokens that the template writes', 
 
 test('chat_template.jinja wins over the template in the config', () => {
   const files = { ...changed({}, { chat_template: 'b' }), chatTemplate: 'a' }
-  assert.equal(new Tokenizer(files).encodeChat([]), [264])
+  assert.equal(readTexts(files).encodeChat([]), [264])
 })
 
 test('special tokens may be named by the config alone, as text or as an object', () => {
-  const tokenizer = new Tokenizer(changed({ added_tokens: [] }))
+  const tokenizer = readTexts(changed({ added_tokens: [] }))
   assert.equal(tokenizer.vocabulary.specialIds, [0, 1, 2])
   assert.equal(tokenizer.encode('a</s>', { addBos: false }), [264, 2])
-  const later = new Tokenizer(changed({}, { added_tokens_decoder: { 300: { content: '<turn>', special: true } } }))
+  const later = readTexts(changed({}, { added_tokens_decoder: { 300: { content: '<turn>', special: true } } }))
   assert.equal(later.encode('a<turn>', { addBos: false }), [264, 300])
   assert.is(later.vocabularySize, 301)
 })
 
 test('fields that tokenizer.json may leave out may be left out', () => {
   const { model } = JSON.parse(smallFiles.tokenizer)
-  const tokenizer = new Tokenizer({ directory: 'bare', tokenizer: JSON.stringify({ model }) })
+  const tokenizer = readTexts({ directory: 'bare', tokenizer: JSON.stringify({ model }) })
   assert.equal(text(tokenizer, tokenizer.encode('ab')), ['ab'])
   assert.is(tokenizer.decode(tokenizer.encode('aab')), 'a ab', 'without a decoder tokens are joined by spaces')
 })
 
 test('spaces before punctuation stay, whatever clean_up_tokenization_spaces says', () => {
   const files = { ...embeddedFiles, config: JSON.stringify({ clean_up_tokenization_spaces: true }) }
-  const tokenizer = new Tokenizer(files)
+  const tokenizer = readTexts(files)
   assert.is(tokenizer.decode(tokenizer.encode('Who , me ?')), 'Who , me ?')
 })
 
 test('files that cannot be read are named', () => {
   throwsCode(
-    () => new Tokenizer({ tokenizer: '{', directory: 'dir' }),
+    () => readTexts({ tokenizer: '{', directory: 'dir' }),
     'CORRUPT_FILE',
     /^tokenizer.json in dir is not JSON/,
   )
   throwsCode(
-    () => new Tokenizer({ tokenizer: '[]', directory: 'dir' }),
+    () => readTexts({ tokenizer: '[]', directory: 'dir' }),
     'CORRUPT_FILE',
     /tokenizer.json in dir is not a JSON object/,
   )
-  throwsCode(() => new Tokenizer({ tokenizer: '{}', directory: 'dir' }), 'CORRUPT_FILE', /has no vocabulary/)
+  throwsCode(() => readTexts({ tokenizer: '{}', directory: 'dir' }), 'CORRUPT_FILE', /has no vocabulary/)
   throwsCode(
-    () => new Tokenizer({ ...smallFiles, config: 'x' }),
+    () => readTexts({ ...smallFiles, config: 'x' }),
     'CORRUPT_FILE',
     /tokenizer_config.json in small is not JSON/,
   )
   const vocab = { type: 'BPE', merges: [], vocab: { a: 1e12 } }
-  throwsCode(() => new Tokenizer(changed({ model: vocab })), 'CORRUPT_FILE', /token "a" the id 1000000000000/)
+  throwsCode(() => readTexts(changed({ model: vocab })), 'CORRUPT_FILE', /token "a" the id 1000000000000/)
 })
 
 test('what is not supported is named', () => {
-  throwsCode(() => new Tokenizer(changed({ decoder: { type: 'CTC' } })), 'UNSUPPORTED_FORMAT', /its decoder uses CTC/)
-  throwsCode(() => new Tokenizer(changed({ normalizer: { type: 'Mystery' } })), 'UNSUPPORTED_FORMAT', /Mystery/)
+  throwsCode(() => readTexts(changed({ decoder: { type: 'CTC' } })), 'UNSUPPORTED_FORMAT', /its decoder uses CTC/)
+  throwsCode(() => readTexts(changed({ normalizer: { type: 'Mystery' } })), 'UNSUPPORTED_FORMAT', /Mystery/)
 })
 
 test('a Metaspace decoder drops the space that its encoder prepends', () => {
   const decoder = (scheme: string): Tokenizer =>
-    new Tokenizer(changed({ decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: scheme } }))
+    readTexts(changed({ decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: scheme } }))
   const ids = decoder('always').encode('ab a', { addBos: false })
   assert.is(decoder('always').decode(ids), 'ab a')
   assert.is(decoder('never').decode(ids), ' ab a')
 })
 
 test('vocabularies agree when every id means the same', () => {
-  const small = new Tokenizer(smallFiles)
-  assert.equal(compareVocabularies(small, new Tokenizer(smallFiles)), [])
-  assert.is(small.vocabulary.fingerprint(), new Tokenizer(smallFiles).vocabulary.fingerprint())
-  const longer = new Tokenizer(changed({}, { added_tokens_decoder: { 300: { content: '<turn>', special: true } } }))
-  assert.equal(compareVocabularies(small, longer), [], 'tokens that only one has at its end do no harm')
+  const small = readTexts(smallFiles)
+  assert.equal(compareVocabularies(small.vocabulary, readTexts(smallFiles).vocabulary), [])
+  assert.is(small.vocabulary.fingerprint(), readTexts(smallFiles).vocabulary.fingerprint())
+  const longer = readTexts(changed({}, { added_tokens_decoder: { 300: { content: '<turn>', special: true } } }))
+  assert.equal(
+    compareVocabularies(small.vocabulary, longer.vocabulary),
+    [],
+    'tokens that only one has at its end do no harm',
+  )
   assert.is.not(small.vocabulary.fingerprint(), longer.vocabulary.fingerprint())
 })
 
 test('the first differences of vocabularies are told', () => {
   const model = JSON.parse(smallFiles.tokenizer).model
   const vocab = { ...model.vocab, a: model.vocab.b, b: model.vocab.a }
-  const swapped = new Tokenizer(changed({ model: { ...model, vocab } }))
-  const small = new Tokenizer(smallFiles)
-  assert.equal(compareVocabularies(small, swapped), [
+  const swapped = readTexts(changed({ model: { ...model, vocab } }))
+  const small = readTexts(smallFiles)
+  assert.equal(compareVocabularies(small.vocabulary, swapped.vocabulary), [
     'token 260 is "a" in the target and "b" in the draft',
     'token 261 is "b" in the target and "a" in the draft',
   ])
   assert.is.not(small.vocabulary.fingerprint(), swapped.vocabulary.fingerprint())
-  assert.is(compareVocabularies(small, embedded).length, 3)
+  assert.is(compareVocabularies(small.vocabulary, embedded.vocabulary).length, 3)
 })
 
 testPublished(
@@ -169,7 +181,7 @@ testPublished(
   "Phi-3's tokens are those of llama.cpp's test cases",
   'tokenizers/phi-3/tokenizer.json',
   (tokenizer) => {
-    const phi3 = new Tokenizer({
+    const phi3 = readTexts({
       directory: 'phi-3',
       tokenizer,
       config: published('tokenizers/phi-3/tokenizer_config.json'),

@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Kind } from '../../src/tensor/layout.ts'
 import { packModel } from '../../src/weights/pack.ts'
 import { openPacked, verifyPacked } from '../../src/weights/packed.ts'
 import { root } from '../paths.ts'
-import { failureOf, withDirectory, withDirectoryAsync } from './checkpoints.ts'
+import { failureOf, filesOf, withDirectory, withDirectoryAsync } from './checkpoints.ts'
 
 const test = suite('pack in a process that dies')
 const source = join(root, 'models', 'target')
@@ -23,16 +24,25 @@ interface Outcome {
 /**
  * Packs in a process of its own.
  * @param killAfter steps (about one per MiB) after which it is killed; `undefined`: never
+ * @param killAfterMs the same by time
  */
-function packInChild(how: 'pack' | 'resolve', output: string, killAfter?: number, cache = ''): Promise<Outcome> {
+function packInChild(
+  how: 'pack' | 'resolve',
+  output: string,
+  killAfter?: number,
+  cache = '',
+  weights: Kind = 'f32',
+  killAfterMs?: number,
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const runtimeArguments = 'Deno' in globalThis ? ['run', '--allow-all'] : []
-    const process_ = spawn(process.execPath, [...runtimeArguments, child, how, source, output, 'f32'], {
+    const process_ = spawn(process.execPath, [...runtimeArguments, child, how, source, output, weights], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, COPPICE_CACHE: cache },
     })
     let steps = 0
     let stderr = ''
+    const timer = killAfterMs === undefined ? undefined : setTimeout(() => process_.kill('SIGKILL'), killAfterMs)
     process_.stdout.on('data', (bytes: Uint8Array) => {
       steps += bytes.length
       if (killAfter !== undefined && steps >= killAfter) process_.kill('SIGKILL')
@@ -41,7 +51,10 @@ function packInChild(how: 'pack' | 'resolve', output: string, killAfter?: number
       stderr += new TextDecoder().decode(bytes)
     })
     process_.on('error', reject)
-    process_.on('close', (code, signal) => resolve({ code, signal, steps, stderr }))
+    process_.on('close', (code, signal) => {
+      clearTimeout(timer)
+      resolve({ code, signal, steps, stderr })
+    })
   })
 }
 
@@ -76,6 +89,40 @@ test('a kill at any moment leaves nothing that opens as a model, or the whole mo
     }
     assert.ok(killed >= kills / 2, `${killed} of ${kills} processes were killed in time`)
     assert.ok(resumed >= 2, `${resumed} attempts had finished files`)
+  })
+})
+
+test('killed again and again at random moments, packing still ends with the same bytes', async () => {
+  await withDirectoryAsync(async (directory) => {
+    const undisturbed = join(directory, 'undisturbed')
+    packModel(source, undisturbed, { weights: 'q4' })
+    const expected = filesOf(undisturbed)
+    const output = join(directory, 'out')
+    let whole = Number.POSITIVE_INFINITY
+    let killed = 0
+    let finished = 0
+    // The first run is never killed: it tells how long one takes.
+    for (let attempt = 0; attempt < 60 && (killed < 9 || finished < 3); attempt++) {
+      const begun = performance.now()
+      const delay = attempt === 0 ? undefined : whole * (0.3 + 0.6 * Math.random())
+      const { signal, code, stderr } = await packInChild('pack', output, undefined, '', 'q4', delay)
+      if (signal === null) {
+        assert.is(code, 0, stderr)
+        whole = Math.min(whole, performance.now() - begun)
+      } else killed++
+      const packed = existsSync(join(output, 'coppice.json'))
+      if (!packed && existsSync(output)) assert.is(failureOf(() => openPacked(output)).code, 'MODEL_NOT_FOUND')
+      // Now and then the next attempt may end: it goes on where several that were killed had come to.
+      if (!packed && killed % 3 === 0) packModel(source, output, { weights: 'q4' })
+      else if (!packed) continue
+      const found = filesOf(output)
+      // A kill after the manifest leaves these for the next attempt to pack, which there will not be.
+      for (const name of ['coppice.partial.json', 'coppice.lock']) found.delete(name)
+      assert.equal(found, expected)
+      rmSync(output, { recursive: true })
+      finished++
+    }
+    assert.ok(killed >= 9, `${killed} processes were killed in time`)
   })
 })
 

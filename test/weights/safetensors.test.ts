@@ -72,6 +72,12 @@ test('rows are read alone, into an array of the caller', () => {
     expectFailure(() => checkpoint.readRows(name, first, count), 'INVALID_INPUT', name, '64 rows')
   }
   expectFailure(() => checkpoint.readRows(name, 0, 2, new Float32Array(columns)), 'INVALID_INPUT', 'need')
+  const bytes = new Uint8Array(3 * columns * 4 + 1).fill(7)
+  assert.is(checkpoint.readRowBytes(name, 5, 3, bytes), 3 * columns * 4)
+  assert.equal(bytes.slice(0, -1), checkpoint.readBytes(name).slice(5 * columns * 4, 8 * columns * 4))
+  assert.is(bytes[3 * columns * 4], 7)
+  expectFailure(() => checkpoint.readRowBytes(name, 64, 1, bytes), 'INVALID_INPUT', name, '64 rows')
+  expectFailure(() => checkpoint.readRowBytes(name, 0, 4, bytes), 'INVALID_INPUT', 'need')
   expectFailure(() => checkpoint.read('no.such.tensor'), 'INVALID_INPUT', 'no.such.tensor')
   checkpoint.close()
 })

@@ -10,11 +10,10 @@ import type { Transformer } from '../../../src/model/transformer.ts'
 import { Context } from '../../../src/speculate/context.ts'
 import { BRANCHING, MAXIMUM_DEPTH, TreeDrafter } from '../../../src/speculate/drafters/tree.ts'
 import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
-import { createMemory } from '../../../src/tensor/arena.ts'
 import { Control } from '../../../src/tensor/control.ts'
 import { compileKernels } from '../../../src/tensor/kernel-modules.ts'
 import { DRAFT, TARGET } from '../../e2e/models.ts'
-import { openInline } from '../../engine/harness.ts'
+import { createMemories, openInline } from '../../engine/harness.ts'
 
 const CONTEXT = 128
 const PROMPTS = [
@@ -34,7 +33,7 @@ function openDraft(nodes: number): Transformer {
   }
   const assembly: Assembly = assemble({
     preparation,
-    memory: createMemory(preparation.plan.totalBytes),
+    memories: createMemories(preparation.plan),
     control,
     board: new LoadBoard(preparation.board, control),
     timeline: new Timeline(0),

@@ -1,0 +1,232 @@
+import * as fc from 'fast-check'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { CoppiceError } from '../../src/errors.ts'
+import { type PlanRequest, planBanks } from '../../src/memory/banks.ts'
+import { type Unit, unitFootprint } from '../../src/memory/load-board.ts'
+import type { Plan, PlannedRegion } from '../../src/memory/plan.ts'
+import { FIRST_ADDRESS, PAGE_BYTES, roundUp } from '../../src/tensor/arena.ts'
+
+const BLOCK = 4096
+
+const unit = (name: string, bytes: number): Unit => ({
+  name,
+  path: name,
+  fileBytes: bytes,
+  start: 0,
+  bytes,
+  chunkBytes: bytes,
+  checksums: [0],
+})
+
+interface Sizes {
+  /** Groups of each layer. */
+  readonly layers: readonly (readonly number[])[]
+  readonly head: number
+  readonly embedding: number | undefined
+  /** What every memory needs that holds layers, and each layer beside its weights. */
+  readonly activations: number
+  readonly cache: number
+  readonly memoryLimit: number
+}
+
+const blocks = (least: number, most: number) => fc.integer({ min: least, max: most }).map((n) => n * BLOCK)
+
+const layerSizes = fc
+  .tuple(fc.integer({ min: 1, max: 24 }), fc.array(blocks(1, 30), { minLength: 1, maxLength: 3 }))
+  .map(([count, groups]) => Array<number[]>(count).fill(groups))
+
+const sizes: fc.Arbitrary<Sizes> = fc.record({
+  layers: layerSizes,
+  head: blocks(1, 40),
+  embedding: fc.option(blocks(1, 40), { nil: undefined }),
+  activations: blocks(1, 20),
+  cache: blocks(1, 10),
+  memoryLimit: fc.integer({ min: 4, max: 40 }).map((n) => n * PAGE_BYTES),
+})
+
+const requestOf = ({ layers, head, embedding, activations, cache, memoryLimit }: Sizes) => ({
+  available: 0,
+  memoryLimit,
+  fixed: (count: number) => [
+    { name: 'KV cache', bytes: count * cache },
+    { name: 'activations', bytes: activations },
+    { name: 'logits', bytes: BLOCK },
+  ],
+  further: (count: number) => [
+    { name: 'KV cache', bytes: count * cache },
+    { name: 'activations', bytes: activations },
+  ],
+  layers: layers.map((groups, i) => groups.map((bytes, g) => unit(`group ${g} of layer ${i}`, bytes))),
+  head: unit('head', head),
+  splitHead: () => [unit('head', head)],
+  embedding: embedding === undefined ? undefined : unit('embedding', embedding),
+  streamedHeadBytes: 2 * BLOCK,
+  process: { runtime: 1, threads: 2, tokenizer: 3 },
+})
+
+type Request = Omit<PlanRequest, 'budget'>
+
+const planOf = (request: Request, budget: number | undefined): Plan => planBanks({ ...request, budget }).plan
+
+/** The plan for an unlimited budget, or `undefined` where one memory cannot hold what it must. */
+function richest(request: Request): Plan | undefined {
+  try {
+    return planOf(request, Number.MAX_SAFE_INTEGER)
+  } catch (error) {
+    assert.is((error as CoppiceError).code, 'OUT_OF_BUDGET')
+    assert.match((error as CoppiceError).message, 'no memory budget can hold this model')
+    return undefined
+  }
+}
+
+const budgetAt = ({ smallestBudgetBytes }: Plan, share: number, request: Request): number => {
+  const all = request.layers.flat().reduce((sum, layer) => sum + 2 * unitFootprint(layer), 40 * PAGE_BYTES)
+  return Math.floor(smallestBudgetBytes + share * all)
+}
+
+const share = fc.double({ min: 0, max: 1.2, noNaN: true })
+
+const bytesOf = (regions: readonly PlannedRegion[]): number =>
+  roundUp(FIRST_ADDRESS + regions.reduce((sum, { bytes }) => sum + roundUp(bytes, BLOCK), 0), PAGE_BYTES)
+
+const test = suite('memories of a plan')
+
+test('every layer has one memory, and every memory holds what it needs and no more than it can', () => {
+  fc.assert(
+    fc.property(sizes, share, (size, at) => {
+      const request = requestOf(size)
+      const rich = richest(request)
+      if (rich === undefined) return
+      const budget = budgetAt(rich, at, request)
+      const plan = planOf(request, budget)
+      assert.ok(plan.totalBytes <= budget)
+      assert.is(
+        plan.totalBytes,
+        plan.banks.reduce((sum, { bytes }) => sum + bytes, 0),
+      )
+      const all = plan.banks.flatMap(({ layers }) => layers).sort((a, b) => a - b)
+      assert.equal(
+        all,
+        request.layers.map((_, i) => i),
+      )
+      plan.banks.forEach(({ bytes, layers }, bank) => {
+        assert.ok(bytes <= size.memoryLimit)
+        const regions = plan.regions.filter((region) => region.bank === bank)
+        assert.is(bytes, bytesOf(regions), `bank ${bank}`)
+        assert.is(regions.find(({ name }) => name === 'KV cache')?.bytes, layers.length * size.cache)
+        const weights = regions.filter(({ name }) => name.startsWith('group ')).map(({ name }) => name)
+        const pinned = layers.flatMap((layer) =>
+          plan.layerGroups[layer].map((group, g) => (group.pinned ? `group ${g} of layer ${layer}` : '')),
+        )
+        assert.equal(
+          weights,
+          pinned.filter((name) => name !== ''),
+        )
+        if (bank > 0) {
+          assert.ok(
+            layers.every((layer) => plan.pinnedLayers.includes(layer)),
+            'what is not in the first memory stays',
+          )
+          assert.ok(layers.length > 0)
+        }
+      })
+    }),
+    { numRuns: 400 },
+  )
+})
+
+test('more budget never reads more, also where it begins another memory', () => {
+  let several = 0
+  fc.assert(
+    fc.property(sizes, fc.array(share, { minLength: 1, maxLength: 20 }), (size, shares) => {
+      const request = requestOf(size)
+      const rich = richest(request)
+      if (rich === undefined) return
+      let before: Plan | undefined
+      for (const at of [0, ...shares].sort((a, b) => a - b)) {
+        const plan = planOf(request, budgetAt(rich, at, request))
+        assert.is(plan.smallestBudgetBytes, rich.smallestBudgetBytes)
+        assert.is(plan.residentBudgetBytes, rich.residentBudgetBytes)
+        assert.ok(plan.streamedBytesPerPass <= (before?.streamedBytesPerPass ?? Number.POSITIVE_INFINITY))
+        assert.ok(plan.pinnedBytes >= (before?.pinnedBytes ?? 0))
+        if (plan.banks.length > 1) several++
+        before = plan
+      }
+    }),
+    { numRuns: 300 },
+  )
+  assert.ok(several > 100, `${several} plans with several memories`)
+})
+
+test('the smallest budget works and uses all of it, one page less does not', () => {
+  fc.assert(
+    fc.property(sizes, (size) => {
+      const request = requestOf(size)
+      const rich = richest(request)
+      if (rich === undefined) return
+      assert.is(planOf(request, rich.smallestBudgetBytes).totalBytes, rich.smallestBudgetBytes)
+      assert.throws(
+        () => planOf(request, rich.smallestBudgetBytes - 1),
+        (error: unknown) =>
+          error instanceof CoppiceError &&
+          error.code === 'OUT_OF_BUDGET' &&
+          error.message.includes(`at least ${rich.smallestBudgetBytes} bytes`),
+      )
+    }),
+    { numRuns: 200 },
+  )
+})
+
+test('nothing streams from the budget on that says so, and without one where the machine can spare it', () => {
+  let several = 0
+  fc.assert(
+    fc.property(sizes, (size) => {
+      const request = requestOf(size)
+      const budget = richest(request)?.residentBudgetBytes
+      if (budget === undefined || budget === Number.POSITIVE_INFINITY) return
+      const plan = planOf(request, budget)
+      assert.is(plan.streamedBytesPerPass, 0)
+      assert.ok(plan.totalBytes <= budget)
+      if (plan.banks.length > 1) several++
+      const spare = planOf({ ...request, available: 1e12 }, undefined)
+      assert.is(spare.streamedBytesPerPass, 0)
+      assert.is(spare.budgetBytes, spare.totalBytes)
+    }),
+    { numRuns: 300 },
+  )
+  assert.ok(several > 20, `${several} plans with several memories`)
+})
+
+test('what one memory can hold is planned as if there were no other', () => {
+  fc.assert(
+    fc.property(sizes, share, (size, at) => {
+      const request = requestOf({ ...size, memoryLimit: 400 * PAGE_BYTES })
+      const rich = planOf({ ...request, memoryLimit: 1e12 }, Number.MAX_SAFE_INTEGER)
+      const budget = Math.min(budgetAt(rich, at, request), 400 * PAGE_BYTES)
+      const plan = planOf(request, budget)
+      assert.equal(plan, planOf({ ...request, memoryLimit: 1e12 }, budget))
+      assert.is(plan.banks.length, 1)
+    }),
+    { numRuns: 200 },
+  )
+})
+
+test('a model of 20 GB keeps 11 of them in 12 GB', () => {
+  const GB = 1e9
+  const request = requestOf({
+    layers: Array<number[]>(40).fill([0.12, 0.24, 0.12].map((share) => roundUp(share * GB, BLOCK))),
+    head: roundUp(0.5 * GB, BLOCK),
+    embedding: roundUp(0.5 * GB, BLOCK),
+    activations: roundUp(0.02 * GB, BLOCK),
+    cache: roundUp(0.008 * GB, BLOCK),
+    memoryLimit: 65535 * PAGE_BYTES,
+  })
+  const plan = planOf(request, 12 * GB)
+  assert.is(plan.banks.length, 3)
+  assert.ok(plan.pinnedBytes >= 9.9 * GB, `${plan.pinnedBytes}`)
+  const gaps = plan.pinnedLayers.map((layer, i) => layer - (i === 0 ? -1 : plan.pinnedLayers[i - 1]))
+  assert.ok(Math.max(...gaps) <= 3, plan.pinnedLayers.join())
+})
+
+test.run()
