@@ -5,7 +5,7 @@
 import type { ReadSpeeds } from '../memory/read-speed.ts'
 import type { Kind } from '../tensor/layout.ts'
 import { type KernelSpeed, productSeconds } from './kernel-speed.ts'
-import type { Expectation, ModelPlan, PassExpectation } from './types.ts'
+import type { Expectation, PassExpectation } from './types.ts'
 
 /** Weights of one kind that a pass multiplies with. */
 export interface Weights {
@@ -15,7 +15,8 @@ export interface Weights {
 
 export interface ExpectationRequest {
   readonly streamedBytesPerPass: number
-  readonly io: ModelPlan['io']
+  /** Whether what streams stays in the page cache. Otherwise every pass reads from the disk itself, in whichever way. */
+  readonly cached: boolean
   readonly loaders: number
   /** Absent when nothing was measured; needed only where something streams. */
   readonly read: ReadSpeeds | undefined
@@ -43,8 +44,8 @@ export const ASSUMED_ACCEPTANCE: readonly [number, number] = [0.6, 0.8]
 
 /** @returns `undefined` when a figure is missing */
 export function expectationOf(request: ExpectationRequest): Expectation | undefined {
-  const { streamedBytesPerPass, io, loaders, read, kernels, target, draft, nodes } = request
-  const speed = read?.[io === 'buffered' ? 'buffered' : 'direct']?.[Math.max(1, loaders) - 1]
+  const { streamedBytesPerPass, cached, loaders, read, kernels, target, draft, nodes } = request
+  const speed = read?.[cached ? 'buffered' : 'direct']?.[Math.max(1, loaders) - 1]
   if (streamedBytesPerPass > 0 && speed === undefined) return undefined
   if (![...target, ...draft].every(({ kind }) => kernels.has(kind))) return undefined
   const reading = streamedBytesPerPass === 0 ? 0 : streamedBytesPerPass / speed!

@@ -65,6 +65,8 @@ export interface Planned {
   readonly nodes: number
   readonly threads: number
   readonly loaders: number
+  /** Whether what streams stays in the page cache. */
+  readonly cached: boolean
   /** All files of target and draft that there are. */
   readonly files: FileAccesses
 }
@@ -194,7 +196,7 @@ export function planModel(
   }
   const { path } = parts.layers[0][0]
   const io = checkIo(options.io ?? 'auto')
-  const { mode, loaders } = chooseReading({
+  const { mode, cached, loaders } = chooseReading({
     io,
     direct: io === 'auto' && isFile(path) && refusalOfDirectReads(path) === undefined,
     available: availableMemoryBytes(),
@@ -243,6 +245,7 @@ export function planModel(
     nodes: drafted === undefined ? 0 : nodes,
     threads,
     loaders,
+    cached,
     files,
   }
 }

@@ -55,7 +55,7 @@ export async function measureSpeeds(preparation: Preparation, kernels: KernelCho
 
 /** The plan with what the cache lets expect of it. */
 export function planWithExpectation(preparation: Preparation, variant: string): ModelPlan {
-  const { plan, loaders, nodes, threads, board } = preparation
+  const { plan, cached, loaders, nodes, threads, board } = preparation
   const kernels = new Map<Kind, KernelSpeed>()
   for (const kind of kindsOf(preparation)) {
     const figures = kernelFigures(variant, threads, kind).read()
@@ -63,7 +63,7 @@ export function planWithExpectation(preparation: Preparation, variant: string): 
   }
   const expected = expectationOf({
     streamedBytesPerPass: plan.streamedBytesPerPass,
-    io: plan.io,
+    cached,
     loaders,
     read: plan.streamedBytesPerPass === 0 ? undefined : readFigures(board.units[0].path).read(),
     kernels,

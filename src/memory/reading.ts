@@ -19,6 +19,8 @@ export interface ReadingRequest {
 
 export interface Reading {
   readonly mode: OpenMode
+  /** Whether what is read stays in the page cache: later passes find it there. */
+  readonly cached: boolean
   /** Threads; 0: the engine's own reads. */
   readonly loaders: number
 }
@@ -30,13 +32,14 @@ const SMALL_TARGET_BYTES = 64e6
 const WORTH_A_THREAD = 1.05
 
 export function chooseReading(request: ReadingRequest): Reading {
-  const { slots, slotBytes, targetBytes, speeds } = request
+  const { slots, slotBytes, targetBytes, speeds, available } = request
   const mode = request.io === 'auto' ? chooseMode(request) : request.io
-  if (slots === 0) return { mode, loaders: targetBytes < SMALL_TARGET_BYTES ? 0 : 1 }
-  const measured = speeds?.[mode]
-  if (measured !== undefined) return { mode, loaders: fewestReaders(measured) }
+  const cached = mode === 'buffered' && targetBytes <= available
+  if (slots === 0) return { mode, cached, loaders: targetBytes < SMALL_TARGET_BYTES ? 0 : 1 }
+  const measured = cached ? speeds?.buffered : speeds?.direct
+  if (measured !== undefined) return { mode, cached, loaders: fewestReaders(measured) }
   // One loader keeps up with small reads; two overlap reading with checking of large ones.
-  return { mode, loaders: slotBytes >= 4 * 1024 * 1024 ? 2 : 1 }
+  return { mode, cached, loaders: slotBytes >= 4 * 1024 * 1024 ? 2 : 1 }
 }
 
 function chooseMode({ direct, available, targetBytes, slots, speeds }: ReadingRequest): OpenMode {

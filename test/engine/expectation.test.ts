@@ -23,7 +23,7 @@ const kernels = new Map<Kind, number[]>([
 /** 4 GB of layers, half of which stream at 1 GB/s. */
 const REQUEST: ExpectationRequest = {
   streamedBytesPerPass: 2e9,
-  io: 'direct',
+  cached: false,
   loaders: 2,
   read: { direct: [0.5e9, 1e9, 1e9, 1e9], buffered: [3e9, 4e9, 4e9, 4e9] },
   kernels,
@@ -65,7 +65,9 @@ test('speculation is a range, and says of what', () => {
 
 test('what was not measured is not expected', () => {
   assert.is(expectationOf({ ...REQUEST, read: undefined }), undefined)
+  // How fast the page cache is says nothing of the disk.
   assert.is(expectationOf({ ...REQUEST, read: { buffered: [1, 1, 1, 1] } }), undefined)
+  assert.is(expectationOf({ ...REQUEST, cached: true })!.readBytesPerSecond, 4e9)
   assert.is(expectationOf({ ...REQUEST, kernels: new Map() }), undefined)
   // Nothing streams: the disk does not matter.
   const resident = expectationOf({ ...REQUEST, read: undefined, streamedBytesPerPass: 0 })!
@@ -145,7 +147,7 @@ for (const [name, path, more] of [
         const { plan, nodes } = prepare(path, { ...options, ...more, memory }, quiet)
         const { plain, speculative } = expectationOf({
           streamedBytesPerPass: plan.streamedBytesPerPass,
-          io: plan.io,
+          cached: loaders === 2,
           loaders,
           read,
           kernels: speeds,
