@@ -3,7 +3,14 @@
  * sleeps in Atomics.wait hears nothing of its children's end.
  */
 import { CoppiceError } from '../errors.ts'
-import { createLine, type MessagePort, spawnWorker, type Transferable, type WorkerHandle } from '../runtime/workers.ts'
+import {
+  createLine,
+  type MessagePort,
+  spawnWorker,
+  type Transferable,
+  terminateReturns,
+  type WorkerHandle,
+} from '../runtime/workers.ts'
 import type { Control } from '../tensor/control.ts'
 import { errorFrom } from './error-report.ts'
 import type {
@@ -79,7 +86,8 @@ export class Crew {
     this.#engine.post({ type: 'leave' } satisfies FrontMessage)
     for (const line of this.#lines) line.postMessage(undefined satisfies LineMessage)
     const ends = this.members.map(async ({ role, worker, serves }) => {
-      if (role === 'loader' && serves) return (await worker.left()) ? [] : [role]
+      const mayHang = (role === 'loader' && serves) || (role === 'engine' && !terminateReturns)
+      if (mayHang) return (await worker.left()) ? [] : [role]
       return (await worker.terminate(LEAVE_MS)) ? [] : [role]
     })
     const stuck = (await Promise.all(ends)).flat()

@@ -69,6 +69,9 @@ export interface SpawnOptions {
 /** How long the end of a worker may take once it was told to stop, in ms: milliseconds, but for a busy machine. */
 const STOP_MS = 5000
 
+/** Whether `terminate` returns for a worker that is in a system call: Bun's blocks until the call is over. */
+export const terminateReturns = runtimeName() !== 'bun'
+
 /** The least that V8 takes for short-lived objects. */
 const YOUNG_GENERATION_MB = 1
 
@@ -96,8 +99,6 @@ export function spawnWorker(url: URL, data: unknown, options: SpawnOptions): Wor
         worker.ref()
         if (await before(gone, graceMs)) return true
       }
-      // Bun's would block this thread with a worker that is in the system; every other one has left by then.
-      if (graceMs > 0 && runtimeName() === 'bun') return end()
       // Settles with the end of the worker, if that comes.
       void worker.terminate()
       return end()
