@@ -33,7 +33,7 @@ export type {
 } from './engine/types.ts'
 export { CoppiceError, type ErrorCode } from './errors.ts'
 export type { DrafterStatistics, Stats } from './generate/statistics.ts'
-export type { Plan, PlannedBank, PlannedRegion } from './memory/plan.ts'
+export type { Plan, PlannedBank, PlannedGroup, PlannedRegion } from './memory/plan.ts'
 export type { KvKind } from './model/kv-cache.ts'
 export type { DrafterName } from './speculate/drafter.ts'
 export type { Region } from './tensor/arena.ts'
