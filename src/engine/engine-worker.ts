@@ -12,7 +12,7 @@ import {
 } from '../runtime/workers.ts'
 import { createMemory } from '../tensor/arena.ts'
 import { Control } from '../tensor/control.ts'
-import type { TokenizerData } from '../text/tokenizer-data.ts'
+import { type TokenizerData, toMessage } from '../text/tokenizer-data.ts'
 import { Engine, InterruptedCall } from './engine.ts'
 import { reportError } from './error-report.ts'
 import { chooseKernels } from './kernel-choice.ts'
@@ -79,7 +79,7 @@ function begin(): Beginning | undefined {
 /** A line for the front, with a message that is there when it looks. */
 function lineWith(data: TokenizerData): MessagePort {
   const [own, line] = createLine()
-  own.postMessage(data)
+  own.postMessage(toMessage(data))
   return line
 }
 

@@ -4,7 +4,7 @@ import { randomSeed } from '../runtime/platform.ts'
 import { before, type MessagePort, takeMessage } from '../runtime/workers.ts'
 import { Control } from '../tensor/control.ts'
 import { Tokenizer } from '../text/tokenizer.ts'
-import type { TokenizerData } from '../text/tokenizer-data.ts'
+import { fromMessage, type TokenizerMessage } from '../text/tokenizer-data.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { Crew } from './crew.ts'
 import { AbortError, errorFrom } from './error-report.ts'
@@ -109,7 +109,7 @@ export class ModelFront implements Model {
 
   get tokenizer(): ModelTokenizer | undefined {
     if (this.#tokenizer === undefined && this.#tokenizerLine !== undefined) {
-      this.#tokenizer = new Tokenizer(takeMessage(this.#tokenizerLine) as TokenizerData)
+      this.#tokenizer = new Tokenizer(fromMessage(takeMessage(this.#tokenizerLine) as TokenizerMessage))
     }
     return this.#tokenizer
   }
