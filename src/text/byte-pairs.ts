@@ -3,7 +3,7 @@
  * keeps in a quarter of a million strings and lists. Tests compare it with the library's.
  */
 import { putCodePoint } from './json-scanner.ts'
-import { BadEntry, fitted, hashSlots, sharedWords, type TokenTable } from './token-table.ts'
+import { BadEntry, hashSlots, sharedWords, type TokenTable } from './token-table.ts'
 
 /** Merges by rank, in shared memory. */
 export interface MergeData {
@@ -50,7 +50,7 @@ export class MergeList {
 
   /** @throws BadEntry when a merge makes what is no token */
   finish(tokens: TokenTable): MergeData {
-    const words = fitted(this.#words.subarray(0, WORDS * this.length))
+    const words = this.#words.subarray(0, WORDS * this.length)
     const data = { words, index: sharedWords(hashSlots(this.length)).fill(-1) }
     for (let at = 0; at < words.length; at += WORDS) {
       if (words[at + 2] < 0) {

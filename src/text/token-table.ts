@@ -126,9 +126,9 @@ export class TokenTableBuilder {
 
   finish(): TokenTable {
     const data: TokenTableData = {
-      bytes: fitted(this.#bytes.subarray(0, this.#used)),
-      starts: fitted(this.#starts.subarray(0, this.#size)),
-      limits: fitted(this.#limits.subarray(0, this.#size)),
+      bytes: this.#bytes.subarray(0, this.#used),
+      starts: this.#starts.subarray(0, this.#size),
+      limits: this.#limits.subarray(0, this.#size),
       index: sharedWords(hashSlots(this.#size)).fill(-1),
     }
     const { bytes, starts, limits, index } = data
@@ -150,11 +150,4 @@ function enlarged(from: Uint32Array, entries: number): Uint32Array {
 }
 
 /** Zeros. Systems give memory to the pages that are written to, so a generous length costs nothing. */
-/** A copy in shared memory of its own, which has no more than the copy. */
-export function fitted<View extends Int32Array | Uint32Array | Uint8Array>(view: View): View {
-  const copy = new (view.constructor as new (buffer: SharedArrayBuffer) => View)(new SharedArrayBuffer(view.byteLength))
-  copy.set(view)
-  return copy
-}
-
 export const sharedWords = (length: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * length))

@@ -41,32 +41,37 @@ export interface TokenizerData extends VocabularyData {
   readonly scores: readonly number[] | undefined
 }
 
-/** The tables as buffers, which they fill: to receive a view of one, Deno takes a dozen times its bytes. */
+/** A table as its buffer and how many elements it has there: to receive a view, Deno takes a dozen times its bytes. */
+type Part = readonly [buffer: ArrayBufferLike, length: number]
+
+/** What goes to another thread. */
 export interface TokenizerMessage extends Omit<TokenizerData, 'tokens' | 'merges'> {
-  readonly tokens: readonly ArrayBufferLike[]
-  readonly merges: readonly ArrayBufferLike[] | undefined
+  readonly tokens: { readonly [Name in keyof TokenTableData]: Part }
+  readonly merges: { readonly [Name in keyof MergeData]: Part } | undefined
 }
+
+const part = ({ buffer, length }: Uint8Array | Uint32Array | Int32Array): Part => [buffer, length]
 
 export function toMessage({ tokens, merges, ...rest }: TokenizerData): TokenizerMessage {
   const { bytes, starts, limits, index } = tokens
   return {
     ...rest,
-    tokens: [bytes.buffer, starts.buffer, limits.buffer, index.buffer],
-    merges: merges && [merges.words.buffer, merges.index.buffer],
+    tokens: { bytes: part(bytes), starts: part(starts), limits: part(limits), index: part(index) },
+    merges: merges && { words: part(merges.words), index: part(merges.index) },
   }
 }
 
 export function fromMessage({ tokens, merges, ...rest }: TokenizerMessage): TokenizerData {
-  const [bytes, starts, limits, index] = tokens
+  const words = ([buffer, length]: Part): Int32Array => new Int32Array(buffer, 0, length)
   return {
     ...rest,
     tokens: {
-      bytes: new Uint8Array(bytes),
-      starts: new Uint32Array(starts),
-      limits: new Uint32Array(limits),
-      index: new Int32Array(index),
+      bytes: new Uint8Array(tokens.bytes[0], 0, tokens.bytes[1]),
+      starts: new Uint32Array(tokens.starts[0], 0, tokens.starts[1]),
+      limits: new Uint32Array(tokens.limits[0], 0, tokens.limits[1]),
+      index: words(tokens.index),
     },
-    merges: merges && { words: new Int32Array(merges[0]), index: new Int32Array(merges[1]) },
+    merges: merges && { words: words(merges.words), index: words(merges.index) },
   }
 }
 
