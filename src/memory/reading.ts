@@ -28,18 +28,19 @@ export interface Reading {
 /** A resident target below this is read by the engine's own thread, which costs no further one. */
 const SMALL_TARGET_BYTES = 64e6
 
-/** Less than this is noise, and no reason for one thread more. */
-const WORTH_A_THREAD = 1.05
+/**
+ * Units from here on are read by several threads. On a disk whose fio reaches 4.3 GB/s with eight reads at once, passes of
+ * units of 13 MB read 3.0 GB/s with two threads, 4.0 with three and 4.3 with four.
+ */
+const LARGE_UNIT_BYTES = 4 * 1024 * 1024
 
 export function chooseReading(request: ReadingRequest): Reading {
-  const { slots, slotBytes, targetBytes, speeds, available } = request
+  const { slots, slotBytes, targetBytes, available } = request
   const mode = request.io === 'auto' ? chooseMode(request) : request.io
   const cached = mode === 'buffered' && targetBytes <= available
   if (slots === 0) return { mode, cached, loaders: targetBytes < SMALL_TARGET_BYTES ? 0 : 1 }
-  const measured = cached ? speeds?.buffered : speeds?.direct
-  if (measured !== undefined) return { mode, cached, loaders: fewestReaders(measured) }
-  // One loader keeps up with small reads; two overlap reading with checking of large ones.
-  return { mode, cached, loaders: slotBytes >= 4 * 1024 * 1024 ? 2 : 1 }
+  // One keeps up with small reads, and every thread costs memory.
+  return { mode, cached, loaders: slotBytes >= LARGE_UNIT_BYTES ? MOST_LOADERS : 1 }
 }
 
 function chooseMode({ direct, available, targetBytes, slots, speeds }: ReadingRequest): OpenMode {
@@ -51,11 +52,3 @@ function chooseMode({ direct, available, targetBytes, slots, speeds }: ReadingRe
 }
 
 const best = (speeds: SpeedByReaders): number => Math.max(...speeds)
-
-function fewestReaders(speeds: SpeedByReaders): number {
-  let readers = 1
-  for (let more = 2; more <= Math.min(MOST_LOADERS, speeds.length); more++) {
-    if (speeds[more - 1] >= WORTH_A_THREAD * speeds[readers - 1]) readers = more
-  }
-  return readers
-}
