@@ -37,7 +37,7 @@ const { runtimeCommand, runtimeEnvironment } = await import(pathToFileURL(join(r
 const commands: readonly (readonly string[])[] =
   named === '' ? [selfCommand(child)] : named.split(',').map((name) => [...runtimeCommand(name), child])
 
-const cases: Readonly<Record<string, LoadTask>> = prepareCases()
+const cases: Readonly<Record<string, LoadTask>> = await prepareCases()
 try {
   const report = new Report('load')
   report.table(`median (least) of ${rounds} loads in ms, ${threads} threads`, [
@@ -92,14 +92,14 @@ function measure(command: string, args: readonly string[]): LoadTimes {
 }
 
 /** Packs what is loaded, so that no load packs. */
-function prepareCases(): Record<string, LoadTask> {
+async function prepareCases(): Promise<Record<string, LoadTask>> {
   rmSync(directory, { recursive: true, force: true })
   const pack = (name: string): string =>
     packModel(join(root, 'models', name), join(directory, name), { weights: 'f32' }).directory
   const large = join(directory, 'large')
   const windows = [0, 0, 0, 0]
   const sizes = { vocabulary: VOCABULARY, hidden: 64, layers: windows.length, intermediate: 192, windows }
-  writeSyntheticModel(large, { ...SHAPES['135M'], ...sizes }, 'q8')
+  await writeSyntheticModel(large, { ...SHAPES['135M'], ...sizes }, 'q8')
   writeFileSync(join(large, 'tokenizer.json'), syntheticTokenizer(VOCABULARY))
   const model = pack('target')
   const options: LoadOptions = { threads, context: 512, draft: pack('draft') }
