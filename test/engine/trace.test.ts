@@ -1,12 +1,13 @@
 /** The trace of a call: that it is well-formed, agrees with the statistics, and tells what happened in what order. */
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { prepare } from '../../src/engine/prepare.ts'
-import { readFigures } from '../../src/engine/read-figures.ts'
-import { AbortError, type Completion, type Stats } from '../../src/index.ts'
+import { SHAPES } from '../../bench/shapes.ts'
+import { writeSyntheticModel } from '../../bench/synthetic-files.ts'
+import { AbortError, type Completion, load, type Stats } from '../../src/index.ts'
 import type { SpanKind } from '../../src/memory/timeline.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
-import { openInline } from './harness.ts'
+import { openInline, scratch } from './harness.ts'
 import { GREEDY, LONG, outcome, PROMPT, withModel } from './open-model.ts'
 
 interface TraceEvent {
@@ -181,18 +182,27 @@ test('a call that is aborted has a trace of what it did until then', async () =>
   }, streamed)
 })
 
-test('each loader has a lane; measured speeds decide how many there are', async () => {
-  const { board } = prepare(TARGET, streamed, { onProgress: () => {}, isAborted: () => false })
-  const speeds = [1e9, 2e9, 3e9, 3e9]
-  readFigures(board.units[0].path).write({ direct: speeds, buffered: speeds })
-  await withModel(async (model) => {
-    assert.is(model.plan.loaders, 3)
-    const completion = await model.complete(PROMPT, { ...GREEDY, maxTokens: 16, trace: true })
+test('four loaders read large units, each with a lane, and what is written is what a resident model writes', async () => {
+  const large = join(scratch, 'large-units')
+  const sizes = { vocabulary: 512, hidden: 512, layers: 3, intermediate: 1536, windows: [0, 0, 0] }
+  await writeSyntheticModel(large, { ...SHAPES['135M'], ...sizes }, 'f32')
+  const prompt = { tokens: [1, 2, 3] }
+  const options = { context: 64, threads: 2 }
+  const resident = openInline(large, options)
+  const expected = resident.generate(prompt, { ...GREEDY, maxTokens: 12, ignoreEos: true })
+  const model = await load(large, { ...options, memory: resident.plan.smallestBudgetBytes })
+  try {
+    assert.is(model.plan.loaders, 4)
+    const completion = await model.complete(prompt, { ...GREEDY, maxTokens: 12, ignoreEos: true, trace: true })
+    assert.equal(completion.tokens, expected.tokens)
     checkSums(completion)
     const trace = parse(completion)
     checkNesting(trace)
-    assert.equal([...trace.lanes.values()].sort(), ['compute', 'disk 1', 'disk 2', 'disk 3', 'draft'])
-  }, streamed)
+    const lanes = ['compute', 'disk 1', 'disk 2', 'disk 3', 'disk 4', 'draft']
+    assert.equal([...trace.lanes.values()].sort(), lanes)
+  } finally {
+    await model.close()
+  }
 })
 
 test.run()
