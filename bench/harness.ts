@@ -4,12 +4,12 @@
  */
 
 import { chooseKernels } from '../src/engine/kernel-choice.ts'
-import type { ComputeWorkerData, HelperMessage, LoaderWorkerData, MemoryMessage } from '../src/engine/protocol.ts'
+import { startWorkers } from '../src/engine/start-workers.ts'
 import { Activations, type TransformerShape, transformerRegions } from '../src/model/activations.ts'
 import { KvCache, type KvKind, kvCacheBytes } from '../src/model/kv-cache.ts'
 import { RowBatch } from '../src/model/row-batch.ts'
 import { cores } from '../src/runtime/platform.ts'
-import { createLine, spawnWorker, type WorkerHandle } from '../src/runtime/workers.ts'
+import type { WorkerHandle } from '../src/runtime/workers.ts'
 import { Arena, createMemory, type Region } from '../src/tensor/arena.ts'
 import { Compute, MAXIMUM_THREADS } from '../src/tensor/compute.ts'
 import { Control } from '../src/tensor/control.ts'
@@ -98,46 +98,13 @@ export class Team {
     const control = new Control()
     const data = { control: control.buffer, threads }
     const helpers = Array.from({ length: threads - 1 }, () => ({ role: 'compute', data }) as const)
-    return new Team(arena, threads, control, await startWorkers([arena.memory], helpers))
+    return new Team(arena, threads, control, await startWorkers([arena.memory], kernelChoice.module, helpers))
   }
 
   async close(): Promise<void> {
     this.#control.stop()
     await Promise.all(this.#workers.map((worker) => worker.terminate(500)))
   }
-}
-
-/** A thread to be started, with what it is born with. */
-export type Helper =
-  | { readonly role: 'compute'; readonly data: Omit<ComputeWorkerData, 'line'> }
-  | { readonly role: 'loader'; readonly data: Omit<LoaderWorkerData, 'line'> }
-
-/** Starts threads that serve memories, as the engine's crew does. @returns them when all are ready */
-export async function startWorkers(
-  memories: readonly WebAssembly.Memory[],
-  helpers: readonly Helper[],
-): Promise<WorkerHandle[]> {
-  const workers = helpers.map(({ role, data }) => {
-    const [end, line] = createLine()
-    const url = new URL(`../src/engine/${role}-worker.js`, import.meta.url)
-    const worker = spawnWorker(url, { ...data, line }, { name: role, transfer: [line] })
-    end.postMessage({ memories, kernels: kernelChoice.module } satisfies MemoryMessage)
-    return worker
-  })
-  await Promise.all(workers.map(isReady))
-  for (const worker of workers) worker.unref()
-  return workers
-}
-
-function isReady(worker: WorkerHandle): Promise<void> {
-  return new Promise((resolve, reject) => {
-    worker.onError(reject)
-    worker.onMessage((message) => {
-      const answer = message as HelperMessage
-      if (answer.type === 'ready') resolve()
-      else reject(new Error(answer.error.message))
-    })
-  })
 }
 
 /** Bytes of the largest region <= `bytes` that the read kernel takes. */

@@ -5,13 +5,14 @@
  */
 import { createInterface } from 'node:readline'
 import { assemble } from '../src/engine/assemble.ts'
+import { type Helper, startWorkers } from '../src/engine/start-workers.ts'
 import { LoadBoard } from '../src/memory/load-board.ts'
 import { Timeline } from '../src/memory/timeline.ts'
 import { createMemory } from '../src/tensor/arena.ts'
 import { checksum } from '../src/tensor/checksum.ts'
 import { Control } from '../src/tensor/control.ts'
 import { dropCaches } from './disk.ts'
-import { type Helper, kernelChoice, startWorkers } from './harness.ts'
+import { kernelChoice } from './harness.ts'
 import { peakResidentBytes } from './resident.ts'
 import { prepareStream } from './stream-model.ts'
 import type { PassCommand, PassesAnswer, PassesRequest } from './stream-process.ts'
@@ -34,7 +35,7 @@ const helpers: Helper[] = [
     return { role: 'loader', data } as const
   }),
 ]
-const workers = await startWorkers(memories, helpers)
+const workers = await startWorkers(memories, kernelChoice.module, helpers)
 const { target, store, disk, close } = assemble({
   preparation,
   memories,

@@ -1,7 +1,8 @@
 /** `coppice run`: text to stdout as it is written, statistics to stderr. */
 import { CoppiceError } from '../errors.ts'
 import { AbortError, type Completion, type LoadOptions, load, type Model, type Piece } from '../index.ts'
-import { absolutePath, directoryName, isDirectory, writeFileAtomically } from '../runtime/files.ts'
+import { writeFileAtomically } from '../runtime/atomic-file.ts'
+import { absolutePath, directoryName, isDirectory } from '../runtime/files.ts'
 import {
   coloursAllowed,
   INTERRUPTED_EXIT_CODE,

@@ -3,15 +3,8 @@
  * that they are true of.
  */
 import { CoppiceError } from '../errors.ts'
-import {
-  cacheDirectory,
-  isFile,
-  joinPath,
-  makeDirectory,
-  readText,
-  Sha256,
-  writeFileAtomically,
-} from '../runtime/files.ts'
+import { writeFileAtomically } from '../runtime/atomic-file.ts'
+import { cacheDirectory, isFile, joinPath, makeDirectory, readText, Sha256 } from '../runtime/files.ts'
 
 /** How long a measured speed is believed: disks fill up, drivers and neighbours change. */
 export const OLDEST_SPEED_MS = 30 * 24 * 60 * 60 * 1000

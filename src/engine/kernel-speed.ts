@@ -1,14 +1,12 @@
 /** How fast the chosen kernels multiply on this machine, with the threads that a model would have. */
 import { cores, now } from '../runtime/platform.ts'
-import { createLine, spawnWorker, type WorkerHandle } from '../runtime/workers.ts'
 import { Arena, createMemory, roundUp } from '../tensor/arena.ts'
 import { Compute } from '../tensor/compute.ts'
 import { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
 import { groupBytes, type Kind, TILE } from '../tensor/layout.ts'
 import { JOB_BYTES, type Matrix, type Operand, Operators, quantisedBytes, Rows } from '../tensor/operators.ts'
-import { errorFrom } from './error-report.ts'
-import type { ComputeWorkerData, HelperMessage, MemoryMessage } from './protocol.ts'
+import { startWorkers } from './start-workers.ts'
 
 /** Rows whose products are timed: between them, time grows nearly evenly. */
 export const MEASURED_ROWS: readonly number[] = [1, 8, 17, 64]
@@ -38,7 +36,9 @@ export async function measureKernelSpeed(
   const groups = Math.floor(WEIGHTS_BYTES / groupBytes('q4', COLUMNS))
   const outputBytes = roundUp(groups * TILE * 4 * 8, 64)
   const memory = createMemory(WEIGHTS_BYTES + outputBytes + MOST_ROWS * COLUMNS * 16 + (1 << 20))
-  const workers = await helpers(control, memory, module, threads)
+  const data = { control: control.buffer, threads }
+  const helpers = Array.from({ length: threads - 1 }, () => ({ role: 'compute', data }) as const)
+  const workers = await startWorkers([memory], module, helpers)
   try {
     const arena = new Arena(memory)
     const kernels = instantiateKernels(memory, module)
@@ -79,38 +79,6 @@ export async function measureKernelSpeed(
     control.stop()
     await Promise.all(workers.map((worker) => worker.terminate(500)))
   }
-}
-
-/** The threads beside this one. */
-async function helpers(
-  control: Control,
-  memory: WebAssembly.Memory,
-  module: WebAssembly.Module,
-  threads: number,
-): Promise<WorkerHandle[]> {
-  const workers: WorkerHandle[] = []
-  for (let i = 1; i < threads; i++) {
-    const [end, line] = createLine()
-    const data: ComputeWorkerData = { line, control: control.buffer, threads }
-    workers.push(
-      spawnWorker(new URL('./compute-worker.js', import.meta.url), data, { name: 'compute', transfer: [line] }),
-    )
-    end.postMessage({ memories: [memory], kernels: module } satisfies MemoryMessage)
-  }
-  await Promise.all(
-    workers.map(
-      (worker) =>
-        new Promise<void>((resolve, reject) => {
-          worker.onError(reject)
-          worker.onMessage((message) => {
-            const answer = message as HelperMessage
-            if (answer.type === 'ready') resolve()
-            else reject(errorFrom(answer.error))
-          })
-        }),
-    ),
-  )
-  return workers
 }
 
 /** Seconds of the products of `rows` rows with so many bytes of weights: between the measured ones, a straight line. */

@@ -5,7 +5,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
-import { abandonedBy, fileError, processTag } from './files.ts'
+import { abandonedBy, processTag } from './atomic-file.ts'
+import { fileError } from './files.ts'
 
 /** A holder that is gone without a trace is waited for as long. */
 const STALE_MS = 60_000

@@ -1,5 +1,5 @@
 /** What the machine and the runtime are, and what they can spare. */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import * as os from 'node:os'
 
@@ -15,6 +15,9 @@ export function runtimeName(): RuntimeName {
 export function runtimeVersion(): string {
   return process.versions[runtimeName()] ?? ''
 }
+
+/** Tells machines apart that share a file system: process numbers mean nothing on another one. */
+export const hostTag = createHash('sha256').update(os.hostname()).digest('hex').slice(0, 6)
 
 /** Threads that can run at once, as far as the system lets this process have them. At least 1. */
 export function cores(): number {

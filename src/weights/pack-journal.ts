@@ -3,17 +3,8 @@
  * packing can go on after a crash; it exists from before the first file until after the manifest.
  */
 import { CoppiceError } from '../errors.ts'
-import {
-  finalNameOf,
-  joinPath,
-  listDirectory,
-  makeDirectory,
-  readText,
-  removeAbandonedTemporaries,
-  removePath,
-  statPath,
-  writeFileAtomically,
-} from '../runtime/files.ts'
+import { finalNameOf, removeAbandonedTemporaries, writeFileAtomically } from '../runtime/atomic-file.ts'
+import { joinPath, listDirectory, makeDirectory, readText, removePath, statPath } from '../runtime/files.ts'
 import { LockFile } from '../runtime/lock-file.ts'
 import { isJsonObject, parseJsonObject } from './json.ts'
 import { FORMAT_VERSION, MANIFEST_NAME, type Quantisation } from './manifest.ts'

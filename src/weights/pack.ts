@@ -4,15 +4,8 @@
  * complete model, and the next attempt goes on where the last one ended.
  */
 import { CoppiceError } from '../errors.ts'
-import {
-  absolutePath,
-  freeDiskBytes,
-  isFile,
-  joinPath,
-  readBytes,
-  Sha256,
-  writeFileAtomically,
-} from '../runtime/files.ts'
+import { writeFileAtomically } from '../runtime/atomic-file.ts'
+import { absolutePath, freeDiskBytes, isFile, joinPath, readBytes, Sha256 } from '../runtime/files.ts'
 import { KINDS, type Kind } from '../tensor/layout.ts'
 import { readHfConfig } from './hf-config.ts'
 import { showValue } from './json.ts'

@@ -15,7 +15,8 @@
  * code `CORRUPT_FILE` or `UNSUPPORTED_FORMAT` when it is opened, before anything is read from it.
  */
 import { CoppiceError } from '../errors.ts'
-import { AtomicFile, isPlainFileName, joinPath, ReadableFile, readText, Sha256, statPath } from '../runtime/files.ts'
+import { AtomicFile } from '../runtime/atomic-file.ts'
+import { isPlainFileName, joinPath, ReadableFile, readText, Sha256, statPath } from '../runtime/files.ts'
 import { bfloatsToFloats, halvesToFloats } from '../tensor/half.ts'
 import { isJsonObject, parseJsonObject, showValue } from './json.ts'
 import {

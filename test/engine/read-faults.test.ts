@@ -11,7 +11,7 @@ import { packModel } from '../../src/weights/pack.ts'
 import { coppice } from '../cli/cli-process.ts'
 import { TARGET } from '../e2e/models.ts'
 import { FailingMount } from './failing-mount.ts'
-import { rejection } from './failures.ts'
+import { rejection, within } from './failures.ts'
 import { openInline, scratch } from './harness.ts'
 
 const PROMPT = { tokens: [5, 6, 7, 8] }
@@ -19,7 +19,7 @@ const CALL = { temperature: 0, maxTokens: 6, ignoreEos: true }
 const LONG = { ...CALL, maxTokens: 100 }
 const LAYER = 'layer-00005.safetensors'
 /** A read that hangs must not keep a caller for longer, however busy the machine. */
-const PATIENCE_MS = 15_000
+const soon = <T>(promise: Promise<T>, what: string): Promise<T> => within(15_000, promise, what)
 
 const test = suite('faults while reading')
 const packed = join(scratch, 'packed')
@@ -60,18 +60,6 @@ async function assertWorks(model: ModelFront): Promise<void> {
 async function assertLoadsAgain(): Promise<void> {
   mount.set(undefined)
   await withModel(assertWorks)
-}
-
-async function soon<T>(promise: Promise<T>, what: string): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} took more than ${PATIENCE_MS} ms`)), PATIENCE_MS)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))

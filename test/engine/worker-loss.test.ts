@@ -5,11 +5,11 @@ import type { CrewMember } from '../../src/engine/crew.ts'
 import type { ModelFront } from '../../src/engine/front.ts'
 import { type Completion, CoppiceError, load } from '../../src/index.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
-import { rejection } from './failures.ts'
+import { rejection, within } from './failures.ts'
 import './harness.ts'
 
 /** What a call may take to fail: a tenth of it is meant, but the machine may be busy. */
-const PATIENCE_MS = 5000
+const soon = <T>(promise: Promise<T>, what: string): Promise<T> => within(5000, promise, what)
 const PROMPT = 'The old house stood at the end of the lane, and'
 const LONG = { temperature: 0, maxTokens: 900, ignoreEos: true }
 
@@ -32,19 +32,6 @@ function member(model: ModelFront, role: CrewMember['role']): CrewMember {
   const found = model.crew.members.find((m) => m.role === role)
   if (found === undefined) throw new Error(`this model has no ${role} thread`)
   return found
-}
-
-/** Fails when the promise is not settled in time. */
-async function soon<T>(promise: Promise<T>, what: string): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} took more than ${PATIENCE_MS} ms`)), PATIENCE_MS)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 async function assertLoadsAgain(): Promise<void> {

@@ -3,8 +3,8 @@ import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { AtomicFile, writeFileAtomically } from '../../src/runtime/atomic-file.ts'
 import {
-  AtomicFile,
   cacheDirectory,
   DIRECT_ALIGNMENT,
   directIoAvailable,
@@ -23,7 +23,6 @@ import {
   sameContent,
   statPath,
   systemCode,
-  writeFileAtomically,
 } from '../../src/runtime/files.ts'
 import { assertFails } from './failures.ts'
 

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, w
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { processTag } from '../../src/runtime/files.ts'
+import { processTag } from '../../src/runtime/atomic-file.ts'
 import { LockFile } from '../../src/runtime/lock-file.ts'
 import { expectFailure, withDirectory } from '../weights/checkpoints.ts'
 
