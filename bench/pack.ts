@@ -4,18 +4,20 @@
  * checked (`coppice verify`). Beside it, in the same run: what the disk takes in (written in 1 MiB pieces, then
  * synced, as packing does), and SHA-256. The checkpoint is in the page cache; all output is synced within its time.
  *
- *     npm run bench:pack [-- --model 1.1B --layers 8 --kinds q8,q4 --rounds 3 --directory DIR --json FILE]
+ *     npm run bench:pack [-- --model 1.1B --layers 8 --kinds q8,q4 --rounds 3 --scratch DIR --json FILE]
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { KINDS, type Kind } from '../src/tensor/layout.ts'
 import { packModel } from '../src/weights/pack.ts'
 import { verifyPacked } from '../src/weights/packed.ts'
 import { parameterCount } from '../src/weights/tensor-names.ts'
+import { root } from '../test/paths.ts'
+import { atEnd } from './cleanup.ts'
 import { median, number, Report, text, words } from './report.ts'
+import { peakResidentBytes } from './resident.ts'
 import { SHAPES, type ShapeName } from './shapes.ts'
 import { writeSyntheticCheckpoint } from './synthetic-checkpoint.ts'
 
@@ -54,7 +56,7 @@ function packOnce(source: string, output: string, weights: Kind): void {
   const { directory, manifest } = packModel(source, output, { weights })
   const packed = performance.now()
   const { user, system } = process.cpuUsage(cpuBefore)
-  const peakBytes = process.resourceUsage().maxRSS * 1024
+  const peakBytes = peakResidentBytes()
   const { problems } = verifyPacked(directory)
   if (problems.length > 0) throw new Error(JSON.stringify(problems))
   const bytes = [...manifest.layers, manifest.edges].reduce((sum, file) => sum + file.bytes, 0)
@@ -75,8 +77,10 @@ async function compare(): Promise<void> {
   const layers = number('--layers', Math.min(8, shape.layers))
   const rounds = number('--rounds', 3)
   const kinds = words<Kind>('--kinds', KINDS, KINDS)
-  const scratch = mkdtempSync(join(text('--directory', tmpdir()), 'coppice-bench-pack-'))
-  process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
+  const place = text('--scratch', join(root, '.bench'))
+  mkdirSync(place, { recursive: true })
+  const scratch = mkdtempSync(join(place, 'pack-'))
+  atEnd(() => rmSync(scratch, { recursive: true, force: true }))
   const plain = { theta: shape.rope.theta, scaling: { type: 'none' } } as const
   const config = { ...shape, rope: plain, layers, windows: Array.from({ length: layers }, () => 0) }
   const { bavail, bsize } = statfsSync(scratch)

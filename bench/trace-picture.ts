@@ -4,7 +4,7 @@
  *
  *     coppice run embedded --weights f32 --memory 20MB --ctx-size 512 --io direct --temp 0.4 --seed 2 -n 96 \
  *       --trace trace.json "The old house stood at the end of the lane, and"
- *     node .build/bench/trace-picture.js trace.json docs/pass-timeline.svg --first 10 --passes 3
+ *     node .build/bench/trace-picture.js trace.json docs/pass-timeline.svg --first 5 --passes 3
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'

@@ -45,12 +45,14 @@ export interface LoadOptions {
    */
   kvCache?: KvKind
   /**
-   * Whether layers are read past the page cache. 'auto' does so when the target does not fit in free memory, on
-   * every file system where it works; 'direct' refuses to load where it does not.
+   * Whether weights are read past the page cache. 'auto' does so, where the file system takes it, when the target
+   * streams and does not fit in free memory, or when `coppice plan` has measured it to be faster; 'direct' refuses to
+   * load where it does not work.
    */
   io?: 'auto' | 'direct' | 'buffered'
   /**
-   * A compiled kernels.<variant>.wasm of this version, for places where compiling from bytes is forbidden.
+   * A compiled kernels.<variant>.wasm of this version, for places where compiling from bytes is forbidden;
+   * the model must be packed there already, since packing compiles kernels of its own.
    * Default: the fastest of the embedded variants that passes the self-test, or what COPPICE_KERNELS names.
    */
   kernels?: WebAssembly.Module
@@ -161,7 +163,8 @@ export interface Model {
   generate(prompt: Prompt, options?: GenerateOptions): AsyncGenerator<Piece, Completion, undefined>
   /** Writes the whole text. Throws what `generate` throws. */
   complete(prompt: Prompt, options?: GenerateOptions): Promise<Completion>
-  /** Logits of a chain or tree of tokens in one pass. @throws CoppiceError INVALID_INPUT | CONTEXT_OVERFLOW */
+  /** Logits of a chain or tree of tokens in one pass. @throws CoppiceError INVALID_INPUT | CONTEXT_OVERFLOW |
+   * CORRUPT_FILE | FILE_SYSTEM | WORKER_FAILED | CLOSED */
   logits(input: LogitsInput): Promise<Logits>
   /** Absent when the model directory has no tokenizer, and of a closed model. It shares the engine's tables. */
   readonly tokenizer: ModelTokenizer | undefined

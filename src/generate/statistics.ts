@@ -22,7 +22,7 @@ export interface Stats {
     prefill: number
     /** Drafting, between target passes and in their waiting times. */
     draft: number
-    /** The part of `draft` that was done while a layer was on its way from disk. */
+    /** The part of `draft` that was done while weights were on their way from disk. */
     draftHidden: number
     /** Target passes without waiting for disk, sampling included. */
     verify: number

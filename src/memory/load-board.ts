@@ -7,7 +7,7 @@ import { DIRECT_ALIGNMENT } from '../runtime/files.ts'
 import type { Place } from '../tensor/arena.ts'
 import { type Control, WAIT_LIMIT_MS, Word } from '../tensor/control.ts'
 
-/** A run of bytes in a packed file that is loaded as a whole: a layer, or some rows of the output head. */
+/** A run of bytes in a packed file that is loaded as a whole: a group of a layer's tensors, or some rows of the output head. */
 export interface Unit {
   readonly name: string
   readonly path: string
@@ -22,7 +22,7 @@ export interface Unit {
 }
 
 /**
- * Bytes of one read. Large enough that the disk streams, small enough that two loaders share a layer
+ * Bytes of one read. Large enough that the disk streams, small enough that several loaders share a group
  * evenly and an abort does not wait long.
  */
 const PIECE_BYTES = 4 * 1024 * 1024

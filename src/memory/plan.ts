@@ -44,7 +44,7 @@ export interface PlannedBank {
 }
 
 export interface Plan {
-  /** Bytes allowed; equals `totalBytes` rounded up when no budget was given. */
+  /** Bytes allowed; equals `totalBytes` when no budget was given. */
   readonly budgetBytes: number
   /** Bytes of WASM memory that will be allocated, in all banks: a multiple of 64 KiB. */
   readonly totalBytes: number

@@ -30,7 +30,7 @@ interface Block {
   readonly bytes: number
 }
 
-/** Reads samples of the units, which lie on one file system. Takes two seconds at the most where a disk is not very slow. */
+/** Reads samples of the units, which lie on one file system. Takes three seconds at the most where a disk is not very slow. */
 export async function measureReadSpeeds(units: readonly Unit[]): Promise<ReadSpeeds> {
   const blocks = units.flatMap(blocksOf)
   // WASM memory begins at a page, which direct reads need and an ordinary buffer does not promise.
