@@ -1,7 +1,7 @@
 /** Flags that several commands share, and what they become. */
 
 import { CoppiceError } from '../errors.ts'
-import type { GenerateOptions, LoadOptions } from '../index.ts'
+import type { DrafterName, GenerateOptions, LoadOptions } from '../index.ts'
 import type { FlagResults, Flags } from '../runtime/arguments.ts'
 import { isDirectory, joinPath, packageDirectory } from '../runtime/files.ts'
 
@@ -15,8 +15,19 @@ export const JSON_FLAG = {
 
 /** How a model is loaded. */
 export const LOAD_FLAGS = {
-  draft: { type: 'string', value: 'MODEL', help: "draft model that grows the tree of guesses, or 'none'" },
-  nodes: { type: 'integer', help: 'guesses checked per pass of the target; 0 is plain decoding' },
+  draft: {
+    type: 'string',
+    value: 'MODEL',
+    help: "draft model that grows the tree of guesses, 'none', or the target itself: self:q4, self:4-layers",
+  },
+  drafter: { type: 'string', value: 'NAME', help: "tree, or chain: the draft's likeliest continuation" },
+  nodes: {
+    type: 'string',
+    value: 'N',
+    help: 'guesses checked per pass of the target; 0 is plain decoding; auto: as many as pay',
+  },
+  pacing: { type: 'string', value: 'NAME', help: 'when to stop drafting: planner, fixed or fallback' },
+  draftPMin: { type: 'number', help: 'no guesses that the draft gives less than this probability' },
   memory: { type: 'bytes', help: 'memory for weights, caches and buffers, such as 22MB or 1.5GiB' },
   weights: {
     type: 'string',
@@ -69,11 +80,15 @@ function embeddedModel(name: 'target' | 'draft'): string {
 }
 
 export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS>): LoadOptions {
-  const { nodes, memory, weights, threads, ctxSize, kvCache, io, sharpening } = values
+  const { drafter, memory, weights, threads, ctxSize, kvCache, io, sharpening } = values
+  const nodes = values.nodes === undefined || values.nodes === 'auto' ? values.nodes : nodeCount(values.nodes)
   return defined({
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
     draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
-    nodes,
+    drafters: drafter === undefined ? undefined : [drafter as DrafterName],
+    nodes: nodes as LoadOptions['nodes'],
+    pacing: values.pacing as LoadOptions['pacing'],
+    draftPMin: values.draftPMin,
     memory,
     weights: weights as LoadOptions['weights'],
     threads,
@@ -82,6 +97,12 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
     io: io as LoadOptions['io'],
     sharpening,
   })
+}
+
+/** @throws CoppiceError INVALID_OPTION */
+function nodeCount(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text)
+  throw new CoppiceError('INVALID_OPTION', `--nodes takes a whole number or "auto", not "${text}"`)
 }
 
 export function generateOptions(values: FlagResults<typeof SAMPLING_FLAGS>): GenerateOptions {

@@ -62,6 +62,11 @@ export function comparisonLines(tree: Stats, plain: Stats): string[] {
   return [head, row('drafted', tree), row('plain', plain)]
 }
 
+function guessesOf({ nodes, pacing }: ModelPlan): string {
+  if (nodes === 0) return 'none: plain decoding'
+  return pacing === 'fixed' ? `${nodes} nodes per pass` : `up to ${nodes} nodes per pass, as many as pay`
+}
+
 /** The lines of `plan`, of at most `columns` columns where words allow. */
 export function planLines(plan: ModelPlan, columns: number): string[] {
   const rows: [string, string][] = [
@@ -82,7 +87,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
     ['read per pass', formatBytes(plan.streamedBytesPerPass)],
     ...expectationRows(plan),
     ['context', `${plan.context} positions; KV cache ${plan.kvCache.kind}, ${formatBytes(plan.kvCache.bytes)}`],
-    ['tree', plan.nodes === 0 ? 'none: plain decoding' : `${plan.nodes} nodes per pass`],
+    ['guesses', guessesOf(plan)],
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
     [
       'process besides',

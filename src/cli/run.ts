@@ -141,7 +141,10 @@ async function writePlain(
   prompt: string,
   options: Parameters<Model['generate']>[1],
 ): Promise<Completion> {
-  const plain = await load(modelPath(model), { ...loadOptions(model, { ...values, nodes: 0 }), ...common })
+  const plain = await load(modelPath(model), {
+    ...loadOptions(model, { ...values, drafter: undefined, nodes: '0' }),
+    ...common,
+  })
   try {
     return await plain.complete(prompt, options)
   } finally {

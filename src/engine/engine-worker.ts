@@ -60,8 +60,7 @@ function begin(): Beginning | undefined {
         for (const line of lines) line.postMessage(message)
       },
       finish: () => {
-        const { sharpening } = options
-        const engine = new Engine({ preparation, memories, control, board, timeline, kernels, sharpening, onProgress })
+        const engine = new Engine({ preparation, memories, control, board, timeline, kernels, onProgress })
         const tokenizer = preparation.tokenizer && lineWith(preparation.tokenizer.data)
         const transfer = tokenizer === undefined ? [] : [tokenizer]
         const plan = planWithExpectation(preparation, kernelInfo.variant)

@@ -9,30 +9,14 @@ import { type GenerationDefaults, generationDefaults, Sampler, type SamplingOpti
 import { emptyStats } from '../generate/statistics.ts'
 import { SpanRecord } from '../memory/timeline.ts'
 import { treeLogits } from '../model/tree-logits.ts'
-import { TreeDrafter } from '../speculate/drafters/tree.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type Assembly, type AssemblyParts, assemble } from './assemble.ts'
 import { chromeTrace } from './chrome-trace.ts'
-import { PATH_DEPTH } from './prepare.ts'
 import type { CallOptions } from './protocol.ts'
+import { Speculation } from './speculation.ts'
 import { readGenerationConfig } from './tokenizer-files.ts'
 import type { Completion, FinishReason, Logits, LogitsInput, Piece, Progress, Prompt } from './types.ts'
-
-/**
- * Exponent on the draft's probabilities. At temperature 0 the target takes its top token, however
- * flat the draft is, so probabilities as they are underrate the likeliest branch; 3 was the best of
- * 2, 3 and 4. Above, the target samples from its distribution to the power of 1/temperature, and so
- * the draft's is taken to the same power.
- */
-const GREEDY_SHARPENING = 3
-const defaultSharpening = (temperature: number): number =>
-  Math.min(GREEDY_SHARPENING, temperature === 0 ? GREEDY_SHARPENING : 1 / temperature)
-
-export interface EngineParts extends AssemblyParts {
-  /** Overrides the drafter's sharpening at every temperature. */
-  readonly sharpening: number | undefined
-}
 
 /** A call that ended early, with what it had written until then. */
 export class InterruptedCall extends Error {
@@ -45,31 +29,34 @@ export class InterruptedCall extends Error {
 }
 
 export class Engine {
-  readonly #parts: EngineParts
+  readonly #parts: AssemblyParts
   readonly #assembly: Assembly
-  readonly #drafter: TreeDrafter | undefined
+  readonly #speculation: Speculation
   readonly #decoder: Decoder
   readonly #defaults: GenerationDefaults
   readonly #tokenizer: Tokenizer | undefined
 
   /** Brings all resident parts into memory. @throws CoppiceError as `assemble` */
-  constructor(parts: EngineParts) {
+  constructor(parts: AssemblyParts) {
     const { preparation } = parts
     this.#parts = parts
     this.#assembly = assemble(parts)
     this.#tokenizer = preparation.tokenizer
     const { target, draft, store, disk } = this.#assembly
-    if (draft !== undefined) {
-      this.#drafter = new TreeDrafter(draft, { nodes: preparation.nodes, sharpening: GREEDY_SHARPENING })
-    }
+    const vocabulary = Math.min(target.config.vocabulary, draft?.config.vocabulary ?? Number.POSITIVE_INFINITY)
+    const { speculation } = preparation
+    this.#speculation = new Speculation(speculation, draft, target.batch.capacity, vocabulary)
     this.#defaults = generationDefaults(readGenerationConfig(preparation.target.packed.directory))
     this.#decoder = new Decoder({
       target,
-      drafter: this.#drafter,
-      nodes: preparation.nodes,
-      depth: PATH_DEPTH,
+      drafter: this.#speculation.drafter,
+      nodes: speculation.nodes,
+      depth: speculation.depth,
       disk,
       timeline: parts.timeline,
+      costs: this.#speculation.costs,
+      pipeline: speculation.pipeline,
+      isWarm: () => store.isWarm,
       expectHead: (follows) => {
         store.headFollows = follows
       },
@@ -92,9 +79,7 @@ export class Engine {
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
     const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
-    if (this.#drafter !== undefined) {
-      this.#drafter.sharpening = this.#parts.sharpening ?? defaultSharpening(sampler.options.temperature)
-    }
+    this.#speculation.begin(sampler)
     const record = options.trace === true ? new SpanRecord() : undefined
     const complete = (finishReason: FinishReason): Completion => ({
       text: text.text,

@@ -13,8 +13,9 @@ import { findTensor } from '../model/weights-view.ts'
 import { isFile, joinPath, refusalOfDirectReads } from '../runtime/files.ts'
 import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
-import { draftScratchSlots, MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
+import { draftScratchSlots, expansionRows } from '../speculate/drafters/tree.ts'
 import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
+import type { Kind } from '../tensor/layout.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
@@ -24,6 +25,7 @@ import { resolveModel } from '../weights/resolve.ts'
 import { integerOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
 import { readFigures } from './read-figures.ts'
+import { chooseSpeculation, type DraftSource, draftSource, type SpeculationChoices } from './speculation-options.ts'
 import { chooseThreads } from './threads.ts'
 import { hasTokenizer, readTokenizer, readVocabularyOf, sameTokenizerFiles, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
@@ -31,8 +33,6 @@ import type { ModelPlan, Progress } from './types.ts'
 /** Rows of a prefill pass, and of the largest tree unless `nodes` asks for more. */
 const PASS_ROWS = 64
 const DEFAULT_CONTEXT = 4096
-const DEFAULT_NODES = 16
-const MAXIMUM_NODES = 1023
 /** Rows of logits computed at once when the output head is resident. */
 const LOGITS_ROWS = 32
 
@@ -62,7 +62,7 @@ export interface Planned {
   readonly headPieces: readonly MatrixPiece[]
   /** Without what the tokenizer takes. */
   readonly plan: ModelPlan
-  readonly nodes: number
+  readonly speculation: SpeculationChoices
   readonly threads: number
   readonly loaders: number
   /** Whether what streams stays in the page cache. */
@@ -125,20 +125,15 @@ export function planModel(
   resolve: (path: string, options: PackOptions) => PackedModel = resolveModel,
   memoryLimit: number = MEMORY_LIMIT_BYTES,
 ): Planned {
-  const draftName = checkDraft(options)
+  const source = draftSource(options)
+  const speculation = chooseSpeculation(options, source !== undefined)
+  const { nodes, pacing } = speculation
   const threads = chooseThreads(options.threads)
   const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
-  const draft = draftName === undefined ? undefined : resolve(draftName, { weights: 'auto', ...hooks })
+  const draft = source && resolveDraft(source, target, (weights, path = model) => resolve(path, { weights, ...hooks }))
   if (draft !== undefined) checkVocabularySizes(target, draft)
 
   const { config } = target.manifest
-  const nodes = integerOption('nodes', options.nodes ?? (draft === undefined ? 0 : DEFAULT_NODES), 0, MAXIMUM_NODES)
-  if (nodes > 0 && draft === undefined) {
-    throw new CoppiceError(
-      'INVALID_OPTION',
-      `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
-    )
-  }
   const context = integerOption(
     'context',
     options.context ?? Math.min(config.positions, DEFAULT_CONTEXT),
@@ -162,7 +157,7 @@ export function planModel(
   const draftShape: TransformerShape = {
     ...shape,
     scratch: draftScratchSlots(nodes),
-    rows: PASS_ROWS,
+    rows: Math.max(PASS_ROWS, expansionRows(nodes)),
     logitsRows: LOGITS_ROWS,
     headStreams: false,
   }
@@ -236,22 +231,20 @@ export function planModel(
           kvCacheBytes(config, targetShape) +
           (drafted === undefined ? 0 : kvCacheBytes(drafted.manifest.config, draftShape)),
       },
-      nodes: drafted === undefined ? 0 : nodes,
+      nodes,
+      pacing,
       threads,
       loaders,
       io: summariseAccess(files, io),
     },
     namedDraft: draft,
-    nodes: drafted === undefined ? 0 : nodes,
+    speculation,
     threads,
     loaders,
     cached,
     files,
   }
 }
-
-/** The longest path that a drafter may propose. */
-export const PATH_DEPTH = MAXIMUM_DEPTH
 
 interface TargetParts {
   readonly layers: Unit[][]
@@ -300,43 +293,49 @@ const edgePaths = (...models: (PackedModel | undefined)[]): string[] =>
 const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
   transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)
 
-function checkDraft(options: EngineOptions): string | undefined {
-  const { draft, drafters, sharpening } = options
-  if (draft !== undefined && typeof draft !== 'string') {
-    throw new CoppiceError('INVALID_OPTION', `draft must be the directory of a model or 'none', not ${draft}`)
+/** @throws CoppiceError INVALID_OPTION and what `resolve` throws */
+function resolveDraft(
+  source: DraftSource,
+  target: PackedModel,
+  resolve: (weights: 'auto' | Kind, path?: string) => PackedModel,
+): PackedModel {
+  switch (source.from) {
+    case 'model':
+      return resolve('auto', source.path)
+    case 'target copy':
+      return resolve(source.kind)
+    case 'target layers':
+      return firstLayers(target, source.layers)
   }
-  if (sharpening !== undefined && !(typeof sharpening === 'number' && sharpening > 0 && sharpening <= 100)) {
-    throw new CoppiceError('INVALID_OPTION', `sharpening must be a number above 0 and up to 100, not ${sharpening}`)
-  }
-  if (drafters !== undefined) {
-    const unknown = drafters.find((name) => name !== 'tree')
-    if (unknown !== undefined) {
-      throw new CoppiceError('INVALID_OPTION', `there is no drafter "${unknown}" in this version; known: tree`)
-    }
-  }
-  if (draft === undefined || draft === 'none') {
-    if (drafters !== undefined && drafters.length > 0) {
-      throw new CoppiceError('INVALID_OPTION', 'the drafter "tree" needs a draft model; give its directory as `draft`')
-    }
-    return undefined
-  }
-  if (draft.startsWith('self:')) {
-    throw new CoppiceError(
-      'INVALID_OPTION',
-      `draft "${draft}": drafting with a part of the target itself is not supported in this version; give the directory of a draft model, or 'none'`,
-    )
-  }
-  return drafters !== undefined && drafters.length === 0 ? undefined : draft
 }
 
-/** @throws CoppiceError INCOMPATIBLE_DRAFT */
+/** A model of the same files that ends early. @throws CoppiceError INVALID_OPTION */
+function firstLayers(target: PackedModel, layers: number): PackedModel {
+  const { manifest } = target
+  const { config } = manifest
+  integerOption('the number of layers in draft "self:…-layers"', layers, 1, config.layers - 1)
+  return {
+    ...target,
+    manifest: {
+      ...manifest,
+      config: { ...config, layers, windows: config.windows.slice(0, layers) },
+      layers: manifest.layers.slice(0, layers),
+    },
+  }
+}
+
+/**
+ * Models of a family often differ in how far their vocabularies are padded, and then share a tokenizer; what only
+ * one of them has is never guessed.
+ * @throws CoppiceError INCOMPATIBLE_DRAFT
+ */
 function checkVocabularySizes(target: PackedModel, draft: PackedModel): void {
   const t = target.manifest.config.vocabulary
   const d = draft.manifest.config.vocabulary
-  if (t === d) return
+  if (t === d || (hasTokenizer(target.directory) && hasTokenizer(draft.directory))) return
   throw new CoppiceError(
     'INCOMPATIBLE_DRAFT',
-    `the target (${target.directory}) has a vocabulary of ${t} tokens, the draft (${draft.directory}) one of ${d}; use a draft trained with the target's tokenizer`,
+    `the target (${target.directory}) has a vocabulary of ${t} tokens, the draft (${draft.directory}) one of ${d}, and without a tokenizer.json in both there is no telling whether their tokens mean the same; use a draft trained with the target's tokenizer`,
   )
 }
 

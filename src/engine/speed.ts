@@ -55,7 +55,7 @@ export async function measureSpeeds(preparation: Preparation, kernels: KernelCho
 
 /** The plan with what the cache lets expect of it. */
 export function planWithExpectation(preparation: Preparation, variant: string): ModelPlan {
-  const { plan, cached, loaders, nodes, threads, board } = preparation
+  const { plan, cached, loaders, speculation, threads, board } = preparation
   const kernels = new Map<Kind, KernelSpeed>()
   for (const kind of kindsOf(preparation)) {
     const figures = kernelFigures(variant, threads, kind).read()
@@ -68,7 +68,7 @@ export function planWithExpectation(preparation: Preparation, variant: string): 
     read: plan.streamedBytesPerPass === 0 ? undefined : readFigures(board.units[0].path).read(),
     kernels,
     ...weightsOf(preparation),
-    nodes,
+    nodes: speculation.nodes,
   })
   return expected === undefined ? plan : { ...plan, expected }
 }

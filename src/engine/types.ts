@@ -4,6 +4,7 @@ import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { KvKind } from '../model/kv-cache.ts'
 import type { DrafterName } from '../speculate/drafter.ts'
+import type { PacingName } from '../speculate/pacing.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
@@ -22,15 +23,36 @@ export interface Progress {
 export interface LoadOptions {
   /** Directory of a draft model with the target's vocabulary, or 'none' for plain decoding. Default 'none'. */
   draft?: string
-  /** Drafters to use. 'tree' needs a draft model and is the default with one. */
-  drafters?: DrafterName[]
-  /** Tree nodes per pass, the root not counted; 0 is plain decoding. Default 16 with a draft model. */
-  nodes?: number
   /**
-   * Exponent on the draft's probabilities when the best nodes are chosen. It changes which guesses are
-   * checked, never the text. Default 1/temperature, at most 3.
+   * The drafter to use, in a list of one: 'tree' (the default with a draft model) or 'chain', the draft's likeliest
+   * continuation. [] is plain decoding.
+   */
+  drafters?: DrafterName[]
+  /**
+   * Guesses checked per pass: a number of nodes, the root not counted, 0 for plain decoding; or 'auto', as many as
+   * pay by what passes turn out to cost and guesses to be worth, up to 63. Default 'auto' with a draft model.
+   */
+  nodes?: number | 'auto'
+  /**
+   * When to stop drafting. 'planner': when more guesses do not pay (the default with nodes 'auto'); 'fixed': at the
+   * number of nodes (the default with a number); 'fallback': when the best path gets too unlikely, by LLMCad's
+   * self-adjusting rule, with `nodes` as the limit.
+   */
+  pacing?: PacingName
+  /** Whether drafting goes on while the target waits for the disk. Default true. */
+  pipeline?: boolean
+  /**
+   * Whether guesses at temperatures above 0 are ranked with the noise that the target's sampler will add. It
+   * changes which guesses are checked, never the text. Default true.
+   */
+  coupled?: boolean
+  /**
+   * Exponent on the draft's probabilities, which are then compared as they are. Default: they are calibrated by
+   * what the target has accepted. It changes which guesses are checked, never the text.
    */
   sharpening?: number
+  /** Paths end at guesses that the draft gives less than this probability. Default 0.75 for chains, 0 for trees. */
+  draftPMin?: number
   /** Bytes of WASM memory at the most, as a number or as text such as '2GB' or '512MiB'. Default: what the machine can spare. */
   memory?: number | string
   /** Kind of the target's weights when it must be packed. 'auto': f32 below 16 M parameters, q8 below 500 M, q4 above. */
@@ -184,8 +206,10 @@ export interface ModelPlan extends Plan {
   readonly weights: { readonly layers: Kind; readonly edges: Kind }
   readonly context: number
   readonly kvCache: { readonly kind: KvKind; readonly bytes: number }
-  /** Tree nodes per pass; 0: plain decoding. */
+  /** Tree nodes per pass at the most; 0: plain decoding. */
   readonly nodes: number
+  /** How many of them a pass takes. */
+  readonly pacing: PacingName
   readonly threads: number
   readonly loaders: number
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */

@@ -5,6 +5,7 @@ import type { Transformer } from '../model/transformer.ts'
 import { now } from '../runtime/platform.ts'
 import { Context } from '../speculate/context.ts'
 import type { Budget, Drafter } from '../speculate/drafter.ts'
+import type { PassCosts } from '../speculate/pass-costs.ts'
 import { ROOT, TokenTree } from '../speculate/token-tree.ts'
 import { type Verification, verify } from '../speculate/verify.ts'
 import { LogitsReader } from './logits-reader.ts'
@@ -54,6 +55,12 @@ export interface DecoderParts {
   readonly disk: DiskMeter
   /** Where the target's transformer, its store and its loaders put their time. */
   readonly timeline: Timeline
+  /** Takes what the target's passes cost. */
+  readonly costs: PassCosts
+  /** Whether a drafter may go on while the target waits for the disk. */
+  readonly pipeline: boolean
+  /** Whether everything that stays in memory is there. */
+  readonly isWarm: () => boolean
   /** Tells the layer store whether the coming passes use the output head. */
   readonly expectHead: (follows: boolean) => void
 }
@@ -94,29 +101,30 @@ export class Decoder {
   }
 
   #begin(request: DecodeRequest): Context {
-    const { target, drafter } = this.#parts
+    const { target } = this.#parts
     const { prompt, maxTokens } = request
     checkPrompt(prompt, target.config.vocabulary)
     checkRoom(prompt.length, maxTokens, target.cache.context)
     target.cache.truncate(0)
-    drafter?.reset()
     // Room for the tokens of one path beyond the end: penalties look at the path while it is walked.
     return new Context(prompt, target.cache.context + this.#parts.depth + 2)
   }
 
   /** All prompt tokens but the last, which is the root of the first tree. */
   #prefill(context: Context, request: DecodeRequest): void {
-    const { target, expectHead, timeline } = this.#parts
+    const { target, expectHead, timeline, costs } = this.#parts
     const total = context.length - 1
     expectHead(false)
     for (let pass = 0; target.cache.length < total; pass++) {
       const began = now()
+      const waited = timeline.ms('wait')
       const start = target.cache.length
       const end = Math.min(start + target.batch.capacity, total)
       target.batch.clear()
       for (let p = start; p < end; p++) target.batch.addPrefixRow(context.tokens[p], p)
       target.forward()
       target.cache.extend(end - start)
+      costs.observePass(end - start, (now() - began - timeline.ms('wait') + waited) / 1000)
       timeline.add('prefill', began, pass, end - start)
       request.onPrefill(end, total)
     }
@@ -124,22 +132,26 @@ export class Decoder {
   }
 
   #decode(context: Context, request: DecodeRequest, limit: number, stats: Stats): DecodeEnd {
-    const { drafter, timeline } = this.#parts
+    const { drafter, timeline, costs, isWarm } = this.#parts
     let written = 0
     for (;;) {
       const tree = this.#draft(context, limit - written)
       const began = now()
       const others = timeline.ms('wait') + timeline.ms('grow')
+      const wasWarm = isWarm()
       this.#forward(tree, context)
       const result = this.#verify(tree, context, request)
-      stats.seconds.verify += (now() - began - (timeline.ms('wait') + timeline.ms('grow') - others)) / 1000
+      const whole = (now() - began) / 1000
+      const compute = whole - (timeline.ms('wait') + timeline.ms('grow') - others) / 1000
+      stats.seconds.verify += compute
+      costs.observePass(tree.count, compute, wasWarm ? whole : undefined)
       timeline.add('pass', began, stats.passes, tree.count)
       const end = this.#commit(result, request, limit - written, stats)
       written += result.tokens.length
       request.afterPass()
       if (end !== undefined) return end
       if (written >= limit) return limit === request.maxTokens ? 'length' : 'context'
-      drafter?.observe(result)
+      drafter?.observe(result, whole)
       for (const token of result.tokens) context.push(token)
     }
   }
@@ -150,7 +162,7 @@ export class Decoder {
     const began = now()
     tree.reset(context.root)
     // The last token comes from the target in any case.
-    const budget: Budget = { nodes: remaining > 1 ? nodes : 0, depth }
+    const budget: Budget = { nodes: remaining > 1 ? nodes : 0, depth: Math.min(depth, remaining - 1) }
     if (drafter !== undefined) {
       drafter.propose(context, tree, budget)
       timeline.add('propose', began, -1, tree.size)
@@ -160,7 +172,7 @@ export class Decoder {
 
   /** Root and nodes in one pass. The root's key and value go to the prefix: it is accepted already. */
   #forward(tree: TokenTree, context: Context): void {
-    const { target, drafter } = this.#parts
+    const { target, drafter, pipeline } = this.#parts
     const { batch, cache } = target
     const position = context.length - 1
     batch.clear()
@@ -172,7 +184,7 @@ export class Decoder {
       batch.addTreeRow(tree.token[node], slot, position + 1, parent === ROOT ? -1 : parent)
     }
     // Without a proposal the text is about to end, and there is nothing to grow for.
-    const grows = tree.size > 0 && drafter?.grow !== undefined
+    const grows = pipeline && tree.size > 0 && drafter?.grow !== undefined
     target.forward(grows ? (deadline) => this.#grow(drafter, tree, deadline) : undefined)
     cache.extend(1)
   }

@@ -153,6 +153,10 @@ export class Sampler {
     this.#written = new Uint32Array(penalises ? vocabulary : 0)
   }
 
+  /** The noise that decides between tokens at a temperature above 0, as `Noise.gumbel`. */
+  readonly noise = (position: number, token: number, least: number): number =>
+    this.#noise.gumbel(position, token, least)
+
   get isGreedy(): boolean {
     return this.options.temperature === 0
   }

@@ -117,6 +117,12 @@ export class LayerStore {
     if (this.#readAhead) this.#fill()
   }
 
+  /** Whether all units that stay in memory have been read: from then on passes are alike. */
+  get isWarm(): boolean {
+    this.#landPinned()
+    return this.#absent === 0 && this.#freeRequests.length === PINNED_REQUESTS
+  }
+
   /** Whether a unit stays in memory once it was read. */
   isPinned(unit: number): boolean {
     return this.#pinned.has(unit)

@@ -107,11 +107,6 @@ export class Transformer {
     this.#units = 1 + Math.max(...layerUnits.flat())
   }
 
-  /** Bytes from one row of logits to the next. */
-  get logitsStride(): number {
-    return this.#head.logits.stride
-  }
-
   /** Rows that one call of `head` takes at the most. */
   get headRows(): number {
     return this.#parts.shape.logitsRows
@@ -207,9 +202,13 @@ export class Transformer {
     return this.#first.arena.f32(logits.pointer + i * logits.stride, this.config.vocabulary)
   }
 
-  /** The `k` best next tokens of one row of logits, with what is needed to normalise them. */
-  topCandidates(logits: number, k: number, scale: number): Candidates {
-    return this.#first.operators.topCandidates(logits, this.config.vocabulary, k, scale)
+  /**
+   * The `k` best next tokens after row `i` of the last call of `head`, with what is needed to normalise them.
+   * @param vocabulary tokens that count, the first ones
+   */
+  topCandidates(i: number, vocabulary: number, k: number, scale: number): Candidates {
+    const { logits } = this.#head
+    return this.#first.operators.topCandidates(logits.pointer + i * logits.stride, vocabulary, k, scale)
   }
 
   /** A group of a layer's weights, in memory until the next `#execute`. */

@@ -3,7 +3,12 @@ import type { Context } from './context.ts'
 import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 
-export type DrafterName = 'tree'
+/** In the order of their bits in a node's sources. */
+export const DRAFTERS = ['tree', 'chain'] as const
+/** 'tree': best-first trees from a draft model; 'chain': its likeliest continuation. */
+export type DrafterName = (typeof DRAFTERS)[number]
+
+export const sourceOf = (name: DrafterName): number => 1 << DRAFTERS.indexOf(name)
 
 /** How much a proposal may cost. */
 export interface Budget {
@@ -24,10 +29,11 @@ export interface Drafter {
    * @returns false when nothing is left to do
    */
   grow?(tree: TokenTree, deadline: number): boolean
-  /** Tells what the target accepted. Called before the accepted tokens join the context. */
-  observe(result: Verification): void
-  /** Forgets the current text. */
-  reset(): void
+  /**
+   * Tells what the target accepted. Called before the accepted tokens join the context.
+   * @param seconds that the target's pass took
+   */
+  observe(result: Verification, seconds: number): void
   save?(): Uint8Array
   load?(bytes: Uint8Array): void
 }

@@ -21,8 +21,6 @@ export class TokenTree {
   /** Cache slots of the node, -1 while it has none. */
   readonly draftSlot: Int32Array
   readonly targetSlot: Int32Array
-  /** Working memory of `best`; the root's rank is 0. */
-  readonly #rank: Float64Array
   readonly #firstChild: Int32Array
   readonly #nextSibling: Int32Array
   #count = 0
@@ -38,7 +36,6 @@ export class TokenTree {
     this.source = new Int32Array(n)
     this.draftSlot = new Int32Array(n)
     this.targetSlot = new Int32Array(n)
-    this.#rank = new Float64Array(n)
     this.#firstChild = new Int32Array(n)
     this.#nextSibling = new Int32Array(n)
     this.reset(0)
@@ -84,6 +81,11 @@ export class TokenTree {
     return -1
   }
 
+  /** The children of a node, the last added first. */
+  *children(node: number): Generator<number> {
+    for (let child = this.#firstChild[node]; child >= 0; child = this.#nextSibling[child]) yield child
+  }
+
   /** Nodes from the root's child down to `node` itself; empty for the root. */
   ancestors(node: number): number[] {
     const path: number[] = []
@@ -94,27 +96,6 @@ export class TokenTree {
   /** Tokens of `ancestors(node)`. */
   pathTokens(node: number): number[] {
     return this.ancestors(node).map((at) => this.token[at])
-  }
-
-  /**
-   * The `n` best nodes by cumulative log-probability, closed under parent, best first; ties in the
-   * order in which they were added.
-   */
-  best(n: number): number[] {
-    const rank = this.#rank
-    const best: number[] = []
-    for (let node = 1; node < this.#count; node++) {
-      // A merge may have raised a child above its parent; it cannot be had without it, so it ranks with it.
-      rank[node] = Math.min(this.logProb[node], rank[this.parent[node]])
-      if (best.length === n && !(n > 0 && rank[node] > rank[best[n - 1]])) continue
-      let place = best.length === n ? n - 1 : best.length
-      while (place > 0 && rank[best[place - 1]] < rank[node]) {
-        best[place] = best[place - 1]
-        place--
-      }
-      best[place] = node
-    }
-    return best
   }
 
   /**

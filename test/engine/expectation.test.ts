@@ -144,7 +144,7 @@ for (const [name, path, more] of [
     for (const loaders of [1, 2, 4]) {
       let before = { plain: Number.POSITIVE_INFINITY, drafted: Number.POSITIVE_INFINITY }
       for (const memory of budgets) {
-        const { plan, nodes } = prepare(path, { ...options, ...more, memory }, quiet)
+        const { plan } = prepare(path, { ...options, ...more, memory }, quiet)
         const { plain, speculative } = expectationOf({
           streamedBytesPerPass: plan.streamedBytesPerPass,
           cached: loaders === 2,
@@ -152,8 +152,8 @@ for (const [name, path, more] of [
           read,
           kernels: speeds,
           target: [{ kind: 'f32', bytes: plan.targetBytes }],
-          draft: nodes > 0 ? [{ kind: 'f32', bytes: 4e6 }] : [],
-          nodes,
+          draft: plan.nodes > 0 ? [{ kind: 'f32', bytes: 4e6 }] : [],
+          nodes: plan.nodes,
         })!
         const now = { plain: plain.secondsPerPass, drafted: speculative?.secondsPerPass ?? 0 }
         assert.ok(now.plain <= before.plain && now.drafted <= before.drafted, `${memory} bytes`)

@@ -33,6 +33,8 @@ export const createMemories = ({ banks }: Preparation['plan']): WebAssembly.Memo
 export interface InlineChoices {
   /** Pin no layer, whatever the budget: even a model of two layers then streams. */
   readonly streamAll?: boolean
+  /** Longest path of guesses. */
+  readonly depth?: number
   /** Bytes of one WASM memory at the most. */
   readonly memoryLimit?: number
 }
@@ -46,7 +48,12 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     undefined,
     choices.memoryLimit,
   )
-  const preparation = { ...(choices.streamAll ? unpinned(prepared) : prepared), loaders: 0 }
+  const { depth = prepared.speculation.depth } = choices
+  const preparation = {
+    ...(choices.streamAll ? unpinned(prepared) : prepared),
+    speculation: { ...prepared.speculation, depth },
+    loaders: 0,
+  }
   const engine = new Engine({
     preparation,
     memories: createMemories(preparation.plan),
@@ -54,7 +61,6 @@ export function openInline(model: string, options: EngineOptions = {}, choices: 
     board: new LoadBoard(preparation.board, control),
     timeline: new Timeline(0),
     kernels: options.kernels ?? compileKernels('simd128'),
-    sharpening: options.sharpening,
     onProgress: () => {},
   })
   return {

@@ -8,6 +8,7 @@ import { CoppiceError } from '../../src/errors.ts'
 import { describeModel } from '../../src/weights/describe.ts'
 import { fixtures, root } from '../paths.ts'
 import { syntheticTokenizer } from '../text/synthetic.ts'
+import { padVocabulary } from '../weights/checkpoints.ts'
 import { scratch } from './harness.ts'
 
 const test = suite('preparing a model')
@@ -51,7 +52,7 @@ test('a draft whose tokenizer is written otherwise but means the same is taken',
   cpSync(draft, other, { recursive: true })
   const path = join(other, 'tokenizer.json')
   writeFileSync(path, JSON.stringify(JSON.parse(readFileSync(path, 'utf8')), undefined, 1))
-  assert.is(prepare(target, { draft: other }, hooks).plan.nodes, 16)
+  assert.is(prepare(target, { draft: other, nodes: 16 }, hooks).plan.nodes, 16)
 })
 
 test('the plan counts a tokenizer by its tables, and none where there is none', () => {
@@ -92,14 +93,55 @@ test('options that make no sense are refused by name', () => {
     [{ kvCache: 'f16' as 'q8' }, 'f16'],
     [{ memory: 'much' }, 'size'],
     [{ memory: -5 }, 'memory'],
-    [{ draft: 'self:q4' }, 'self:q4'],
+    [{ draft: 'self:q5' }, 'self:q5'],
+    [{ draft: 'self:8-layers' }, 'layers'],
+    [{ draft: 'self:0-layers' }, 'layers'],
     [{ drafters: ['tree'] }, 'tree'],
+    [{ drafters: ['chain'] }, 'chain'],
+    [{ draft, drafters: ['tree', 'chain'] }, 'one drafter'],
+    [{ draft, nodes: 'many' as 'auto' }, 'nodes'],
+    [{ draft, pacing: 'slow' as 'fixed' }, 'pacing'],
+    [{ draft, pipeline: 'yes' as unknown as boolean }, 'pipeline'],
+    [{ draft, coupled: 1 as unknown as boolean }, 'coupled'],
+    [{ draft, draftPMin: 2 }, 'draftPMin'],
   ]
   for (const [options, name] of cases) {
     const { code, message } = refusal(target, options)
     assert.is(code, 'INVALID_OPTION', JSON.stringify(options))
     assert.match(message, name, JSON.stringify(options))
   }
+})
+
+test('how guesses are made follows from what is given', () => {
+  const chosen = (options: EngineOptions) => {
+    const { drafter, pacing, nodes } = prepare(target, { draft, ...options }, hooks).speculation
+    return [drafter, pacing, nodes]
+  }
+  assert.equal(chosen({}), ['tree', 'planner', 63])
+  assert.equal(chosen({ nodes: 'auto' }), ['tree', 'planner', 63])
+  assert.equal(chosen({ nodes: 5 }), ['tree', 'fixed', 5])
+  assert.equal(chosen({ nodes: 5, pacing: 'planner' }), ['tree', 'planner', 5])
+  assert.equal(chosen({ pacing: 'fallback' }), ['tree', 'fallback', 63])
+  assert.equal(chosen({ drafters: ['chain'] }), ['chain', 'fixed', 16])
+  assert.equal(chosen({ drafters: ['chain'], nodes: 'auto' }), ['chain', 'planner', 63])
+  assert.is(prepare(target, { draft, drafters: [] }, hooks).plan.nodes, 0)
+})
+
+test('a target drafts for itself: with its own copy in fewer bits, or with its first layers', () => {
+  const layersOf = (which: string) => {
+    const { draft: own } = prepare(target, { draft: which, weights: 'f32', nodes: 4 }, hooks)
+    return [own!.packed.manifest.config.layers, own!.packed.manifest.quantisation.layers]
+  }
+  const { layers } = prepare(target, {}, hooks).plan
+  assert.equal(layersOf('self:q4'), [layers, 'q4'])
+  assert.equal(layersOf('self:3-layers'), [3, 'f32'])
+})
+
+test('a draft with a vocabulary of another size is taken when both have the same tokens', () => {
+  const padded = join(scratch, 'padded-draft')
+  padVocabulary(draft, padded, 128)
+  const { draft: taken } = prepare(target, { draft: padded, nodes: 4 }, hooks)
+  assert.is(taken!.packed.manifest.config.vocabulary, 4096 + 128)
 })
 
 test('nodes 0 leaves the draft out of the plan', () => {

@@ -12,6 +12,7 @@ import { LoadBoard } from '../../src/memory/load-board.ts'
 import { Timeline } from '../../src/memory/timeline.ts'
 import type { Context } from '../../src/speculate/context.ts'
 import type { Budget, Drafter } from '../../src/speculate/drafter.ts'
+import { PassCosts } from '../../src/speculate/pass-costs.ts'
 import type { TokenTree } from '../../src/speculate/token-tree.ts'
 import type { Verification } from '../../src/speculate/verify.ts'
 import { Control } from '../../src/tensor/control.ts'
@@ -69,10 +70,6 @@ class Oracle implements Drafter {
   observe({ tokens }: Verification): void {
     this.calls.push(`observe ${tokens.length}`)
   }
-
-  reset(): void {
-    this.calls.push('reset')
-  }
 }
 
 interface Run {
@@ -90,6 +87,9 @@ function run(drafter: Drafter | undefined, request: Partial<DecodeRequest> = {})
     depth: 24,
     disk: store,
     timeline,
+    costs: new PassCosts(target.batch.capacity, 1),
+    pipeline: true,
+    isWarm: () => true,
     expectHead: (follows) => {
       store.headFollows = follows
     },
@@ -167,10 +167,10 @@ test('a drafter may abstain', () => {
   assert.equal(drafted.stats.perDrafter, {})
 })
 
-test('the drafter is reset before a text, asked in every pass, and told what became of it', () => {
+test('the drafter is asked in every pass, and told what became of it', () => {
   const drafter = new Oracle(text, 2)
   run(drafter, { maxTokens: 9 })
-  assert.equal(drafter.calls, ['reset', 'propose', 'observe 3', 'propose', 'observe 3', 'propose'])
+  assert.equal(drafter.calls, ['propose', 'observe 3', 'propose', 'observe 3', 'propose'])
 })
 
 test('when one token is missing the drafter gets no budget: the target says it in any case', () => {
@@ -255,6 +255,9 @@ test('an abort in the middle leaves true statistics and a decoder that can go on
       depth: 24,
       disk: store,
       timeline,
+      costs: new PassCosts(target.batch.capacity, 1),
+      pipeline: true,
+      isWarm: () => true,
       expectHead: () => {},
     })
     stats.push(emptyStats(0))

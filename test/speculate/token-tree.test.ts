@@ -58,20 +58,15 @@ test('a full tree takes no more nodes but still merges', () => {
   assert.is(tree.add(ROOT, 2, -0.5, 1), 1)
 })
 
-test('the best n nodes are closed under parent and no dropped node could replace a kept one', () => {
-  fc.assert(
-    fc.property(steps, fc.nat(40), (list, n) => {
-      const tree = grow(list)
-      const best = tree.best(n)
-      assert.is(best.length, Math.min(n, tree.size))
-      const kept = new Set(best)
-      for (const node of best) assert.ok(tree.parent[node] === ROOT || kept.has(tree.parent[node]))
-      const worst = Math.min(...best.map((node) => tree.logProb[node]), 0)
-      for (let node = 1; node < tree.count; node++) {
-        if (!kept.has(node)) assert.ok(best.length === 0 || tree.logProb[node] <= worst + 1e-12)
-      }
-    }),
-  )
+test('children are those that were added, the last first', () => {
+  const tree = new TokenTree(3)
+  tree.reset(1)
+  const first = tree.add(ROOT, 5, -2, 1)
+  const grandchild = tree.add(first, 6, -3, 1)
+  const second = tree.add(ROOT, 7, -1, 1)
+  assert.equal([...tree.children(ROOT)], [second, first])
+  assert.equal([...tree.children(first)], [grandchild])
+  assert.equal([...tree.children(second)], [])
 })
 
 test('re-rooting keeps exactly the subtree, with its slots, tokens and relative scores', () => {

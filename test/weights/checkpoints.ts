@@ -153,3 +153,27 @@ export const filesOf = (directory: string): Map<string, Buffer> =>
       .sort()
       .map((name) => [name, readFileSync(join(directory, name))]),
   )
+
+/** Copies a checkpoint with tied bf16 embeddings, its vocabulary padded with rows of zeros. */
+export function padVocabulary(from: string, to: string, rows: number): void {
+  mkdirSync(to, { recursive: true })
+  for (const name of readdirSync(from)) copyFileSync(join(from, name), join(to, name))
+  const config = JSON.parse(readFileSync(join(from, 'config.json'), 'utf8'))
+  writeFileSync(join(to, 'config.json'), JSON.stringify({ ...config, vocab_size: config.vocab_size + rows }))
+  const file = readFileSync(join(from, 'model.safetensors'))
+  const headerBytes = Number(file.readBigUInt64LE(0))
+  const header = JSON.parse(file.subarray(8, 8 + headerBytes).toString())
+  const data = file.subarray(8 + headerBytes)
+  const embedding = header['model.embed_tokens.weight']
+  const [begin, end] = embedding.data_offsets
+  // At the end, so that nothing else moves but what lay behind it.
+  for (const tensor of Object.values<{ data_offsets: [number, number] }>(header)) {
+    if (tensor.data_offsets?.[0] >= end)
+      tensor.data_offsets = tensor.data_offsets.map((at) => at - (end - begin)) as [number, number]
+  }
+  const kept = Buffer.concat([data.subarray(0, begin), data.subarray(end)])
+  const padded = Buffer.concat([data.subarray(begin, end), Buffer.alloc(rows * embedding.shape[1] * 2)])
+  embedding.shape[0] += rows
+  embedding.data_offsets = [kept.length, kept.length + padded.length]
+  writeFileSync(join(to, 'model.safetensors'), rawFile(JSON.stringify(header), Buffer.concat([kept, padded])))
+}

@@ -1,6 +1,6 @@
 /**
- * Best-first trees from a draft model (SpecExec, arXiv 2406.02532, algorithm 1): the nodes of the
- * result are the N most probable continuations by the draft's sharpened distribution.
+ * Best-first trees from a draft model (SpecExec, arXiv 2406.02532, algorithm 1): the most probable continuations by
+ * what is known of the draft's probabilities. With one guess per node the tree is the draft's greedy chain.
  *
  * The drafter keeps a tree of its own, larger than what it proposes. Each node expanded there has
  * its key and value in a scratch slot of the draft's cache, so what was grown below an accepted
@@ -9,209 +9,280 @@
 
 import type { Transformer } from '../../model/transformer.ts'
 import { now } from '../../runtime/platform.ts'
+import type { Calibration } from '../calibration.ts'
+import { CandidateTree, type Chance } from '../candidate-tree.ts'
+import { ChildRanking, type RankingRule } from '../child-ranking.ts'
 import type { Context } from '../context.ts'
-import type { Budget, Drafter } from '../drafter.ts'
-import { ROOT, TokenTree } from '../token-tree.ts'
+import { type Budget, type Drafter, type DrafterName, sourceOf } from '../drafter.ts'
+import type { Growth, Pacing } from '../pacing.ts'
+import type { PassCosts } from '../pass-costs.ts'
+import { ROOT, type TokenTree } from '../token-tree.ts'
 import type { Verification } from '../verify.ts'
 
-/** Children considered per node. */
-export const BRANCHING = 8
-
 /** Longest path from the root. */
-export const MAXIMUM_DEPTH = 24
+export const MAXIMUM_DEPTH = 32
 
-/** Nodes expanded in one draft pass: one tile of rows, which costs little more than one row. */
+/** Nodes expanded in one draft pass: a tile or two of rows, which cost little more than one row. */
 const EXPANSION_ROWS = 8
+/** The same for large trees, which would take too many passes otherwise; the draft's head takes no more. */
+const MOST_EXPANSION_ROWS = 32
 
-export const SOURCE_TREE = 1
+/** Rows of a draft pass that grows trees of at most `nodes` nodes. */
+export const expansionRows = (nodes: number): number =>
+  Math.min(MOST_EXPANSION_ROWS, Math.max(EXPANSION_ROWS, nodes >> 4))
 
 /** Scratch slots of the draft's cache for trees of `nodes` nodes. */
-export const draftScratchSlots = (nodes: number): number => 3 * nodes + 8 * EXPANSION_ROWS
+export const draftScratchSlots = (nodes: number): number => 3 * nodes + 8 * expansionRows(nodes)
 
 export interface TreeDrafterOptions {
+  readonly name: DrafterName
   /** Largest budget that `propose` will be given. */
   readonly nodes: number
-  /** Exponent on the draft's probabilities before they are compared; 1 takes them as they are. */
-  readonly sharpening: number
+  /** Guesses per node: 1 makes chains. */
+  readonly branching: number
+  /** Paths end at a guess that the draft gives less than this. */
+  readonly leastProbability: number
+  /** Tokens that may be guessed, the first ones of the draft's vocabulary. */
+  readonly vocabulary: number
+  readonly pacing: Pacing
+  /** Takes what draft passes cost. */
+  readonly costs: PassCosts
 }
 
+/** How the guesses for one text are made. */
+export interface DraftingRule extends RankingRule {
+  /** Absent: the draft's probabilities are taken for chances as they are. */
+  readonly calibration: Calibration | undefined
+}
+
+const TAKEN_AS_IT_IS: Chance = (_rank, promised) => promised
+
 export class TreeDrafter implements Drafter {
-  readonly name = 'tree'
-  /** Exponent on the draft's probabilities for the current text. */
-  sharpening: number
+  readonly name: DrafterName
+  readonly #options: TreeDrafterOptions
   readonly #draft: Transformer
-  readonly #grown: TokenTree
-  readonly #nodes: number
-  /** Grown nodes whose children are known. */
-  readonly #expanded: Uint8Array
+  readonly #ranking: ChildRanking
+  readonly #grown: CandidateTree
+  readonly #rows: number
   readonly #free: number[] = []
-  readonly #rowNodes: number[] = []
+  readonly #growth: GrowingTree
+  #chance: Chance = TAKEN_AS_IT_IS
+  #calibration: Calibration | undefined
   #prefix = 0
   #usable = false
   #depth = MAXIMUM_DEPTH
+  /** Spent on the last proposal. */
+  #seconds = 0
 
   constructor(draft: Transformer, options: TreeDrafterOptions) {
+    this.name = options.name
+    this.#options = options
     this.#draft = draft
-    this.#nodes = options.nodes
-    this.sharpening = options.sharpening
-    // Every expansion adds BRANCHING nodes, and there are no more expansions than slots (and the root's).
-    this.#grown = new TokenTree((draftScratchSlots(options.nodes) + 1) * BRANCHING)
-    this.#expanded = new Uint8Array(this.#grown.capacity + 1)
+    this.#ranking = new ChildRanking(draft, options.vocabulary, options.branching)
+    this.#rows = options.branching === 1 ? 1 : expansionRows(options.nodes)
+    // Every expansion adds a node per guess, and there are no more expansions than slots (and the root's).
+    this.#grown = new CandidateTree((draftScratchSlots(options.nodes) + 1) * options.branching)
+    this.#growth = new GrowingTree(this.#grown)
+  }
+
+  begin(rule: DraftingRule): void {
+    this.#ranking.rule = rule
+    this.#calibration = rule.calibration
+    const calibration = rule.calibration
+    this.#chance = calibration === undefined ? TAKEN_AS_IT_IS : (rank, promised) => calibration.chance(rank, promised)
+    this.#usable = false
+    this.#draft.cache.truncate(0)
   }
 
   propose(context: Context, tree: TokenTree, budget: Budget): void {
-    if (budget.nodes <= 0) return
+    const { pacing, name } = this.#options
+    this.#seconds = 0
+    if (budget.nodes <= 0 || !pacing.shouldDraft()) return
     this.#depth = Math.min(budget.depth, MAXIMUM_DEPTH)
-    this.#plant(context)
-    const grown = this.#grown
-    let chosen = grown.best(budget.nodes)
+    this.#catchUp(context)
+    const began = now()
+    if (!this.#plant(context)) return
+    const growth = this.#growth
+    growth.limit = budget.nodes
     for (;;) {
-      // A child is never better than its parent, so below the last of a full list nothing can enter.
-      const isFull = chosen.length === budget.nodes
-      const rows = this.#bestUnexpanded(isFull ? grown.logProb[chosen[chosen.length - 1]] : Number.NEGATIVE_INFINITY)
-      if (rows.length === 0) break
-      this.#expand(rows)
-      chosen = grown.best(budget.nodes)
+      const next = this.#bestUnexpanded(budget.nodes)
+      this.#seconds = (now() - began) / 1000
+      growth.look(next, this.#seconds)
+      if (next.length === 0 || !pacing.shouldExpand(growth)) break
+      this.#expand(next)
     }
-    this.#copyTo(tree, chosen)
+    this.#grown.copyBest(Math.min(pacing.cut(growth), budget.nodes), tree, sourceOf(name))
   }
 
   grow(_tree: TokenTree, deadline: number): boolean {
     if (!this.#usable) return false
     do {
       // Slots for a whole proposal stay free: what is grown now may all be in vain.
-      if (this.#free.length < this.#nodes + EXPANSION_ROWS) return false
-      const rows = this.#bestUnexpanded(Number.NEGATIVE_INFINITY)
-      if (rows.length === 0) return false
-      this.#expand(rows)
+      if (this.#free.length < this.#options.nodes + this.#rows) return false
+      const next = this.#bestUnexpanded(Number.POSITIVE_INFINITY)
+      if (next.length === 0) return false
+      this.#expand(next)
     } while (now() < deadline)
     return true
   }
 
-  observe(result: Verification): void {
+  observe(result: Verification, seconds: number): void {
+    this.#options.pacing.observe({
+      nodes: result.tree.size,
+      tokens: result.tokens.length,
+      draftSeconds: this.#seconds,
+      passSeconds: seconds,
+    })
     if (!this.#usable) return
-    const grown = this.#grown
-    const cache = this.#draft.cache
+    const { tree, expanded } = this.#grown
     let at = ROOT
     let known = true
     const slots: number[] = []
     // Every gained token is followed down the grown tree, also past the proposal's leaves.
     for (const token of result.tokens) {
-      const child = grown.child(at, token)
+      this.#learn(at, token)
+      const child = tree.child(at, token)
       if (child < 0) {
         known = false
         break
       }
       at = child
-      if (slots.length === grown.depth[at] - 1 && this.#expanded[at] === 1) slots.push(grown.draftSlot[at])
+      if (slots.length === tree.depth[at] - 1 && expanded[at] === 1) slots.push(tree.draftSlot[at])
     }
+    const { cache } = this.#draft
     cache.commit(slots, slots.length)
     this.#prefix = cache.length
-    if (known && this.#expanded[at] === 1) this.#reroot(at)
-    else this.#usable = false
+    if (known && expanded[at] === 1) {
+      this.#grown.reroot(at, this.#chance)
+      this.#freeSlots()
+    } else this.#usable = false
   }
 
-  reset(): void {
-    this.#usable = false
-    this.#draft.cache.truncate(0)
+  /** What the target took after a node says something about all guesses there, whether they were put before it or not. */
+  #learn(node: number, token: number): void {
+    const { tree, expanded, rank, promised } = this.#grown
+    if (expanded[node] === 0) return
+    for (const child of tree.children(node)) {
+      this.#calibration?.observe(rank[child], promised[child], tree.token[child] === token)
+    }
   }
 
-  /** Makes the context's last token the root of the grown tree, and its children known. */
-  #plant(context: Context): void {
+  /** Reads what was written while nothing was drafted, the prompt first of all, but for the last few tokens. */
+  #catchUp(context: Context): void {
     const { cache, batch } = this.#draft
-    if (this.#usable && cache.length === context.length && this.#grown.token[ROOT] === context.root) {
-      this.#prefix = context.length
-      return
-    }
-    this.#grown.reset(context.root)
-    this.#expanded.fill(0)
-    this.#freeSlots()
-    while (cache.length < context.length) {
-      batch.clear()
-      const end = Math.min(cache.length + batch.capacity, context.length)
-      for (let p = cache.length; p < end; p++) batch.addPrefixRow(context.tokens[p], p)
-      this.#draft.forward()
-      cache.extend(end - cache.length)
-    }
-    this.#prefix = context.length
-    this.#addChildren(ROOT, this.#draft.head([batch.count - 1]))
-    this.#usable = true
+    const end = context.length - EXPANSION_ROWS
+    if (cache.length >= end || !this.#knows(context)) return
+    this.#usable = false
+    while (cache.length < end) this.#read(context, Math.min(cache.length + batch.capacity, end))
   }
 
-  /** The best nodes above a score whose children are not known yet: one draft pass of them, best first. */
-  #bestUnexpanded(score: number): number[] {
-    const { logProb, depth, capacity, size, count } = this.#grown
-    const rows = this.#rowNodes
-    rows.length = 0
-    const limit = Math.min(EXPANSION_ROWS, this.#free.length, Math.floor((capacity - size) / BRANCHING))
-    if (limit <= 0) return rows
-    for (let node = 1; node < count; node++) {
-      if (this.#expanded[node] === 1 || logProb[node] <= score || depth[node] >= this.#depth) continue
-      if (rows.length === limit && logProb[node] <= logProb[rows[limit - 1]]) continue
-      let place = rows.length === limit ? limit - 1 : rows.length
-      while (place > 0 && logProb[rows[place - 1]] < logProb[node]) {
-        rows[place] = rows[place - 1]
-        place--
-      }
-      rows[place] = node
-    }
-    return rows
+  /** Whether all tokens of the text are in the draft's vocabulary. */
+  #knows({ tokens, length }: Context): boolean {
+    for (let p = this.#draft.cache.length; p < length; p++) if (tokens[p] >= this.#options.vocabulary) return false
+    return true
+  }
+
+  /** Takes the tokens before `end` into the draft's cache, in one pass. */
+  #read(context: Context, end: number): void {
+    const { cache, batch } = this.#draft
+    batch.clear()
+    for (let p = cache.length; p < end; p++) batch.addPrefixRow(context.tokens[p], p)
+    this.#draft.forward()
+    cache.extend(batch.count)
+  }
+
+  /**
+   * Makes the context's last token the root of the grown tree, and its children known.
+   * @returns false when the draft does not know a token of the text
+   */
+  #plant(context: Context): boolean {
+    const { cache, batch } = this.#draft
+    const { tree } = this.#grown
+    this.#prefix = context.length
+    if (this.#usable && cache.length === context.length && tree.token[ROOT] === context.root) return true
+    if (!this.#knows(context)) return false
+    this.#grown.reset(context.root)
+    this.#freeSlots()
+    const began = now()
+    this.#read(context, context.length)
+    this.#draft.head([batch.count - 1])
+    this.#addChildren(ROOT, 0)
+    if (batch.count <= this.#rows) this.#options.costs.observeDraft(batch.count, (now() - began) / 1000)
+    this.#usable = true
+    return true
+  }
+
+  /** One draft pass of the best nodes whose children are not known yet, best first. @param places of the order to look through */
+  #bestUnexpanded(places: number): readonly number[] {
+    const limit = Math.min(this.#rows, this.#free.length, Math.floor(this.#grown.room / this.#options.branching))
+    return this.#grown.bestUnexpanded(limit, this.#depth, places)
   }
 
   /** One draft pass over the given nodes; their parents are expanded already. */
   #expand(nodes: readonly number[]): void {
     const { batch, cache } = this.#draft
-    const grown = this.#grown
+    const { tree } = this.#grown
+    const began = now()
     batch.clear()
     for (const node of nodes) {
       const slot = this.#free.pop()!
-      grown.draftSlot[node] = slot
-      const ancestors = grown.ancestors(grown.parent[node]).map((at) => grown.draftSlot[at])
-      batch.addTreeRowWithAncestors(grown.token[node], slot, this.#prefix, ancestors)
+      tree.draftSlot[node] = slot
+      const ancestors = tree.ancestors(tree.parent[node]).map((at) => tree.draftSlot[at])
+      batch.addTreeRowWithAncestors(tree.token[node], slot, this.#prefix, ancestors)
     }
     if (cache.length !== this.#prefix) throw new Error('the draft cache and the drafter disagree about the prefix')
     this.#draft.forward()
-    const logits = this.#draft.head(nodes.map((_, row) => row))
-    const stride = this.#draft.logitsStride
-    for (let row = 0; row < nodes.length; row++) this.#addChildren(nodes[row], logits + row * stride)
+    this.#draft.head(nodes.map((_, row) => row))
+    // The list of nodes is used up before it is overwritten.
+    const count = nodes.length
+    for (let row = 0; row < count; row++) this.#addChildren(nodes[row], row)
+    this.#options.costs.observeDraft(count, (now() - began) / 1000)
   }
 
-  #addChildren(node: number, logits: number): void {
-    const grown = this.#grown
-    const { ids, values, count, logSum } = this.#draft.topCandidates(logits, BRANCHING, this.sharpening)
-    for (let i = 0; i < count; i++) {
-      const logProb = (values[i] - values[0]) * this.sharpening - logSum
-      grown.add(node, ids[i], grown.logProb[node] + logProb, SOURCE_TREE)
-    }
-    this.#expanded[node] = 1
-  }
-
-  #copyTo(tree: TokenTree, chosen: readonly number[]): void {
-    const grown = this.#grown
-    const placed = new Map<number, number>([[ROOT, ROOT]])
-    for (const node of chosen) {
-      const to = tree.add(placed.get(grown.parent[node])!, grown.token[node], grown.logProb[node], SOURCE_TREE)
-      placed.set(node, to)
-    }
-  }
-
-  #reroot(node: number): void {
-    const grown = this.#grown
-    const old = this.#expanded.slice(0, grown.count)
-    const survivors = grown.reroot(node)
-    this.#expanded.fill(0)
-    survivors.forEach((from, to) => {
-      this.#expanded[to] = old[from]
-    })
-    this.#freeSlots()
+  /** @param row of the last call of the draft's head */
+  #addChildren(node: number, row: number): void {
+    const { ids, promised } = this.#ranking
+    const { leastProbability } = this.#options
+    const position = this.#prefix + this.#grown.tree.depth[node]
+    let count = this.#ranking.rank(row, position)
+    while (count > 0 && promised[count - 1] < leastProbability) count--
+    this.#grown.expand(node, ids, promised, count, this.#chance)
   }
 
   /** Every scratch slot that no expanded node of the grown tree uses is free. */
   #freeSlots(): void {
     const { scratchStart, scratch } = this.#draft.cache
+    const { tree, expanded } = this.#grown
     const used = new Set<number>()
-    for (let at = 1; at < this.#grown.count; at++) if (this.#expanded[at] === 1) used.add(this.#grown.draftSlot[at])
+    for (let at = 1; at < tree.count; at++) if (expanded[at] === 1) used.add(tree.draftSlot[at])
     this.#free.length = 0
     for (let slot = scratchStart + scratch - 1; slot >= scratchStart; slot--) if (!used.has(slot)) this.#free.push(slot)
+  }
+}
+
+/** The grown tree as those see it who decide on it. */
+class GrowingTree implements Growth {
+  next: number[] = []
+  depth = 0
+  seconds = 0
+  /** Nodes that may be put before the target. */
+  limit = 0
+  readonly #grown: CandidateTree
+
+  constructor(grown: CandidateTree) {
+    this.#grown = grown
+  }
+
+  get size(): number {
+    return Math.min(this.limit, this.#grown.size)
+  }
+
+  readonly chanceAt = (place: number): number => this.#grown.chanceAt(place)
+
+  look(next: readonly number[], seconds: number): void {
+    const { logProb, depth } = this.#grown.tree
+    this.next = next.map((node) => Math.exp(logProb[node]))
+    this.depth = next.length > 0 ? depth[next[0]] : 0
+    this.seconds = seconds
   }
 }

@@ -7,8 +7,11 @@ import { prepare } from '../../../src/engine/prepare.ts'
 import { LoadBoard } from '../../../src/memory/load-board.ts'
 import { Timeline } from '../../../src/memory/timeline.ts'
 import type { Transformer } from '../../../src/model/transformer.ts'
+import { BRANCHING } from '../../../src/speculate/child-ranking.ts'
 import { Context } from '../../../src/speculate/context.ts'
-import { BRANCHING, MAXIMUM_DEPTH, TreeDrafter } from '../../../src/speculate/drafters/tree.ts'
+import { type DraftingRule, expansionRows, MAXIMUM_DEPTH, TreeDrafter } from '../../../src/speculate/drafters/tree.ts'
+import { FixedPacing } from '../../../src/speculate/pacing.ts'
+import { PassCosts } from '../../../src/speculate/pass-costs.ts'
 import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
 import { Control } from '../../../src/tensor/control.ts'
 import { compileKernels } from '../../../src/tensor/kernel-modules.ts'
@@ -121,15 +124,30 @@ function propose(drafter: TreeDrafter, context: Context, nodes: number): TokenTr
   return tree
 }
 
+const ruleOf = (sharpening: number): DraftingRule => ({ temperature: 0, sharpening, calibration: undefined })
+
+function open(draft: Transformer, nodes: number, sharpening: number): TreeDrafter {
+  const drafter = new TreeDrafter(draft, {
+    name: 'tree',
+    nodes,
+    branching: BRANCHING,
+    leastProbability: 0,
+    vocabulary: draft.config.vocabulary,
+    pacing: new FixedPacing(nodes),
+    costs: new PassCosts(nodes + 1, expansionRows(nodes)),
+  })
+  drafter.begin(ruleOf(sharpening))
+  return drafter
+}
+
 const test = suite('best-first trees')
 
 for (const nodes of [1, 4, 16, 63]) {
   test(`${nodes} nodes are those of a naive best-first search, for several sharpenings`, () => {
-    const drafter = new TreeDrafter(openDraft(nodes), { nodes, sharpening: 1 })
+    const drafter = open(openDraft(nodes), nodes, 1)
     for (const prompt of PROMPTS) {
       for (const sharpening of [0.7, 1, 1.5, 3]) {
-        drafter.reset()
-        drafter.sharpening = sharpening
+        drafter.begin(ruleOf(sharpening))
         assertBestFirst(propose(drafter, contextOf(prompt), nodes), prompt, nodes, sharpening)
       }
     }
@@ -137,9 +155,9 @@ for (const nodes of [1, 4, 16, 63]) {
 }
 
 test('a smaller budget than the drafter was made for gives the smaller tree', () => {
-  const drafter = new TreeDrafter(openDraft(16), { nodes: 16, sharpening: 2 })
+  const drafter = open(openDraft(16), 16, 2)
   for (const nodes of [1, 7, 16]) {
-    drafter.reset()
+    drafter.begin(ruleOf(2))
     assertBestFirst(propose(drafter, contextOf(PROMPTS[0]), nodes), PROMPTS[0], nodes, 2)
   }
   const none = propose(drafter, contextOf(PROMPTS[0]), 0)
@@ -147,7 +165,7 @@ test('a smaller budget than the drafter was made for gives the smaller tree', ()
 })
 
 test('no path is longer than the budget’s depth', () => {
-  const drafter = new TreeDrafter(openDraft(16), { nodes: 16, sharpening: 3 })
+  const drafter = open(openDraft(16), 16, 3)
   const context = contextOf(PROMPTS[0])
   const tree = new TokenTree(16)
   tree.reset(context.root)
@@ -157,7 +175,7 @@ test('no path is longer than the budget’s depth', () => {
 })
 
 test('nodes come best first and parents before their children', () => {
-  const drafter = new TreeDrafter(openDraft(32), { nodes: 32, sharpening: 1.5 })
+  const drafter = open(openDraft(32), 32, 1.5)
   const tree = propose(drafter, contextOf(PROMPTS[1]), 32)
   for (let node = 2; node < tree.count; node++) assert.ok(tree.logProb[node] <= tree.logProb[node - 1])
   for (let node = 1; node < tree.count; node++) assert.ok(tree.parent[node] < node)
@@ -229,12 +247,12 @@ function watchSlots(draft: Transformer): { forget(): void } {
 for (const nodes of [3, 12]) {
   const draft = openDraft(nodes)
   const watch = watchSlots(draft)
-  const drafter = new TreeDrafter(draft, { nodes, sharpening: 1.5 })
+  const drafter = open(draft, nodes, 1.5)
 
   test(`${nodes} nodes stay the best ones through any acceptances and any growing`, () => {
     fc.assert(
       fc.property(fc.constantFrom(...PROMPTS), rounds, (prompt, all) => {
-        drafter.reset()
+        drafter.begin(ruleOf(1.5))
         watch.forget()
         const context = contextOf(prompt)
         for (const round of all) {
@@ -243,7 +261,7 @@ for (const nodes of [3, 12]) {
           // A deadline in the past is one step of growing.
           for (let step = 0; step < round.grow; step++) if (!drafter.grow(tree, 0)) break
           const { path, tokens } = accept(tree, context, round)
-          drafter.observe({ tree, path, tokens })
+          drafter.observe({ tree, path, tokens }, 0)
           watch.forget()
           for (const token of tokens) context.push(token)
         }
@@ -255,8 +273,8 @@ for (const nodes of [3, 12]) {
 
 test('growing to the end never changes the next proposal', () => {
   const nodes = 24
-  const growing = new TreeDrafter(openDraft(nodes), { nodes, sharpening: 3 })
-  const resting = new TreeDrafter(openDraft(nodes), { nodes, sharpening: 3 })
+  const growing = open(openDraft(nodes), nodes, 3)
+  const resting = open(openDraft(nodes), nodes, 3)
   const context = contextOf(PROMPTS[0])
   let grown = 0
   let accepted = 0
@@ -271,19 +289,19 @@ test('growing to the end never changes the next proposal', () => {
       grow: 0,
     })
     accepted += path.length
-    growing.observe({ tree, path, tokens })
-    resting.observe({ tree: same, path, tokens })
+    growing.observe({ tree, path, tokens }, 0)
+    resting.observe({ tree: same, path, tokens }, 0)
     for (const token of tokens) context.push(token)
   }
   assert.ok(grown > 0 && accepted > 0)
 })
 
 test('a text that jumps elsewhere is met by a tree of its own', () => {
-  const drafter = new TreeDrafter(openDraft(8), { nodes: 8, sharpening: 1 })
+  const drafter = open(openDraft(8), 8, 1)
   propose(drafter, contextOf(PROMPTS[0]), 8)
-  drafter.reset()
+  drafter.begin(ruleOf(1))
   assertBestFirst(propose(drafter, contextOf(PROMPTS[2]), 8), PROMPTS[2], 8, 1)
-  assert.is(new TreeDrafter(openDraft(8), { nodes: 8, sharpening: 1 }).grow(new TokenTree(8), 0), false)
+  assert.is(open(openDraft(8), 8, 1).grow(new TokenTree(8), 0), false)
 })
 
 test.run()

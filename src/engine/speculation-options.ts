@@ -1,0 +1,138 @@
+/** What load options say about drafting, checked and completed. */
+import { CoppiceError } from '../errors.ts'
+import { DRAFTERS, type DrafterName } from '../speculate/drafter.ts'
+import { MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
+import { PACINGS, type PacingName } from '../speculate/pacing.ts'
+import { KINDS, type Kind } from '../tensor/layout.ts'
+import { integerOption } from './options.ts'
+import type { EngineOptions } from './protocol.ts'
+
+const MAXIMUM_NODES = 1024
+/** Of a planned tree: with the root, the rows of a prefill pass, so that trees need no memory of their own. */
+const PLANNED_NODES = 63
+/** Of a chain whose length is not given, as in llama.cpp. */
+const CHAIN_NODES = 16
+const CHAIN_P_MIN = 0.75
+
+/** The target drafts for itself. */
+const SELF = 'self:'
+
+export type DraftSource =
+  | { readonly from: 'model'; readonly path: string }
+  /** The target's own copy in another kind of weights. */
+  | { readonly from: 'target copy'; readonly kind: Kind }
+  /** The target's own first layers. */
+  | { readonly from: 'target layers'; readonly layers: number }
+
+export interface SpeculationChoices {
+  readonly drafter: DrafterName
+  readonly pacing: PacingName
+  /** At the most; 0: plain decoding. */
+  readonly nodes: number
+  /** Longest path of guesses. */
+  readonly depth: number
+  readonly pipeline: boolean
+  readonly coupled: boolean
+  readonly sharpening: number | undefined
+  readonly leastProbability: number
+}
+
+/** @throws CoppiceError INVALID_OPTION */
+export function draftSource({ draft }: EngineOptions): DraftSource | undefined {
+  if (draft !== undefined && typeof draft !== 'string') {
+    throw new CoppiceError('INVALID_OPTION', `draft must be the directory of a model or 'none', not ${draft}`)
+  }
+  if (draft === undefined || draft === 'none') return undefined
+  if (!draft.startsWith(SELF)) return { from: 'model', path: draft }
+  const which = draft.slice(SELF.length)
+  const layers = /^(\d+)-layers?$/.exec(which)
+  if (layers !== null) return { from: 'target layers', layers: Number(layers[1]) }
+  const kind = KINDS.find((name) => name === which)
+  if (kind !== undefined) return { from: 'target copy', kind }
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `draft "${draft}": after "self:" comes a kind of weights (${KINDS.join(', ')}) or a number of layers such as "4-layers"`,
+  )
+}
+
+/** @throws CoppiceError INVALID_OPTION */
+export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): SpeculationChoices {
+  const { drafters, pipeline = true, coupled = true, sharpening, draftPMin } = options
+  checkFlag('pipeline', pipeline)
+  checkFlag('coupled', coupled)
+  if (sharpening !== undefined && !(typeof sharpening === 'number' && sharpening > 0 && sharpening <= 100)) {
+    throw new CoppiceError('INVALID_OPTION', `sharpening must be a number above 0 and up to 100, not ${sharpening}`)
+  }
+  if (draftPMin !== undefined && !(typeof draftPMin === 'number' && draftPMin >= 0 && draftPMin <= 1)) {
+    throw new CoppiceError('INVALID_OPTION', `draftPMin must be a number from 0 to 1, not ${draftPMin}`)
+  }
+  const drafter = chooseDrafter(drafters, hasDraft)
+  const isPlain = !hasDraft || (drafters !== undefined && drafters.length === 0)
+  const pacing = choosePacing(options)
+  return {
+    drafter,
+    pacing,
+    nodes: isPlain ? plainNodes(options) : chooseNodes(options.nodes, drafter, pacing),
+    depth: MAXIMUM_DEPTH,
+    pipeline,
+    coupled,
+    sharpening,
+    leastProbability: draftPMin ?? (drafter === 'chain' ? CHAIN_P_MIN : 0),
+  }
+}
+
+function chooseDrafter(drafters: readonly DrafterName[] | undefined, hasDraft: boolean): DrafterName {
+  const unknown = drafters?.find((name) => !DRAFTERS.includes(name))
+  if (unknown !== undefined) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `there is no drafter "${unknown}" in this version; known: ${DRAFTERS.join(', ')}`,
+    )
+  }
+  if (drafters === undefined || drafters.length === 0) return 'tree'
+  if (drafters.length > 1) {
+    throw new CoppiceError('INVALID_OPTION', `give one drafter, not ${drafters.length}: ${drafters.join(', ')}`)
+  }
+  if (hasDraft) return drafters[0]
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `the drafter "${drafters[0]}" needs a draft model; give its directory as \`draft\``,
+  )
+}
+
+function choosePacing({ pacing, nodes, drafters }: EngineOptions): PacingName {
+  if (pacing === undefined) {
+    const isPlanned = nodes === 'auto' || (nodes === undefined && drafters?.[0] !== 'chain')
+    return isPlanned ? 'planner' : 'fixed'
+  }
+  if (PACINGS.includes(pacing)) return pacing
+  throw new CoppiceError('INVALID_OPTION', `pacing must be one of ${PACINGS.join(', ')}, not "${pacing}"`)
+}
+
+function chooseNodes(nodes: EngineOptions['nodes'], drafter: DrafterName, pacing: PacingName): number {
+  if (nodes !== undefined && nodes !== 'auto') return checkNodes(nodes)
+  return drafter === 'chain' && pacing === 'fixed' ? CHAIN_NODES : PLANNED_NODES
+}
+
+function plainNodes({ nodes, drafters }: EngineOptions): 0 {
+  if (nodes !== undefined && nodes !== 'auto' && checkNodes(nodes) > 0 && drafters === undefined) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
+    )
+  }
+  return 0
+}
+
+function checkNodes(nodes: unknown): number {
+  if (typeof nodes === 'number') return integerOption('nodes', nodes, 0, MAXIMUM_NODES)
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `nodes must be an integer from 0 to ${MAXIMUM_NODES} or 'auto', not ${nodes}`,
+  )
+}
+
+function checkFlag(name: string, value: unknown): void {
+  if (typeof value === 'boolean') return
+  throw new CoppiceError('INVALID_OPTION', `${name} must be true or false, not ${value}`)
+}

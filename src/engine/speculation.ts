@@ -1,0 +1,91 @@
+/** The drafter of a model with all that it learns: what passes cost here, and what guesses are worth. */
+import type { Sampler } from '../generate/sampler.ts'
+import type { Transformer } from '../model/transformer.ts'
+import { Calibration } from '../speculate/calibration.ts'
+import { BRANCHING } from '../speculate/child-ranking.ts'
+import { expansionRows, TreeDrafter } from '../speculate/drafters/tree.ts'
+import { FallbackPacing, FixedPacing, type Pacing } from '../speculate/pacing.ts'
+import { PassCosts } from '../speculate/pass-costs.ts'
+import { Planner } from '../speculate/planner.ts'
+import type { SpeculationChoices } from './speculation-options.ts'
+
+/**
+ * Exponents on the draft's probabilities, to begin with. At temperature 0 the target takes its top token, however
+ * flat the draft is, so probabilities as they are underrate the likeliest branch. Above, the target samples from its
+ * distribution to the power of 1/temperature, and so the draft's is taken to the same power; coupled sums have the
+ * temperature in them.
+ */
+const GREEDY_SHARPENING = 3
+const COUPLED_SHARPENING = 2
+
+/** Texts at temperatures so close share what was learnt. */
+const TEMPERATURE_STEP = 0.25
+
+export class Speculation {
+  /** What the target's passes and the draft's cost. */
+  readonly costs: PassCosts
+  /** Absent: plain decoding. */
+  readonly drafter: TreeDrafter | undefined
+  readonly #choices: SpeculationChoices
+  readonly #planner: Planner | undefined
+  /** By the way of sampling. */
+  readonly #calibrations = new Map<string, Calibration>()
+
+  /**
+   * @param rows of the target's largest pass
+   * @param vocabulary tokens that target and draft both have
+   */
+  constructor(choices: SpeculationChoices, draft: Transformer | undefined, rows: number, vocabulary: number) {
+    const { drafter: name, pacing, nodes, leastProbability } = choices
+    this.#choices = choices
+    const draftRows = expansionRows(nodes)
+    this.costs = new PassCosts(rows, draftRows)
+    if (draft === undefined || nodes === 0) return
+    this.#planner =
+      pacing === 'planner' ? new Planner(this.costs, new Calibration(BRANCHING), nodes, draftRows) : undefined
+    this.drafter = new TreeDrafter(draft, {
+      name,
+      nodes,
+      branching: name === 'chain' ? 1 : BRANCHING,
+      leastProbability,
+      vocabulary,
+      pacing: this.#planner ?? simplePacing(pacing === 'fallback', nodes),
+      costs: this.costs,
+    })
+  }
+
+  /** Prepares for a text. */
+  begin(sampler: Sampler): void {
+    const { coupled, sharpening, drafter } = this.#choices
+    const { temperature } = sampler.options
+    const isCoupled = coupled && temperature > 0
+    const calibration = this.#calibrationOf(isCoupled, temperature)
+    if (this.#planner !== undefined) this.#planner.calibration = calibration
+    this.drafter?.begin({
+      temperature,
+      // A chain's stop rule is about the draft's own probabilities.
+      sharpening: sharpening ?? (drafter === 'chain' && !isCoupled ? 1 : defaultSharpening(isCoupled, temperature)),
+      calibration: sharpening === undefined ? calibration : undefined,
+      ...(isCoupled && { noise: sampler.noise }),
+    })
+  }
+
+  #calibrationOf(isCoupled: boolean, temperature: number): Calibration {
+    const step = Math.round(Math.min(temperature, 2) / TEMPERATURE_STEP)
+    const key = temperature === 0 ? 'greedy' : `${isCoupled ? 'coupled' : 'sampled'} ${step}`
+    let found = this.#calibrations.get(key)
+    if (found === undefined) {
+      found = new Calibration(BRANCHING)
+      this.#calibrations.set(key, found)
+    }
+    return found
+  }
+}
+
+const simplePacing = (falls: boolean, nodes: number): Pacing =>
+  falls ? new FallbackPacing(nodes) : new FixedPacing(nodes)
+
+function defaultSharpening(isCoupled: boolean, temperature: number): number {
+  if (isCoupled) return COUPLED_SHARPENING
+  return Math.min(GREEDY_SHARPENING, temperature === 0 ? GREEDY_SHARPENING : 1 / temperature)
+}

@@ -1,0 +1,125 @@
+/**
+ * What passes cost, as they turn out: the planner's half of the truth. Nothing here reads a clock, so tests can
+ * put in any machine they like.
+ */
+
+/** Weight of a new figure, once there are enough of them. */
+const GAIN = 0.12
+/** A figure that is so many times the mean is a disturbance and counts for no more than that. */
+const DISTURBED = 2.5
+/** A row's share of a pass over one row, before two sizes have been seen. */
+const ASSUMED_SLOPE = 0.25
+
+/** A mean that forgets. */
+class Mean {
+  value = 0
+  count = 0
+
+  add(figure: number): void {
+    this.count++
+    if (this.count <= 2) {
+      // What comes first is often slow: code is compiled, weights are read for the first time.
+      this.value = this.count === 1 ? figure : Math.min(this.value, figure)
+      return
+    }
+    const taken = Math.min(figure, this.value * DISTURBED)
+    this.value += (taken - this.value) * Math.max(GAIN, 1 / this.count)
+  }
+}
+
+export class PassCosts {
+  readonly #rows: number
+  /** Seconds by rows of a pass: of computing, and as a whole. */
+  readonly #compute: readonly Mean[]
+  readonly #whole: readonly Mean[]
+  /** Of a pass that waits for the disk: as long as the disk takes, however many rows there are. */
+  readonly #disk = new Mean()
+  readonly #draft: readonly Mean[]
+  /** Estimates by rows; built when they are asked for. */
+  readonly #table: Float64Array
+  #isStale = true
+
+  /** @param rows of the largest pass @param draftRows of the largest draft pass */
+  constructor(rows: number, draftRows: number) {
+    this.#rows = rows
+    this.#compute = Array.from({ length: rows + 1 }, () => new Mean())
+    this.#whole = Array.from({ length: rows + 1 }, () => new Mean())
+    this.#draft = Array.from({ length: draftRows + 1 }, () => new Mean())
+    this.#table = new Float64Array(rows + 1)
+  }
+
+  /**
+   * @param compute seconds that the pass would have taken without a disk
+   * @param whole seconds that it took; absent for passes that read what later ones find in memory
+   */
+  observePass(rows: number, compute: number, whole?: number): void {
+    this.#compute[rows].add(compute)
+    this.#isStale = true
+    if (whole === undefined) return
+    this.#whole[rows].add(whole)
+    const isWaiting = whole - compute > 0.1 * whole
+    if (isWaiting || whole < this.#disk.value) this.#disk.add(whole)
+  }
+
+  observeDraft(rows: number, seconds: number): void {
+    this.#draft[rows].add(seconds)
+  }
+
+  /** Whether there is a figure of a pass of so many rows. */
+  hasSeen(rows: number): boolean {
+    return this.#whole[rows].count > 0
+  }
+
+  /** Whether passes wait for the disk at so many rows. */
+  isDiskBound(rows: number): boolean {
+    return this.#disk.count > 0 && this.#disk.value >= this.#computeAt(rows)
+  }
+
+  /** Seconds to expect of a pass; 0 when nothing is known. */
+  pass(rows: number): number {
+    if (this.#isStale) this.#build()
+    return this.#table[rows]
+  }
+
+  /** Seconds to expect of a draft pass. */
+  draftPass(rows: number): number {
+    // Between the sizes that were seen it hardly matters: all of them fit in a tile or two.
+    for (let other = rows; other < this.#draft.length; other++) {
+      if (this.#draft[other].count > 0) return this.#draft[other].value
+    }
+    for (let other = rows - 1; other > 0; other--) if (this.#draft[other].count > 0) return this.#draft[other].value
+    return 0
+  }
+
+  #build(): void {
+    this.#isStale = false
+    const disk = this.#disk.value
+    for (let rows = 1; rows <= this.#rows; rows++) {
+      const { value, count } = this.#whole[rows]
+      this.#table[rows] = count > 0 ? value : Math.max(disk, this.#computeAt(rows))
+    }
+  }
+
+  /** Between the sizes that were seen on a straight line; beyond the last one on that from the first to it. */
+  #computeAt(rows: number): number {
+    const seen = this.#compute
+    if (seen[rows].count > 0) return seen[rows].value
+    let below = rows - 1
+    while (below > 0 && seen[below].count === 0) below--
+    let above = rows + 1
+    while (above <= this.#rows && seen[above].count === 0) above++
+    if (below === 0 && above > this.#rows) return 0
+    if (below === 0) return (seen[above].value / growth(above)) * growth(rows)
+    if (above <= this.#rows) {
+      const share = (rows - below) / (above - below)
+      return seen[below].value + share * (seen[above].value - seen[below].value)
+    }
+    let first = 1
+    while (seen[first].count === 0) first++
+    if (first === below) return (seen[below].value / growth(below)) * growth(rows)
+    const slope = Math.max(0, seen[below].value - seen[first].value) / (below - first)
+    return seen[below].value + slope * (rows - below)
+  }
+}
+
+const growth = (rows: number): number => 1 + ASSUMED_SLOPE * (rows - 1)

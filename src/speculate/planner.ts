@@ -1,0 +1,148 @@
+/**
+ * How many guesses pay: by what passes cost and what guesses are worth, as both turn out. The tree that is put
+ * before the target is the prefix of the order of merit with the most tokens per second, and drafting goes on as
+ * long as another draft pass promises to raise that.
+ */
+import type { Calibration } from './calibration.ts'
+import type { Growth, Outcome, Pacing } from './pacing.ts'
+import type { PassCosts } from './pass-costs.ts'
+
+/** Children of a node that are worth counting with before they are known. */
+const EXPECTED_CHILDREN = 3
+
+/** Drafted passes before the first verdict on drafting as such, and in each later trial of it. */
+const FIRST_TRIAL = 6
+const LATER_TRIAL = 2
+/** Plain passes after a verdict against drafting: so many, then twice as many, and so on. */
+const FIRST_REST = 24
+const LONGEST_REST = 384
+
+/** Plain passes before the first draft, and how often one more is made afterwards. */
+const FIRST_PLAIN = 2
+const PLAIN_EVERY = 200
+
+/** What is left of a drafted pass in the running rate after another one. */
+const RATE_DECAY = 0.9
+
+/** Every so many passes a size nearby is tried that was not seen yet: costs are stairs, and stairs hide behind edges. */
+const EXPLORE_EVERY = 12
+
+export class Planner implements Pacing {
+  /** What the chances of guesses come from; the request's. */
+  calibration: Calibration
+  readonly #costs: PassCosts
+  readonly #nodes: number
+  /** Chances by falling order: of a tree, and of what a further draft pass should add to it. */
+  readonly #chances: Float64Array
+  readonly #hoped: Float64Array
+  #tokens = 0
+  #seconds = 0
+  #drafted = 0
+  #trial = FIRST_TRIAL
+  #rest = FIRST_REST
+  #resting = 0
+  #passes = 0
+  #plain = 0
+
+  /** @param nodes of the largest tree @param rows of the largest draft pass */
+  constructor(costs: PassCosts, calibration: Calibration, nodes: number, rows: number) {
+    this.#costs = costs
+    this.calibration = calibration
+    this.#nodes = nodes
+    this.#chances = new Float64Array(nodes)
+    this.#hoped = new Float64Array(rows * EXPECTED_CHILDREN)
+  }
+
+  shouldDraft(): boolean {
+    if (this.#nodes === 0) return false
+    if (this.#resting > 0) {
+      this.#resting--
+      return false
+    }
+    // Without knowing what a plain pass costs there is no telling what pays; and it changes with the text's length.
+    if (this.#plain < FIRST_PLAIN || ++this.#passes % PLAIN_EVERY === 0) {
+      this.#plain++
+      return false
+    }
+    return true
+  }
+
+  shouldExpand(growth: Growth): boolean {
+    const { next, seconds } = growth
+    const now = this.#best(this.#take(growth), seconds)
+    const then = this.#best(this.#takeWithNext(growth), seconds + this.#costs.draftPass(next.length))
+    return then.rate > now.rate
+  }
+
+  cut(growth: Growth): number {
+    const { nodes } = this.#best(this.#take(growth), growth.seconds)
+    return this.#passes % EXPLORE_EVERY === 0 && nodes > 0 ? this.#unseenNear(nodes, growth.size) : nodes
+  }
+
+  observe({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
+    if (draftSeconds === 0 && nodes === 0) return
+    this.#tokens = this.#tokens * RATE_DECAY + tokens
+    this.#seconds = this.#seconds * RATE_DECAY + draftSeconds + passSeconds
+    if (++this.#drafted < this.#trial) return
+    if (this.#tokens / this.#seconds >= 1 / this.#costs.pass(1)) {
+      this.#rest = FIRST_REST
+      return
+    }
+    this.#resting = this.#rest
+    this.#rest = Math.min(LONGEST_REST, 2 * this.#rest)
+    this.#trial = LATER_TRIAL
+    this.#drafted = 0
+    this.#tokens = 0
+    this.#seconds = 0
+  }
+
+  /** The number of nodes with the most tokens per second, and that rate. @param count of `#chances` */
+  #best(count: number, draftSeconds: number): { nodes: number; rate: number } {
+    const costs = this.#costs
+    let nodes = 0
+    let tokens = 1
+    let rate = 1 / (draftSeconds + costs.pass(1))
+    for (let n = 1; n <= count; n++) {
+      tokens += this.#chances[n - 1]
+      const here = tokens / (draftSeconds + costs.pass(n + 1))
+      if (here > rate) {
+        rate = here
+        nodes = n
+      }
+    }
+    return { nodes, rate }
+  }
+
+  #take(growth: Growth): number {
+    const count = Math.min(growth.size, this.#nodes)
+    for (let place = 0; place < count; place++) this.#chances[place] = growth.chanceAt(place)
+    return count
+  }
+
+  #takeWithNext({ size, chanceAt, next }: Growth): number {
+    const hoped = this.#hoped
+    let count = 0
+    for (const chance of next) {
+      for (let rank = 0; rank < EXPECTED_CHILDREN; rank++) hoped[count++] = chance * this.calibration.meanChance(rank)
+    }
+    const rising = hoped.subarray(0, count).sort()
+    let known = 0
+    let place = 0
+    while (place < this.#nodes && (known < size || count > 0)) {
+      const takesKnown = known < size && (count === 0 || chanceAt(known) >= rising[count - 1])
+      this.#chances[place++] = takesKnown ? chanceAt(known++) : rising[--count]
+    }
+    return place
+  }
+
+  /** A size close by whose cost was never seen, or the same. */
+  #unseenNear(nodes: number, size: number): number {
+    const reach = Math.max(2, nodes >> 2)
+    for (let distance = 1; distance <= reach; distance++) {
+      for (const near of [nodes - distance, nodes + distance]) {
+        if (near >= 1 && near <= Math.min(size, this.#nodes) && !this.#costs.hasSeen(near + 1)) return near
+      }
+    }
+    return nodes
+  }
+}

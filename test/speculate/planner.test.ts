@@ -1,0 +1,85 @@
+/** The planner finds the tree that pays, whatever passes cost and guesses are worth. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Calibration } from '../../src/speculate/calibration.ts'
+import { FixedPacing } from '../../src/speculate/pacing.ts'
+import { PassCosts } from '../../src/speculate/pass-costs.ts'
+import { Planner } from '../../src/speculate/planner.ts'
+import { type Learner, type SimulatedCosts, type SimulatedText, simulate } from './simulated-text.ts'
+
+const NODES = 63
+const ROWS = 8
+const RANKS = 8
+const PASSES = 600
+
+const SIZES = [0, 1, 2, 3, 5, 7, 11, 15, 23, 31, 47, 63]
+
+/** What drafters of a fixed size learn: the same of guesses, nothing of costs. */
+function fixed(nodes: number): Learner {
+  const calibration = new Calibration(RANKS)
+  return {
+    pacing: new FixedPacing(nodes),
+    chance: (rank, promised) => calibration.chance(rank, promised),
+    learn: (...what) => calibration.observe(...what),
+    observePass: () => {},
+    observeDraft: () => {},
+  }
+}
+
+function planned(): Learner {
+  const calibration = new Calibration(RANKS)
+  const costs = new PassCosts(NODES + 1, ROWS)
+  return {
+    pacing: new Planner(costs, calibration, NODES, ROWS),
+    chance: (rank, promised) => calibration.chance(rank, promised),
+    learn: (...what) => calibration.observe(...what),
+    // The simulated disk is told as a pass that computes nothing.
+    observePass: (rows, seconds) => costs.observePass(rows, seconds, seconds),
+    observeDraft: (rows, seconds) => costs.observeDraft(rows, seconds),
+  }
+}
+
+const GOOD: SimulatedText = { fit: 0.7, distortion: 0.6 }
+const POOR: SimulatedText = { fit: 0.35, distortion: 1.5 }
+const USELESS: SimulatedText = { fit: 0.06, distortion: 1 }
+
+const resident: SimulatedCosts = { pass: (rows) => 1 + 0.3 * (rows - 1), draft: () => 0.12, noise: 0.1 }
+const stairs: SimulatedCosts = { pass: (rows) => Math.ceil(rows / 8), draft: () => 0.12, noise: 0.1 }
+const streaming: SimulatedCosts = { pass: (rows) => Math.max(20, 0.8 * rows), draft: () => 0.3, noise: 0.1 }
+const slowDraft: SimulatedCosts = { pass: (rows) => 1 + 0.05 * (rows - 1), draft: () => 0.9, noise: 0.1 }
+
+const test = suite('planner')
+
+const CASES: [string, SimulatedText, SimulatedCosts][] = [
+  ['a resident target and a good draft', GOOD, resident],
+  ['a resident target and a poor draft', POOR, resident],
+  ['a resident target and a useless draft', USELESS, resident],
+  ['costs in stairs of eight rows and a good draft', GOOD, stairs],
+  ['costs in stairs of eight rows and a poor draft', POOR, stairs],
+  ['a target that streams and a good draft', GOOD, streaming],
+  ['a target that streams and a poor draft', POOR, streaming],
+  ['a slow draft that is good', GOOD, slowDraft],
+  ['a slow draft that is poor', POOR, slowDraft],
+]
+
+for (const [name, text, costs] of CASES) {
+  test(`${name}: at most 3 % behind the best fixed size, learning included`, () => {
+    const run = (learner: Learner, nodes: number): number =>
+      simulate(text, costs, learner, { nodes, rows: ROWS, passes: PASSES })
+    const rates = SIZES.map((nodes) => run(fixed(nodes), Math.max(1, nodes)))
+    const best = Math.max(...rates)
+    const rate = run(planned(), NODES)
+    if (process.env.SHOW)
+      console.log(
+        name,
+        (rate / best).toFixed(3),
+        'best n',
+        SIZES[rates.indexOf(best)],
+        'vs plain',
+        (best / rates[0]).toFixed(2),
+      )
+    assert.ok(rate >= 0.97 * best, `${rate} tokens per second, ${SIZES[rates.indexOf(best)]} nodes give ${best}`)
+  })
+}
+
+test.run()
