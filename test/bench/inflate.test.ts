@@ -1,10 +1,14 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { inflate, type LargeShape, originalLayers } from '../../bench/inflation.ts'
+import { type InflationRequest, inflatedModel } from '../../bench/inflated-pair.ts'
+import { inflate, inflatedConfig, type LargeShape, originalLayers } from '../../bench/inflation.ts'
+import { compareLogits } from '../../bench/perplexity.ts'
 import { readTokenizer } from '../../src/engine/tokenizer-files.ts'
+import { hostTag } from '../../src/runtime/platform.ts'
 import { readHfConfig } from '../../src/weights/hf-config.ts'
+import { openPacked } from '../../src/weights/packed.ts'
 import { openSafetensors } from '../../src/weights/safetensors.ts'
 import { openInline, scratch } from '../engine/harness.ts'
 import { fixtures, root } from '../paths.ts'
@@ -17,44 +21,28 @@ const llama3 = join(fixtures, 'llama-3-rope')
 /** Wider by a half, with more layers, more KV heads, more queries for each, and heads of twice the size. */
 const LARGE: LargeShape = { hidden: 192, layers: 5, heads: 9, kvHeads: 3, headSize: 64, intermediate: 576 }
 
-const bestOf = (row: Float32Array): number => row.reduce((best, value, i) => (value > row[best] ? i : best), 0)
-
-/** Logits of both models after every token. */
-function compare(small: string, large: string, tokens: readonly number[]): { difference: number; wrong: number } {
-  const context = tokens.length
-  const expected = openInline(small, { weights: 'f32', context }).engine.logits({ tokens })
-  const found = openInline(large, { weights: 'f32', context }).engine.logits({ tokens })
-  assert.equal([found.rows, found.vocab], [expected.rows, expected.vocab])
-  const { vocab, rows } = expected
-  let difference = 0
-  let wrong = 0
-  for (let row = 0; row < rows; row++) {
-    const a = expected.data.subarray(row * vocab, (row + 1) * vocab)
-    const b = found.data.subarray(row * vocab, (row + 1) * vocab)
-    for (let i = 0; i < vocab; i++) difference = Math.max(difference, Math.abs(a[i] - b[i]))
-    const best = bestOf(a)
-    const margin = a[best] - a.reduce((most, value, i) => (i === best ? most : Math.max(most, value)), -Infinity)
-    if (margin > 1e-3 && bestOf(b) !== best) wrong++
-  }
-  return { difference, wrong }
+async function assertSame(small: string, large: string, tokens: readonly number[]): Promise<void> {
+  const [expected, found] = [small, large].map((model) => {
+    const { engine } = openInline(model, { weights: 'f32', context: tokens.length })
+    return (input: readonly number[]) => engine.logits({ tokens: input })
+  })
+  const { difference, clearAgreement } = await compareLogits(found, expected, [tokens])
+  assert.ok(difference < 1e-4, `largest difference ${difference}`)
+  assert.is(clearAgreement, 1)
 }
 
 test('an inflated model says what the small one says, teacher-forced over a text', async () => {
   const output = join(scratch, 'draft')
   await inflate({ model: draft, shape: LARGE, output })
   const text = readFileSync(join(root, 'bench', 'held-out.txt'), 'utf8')
-  const { difference, wrong } = compare(draft, output, readTokenizer(draft).encode(text).slice(0, 256))
-  assert.ok(difference < 1e-4, `largest difference ${difference}`)
-  assert.is(wrong, 0)
+  await assertSame(draft, output, readTokenizer(draft).encode(text).slice(0, 256))
 })
 
 test('so does one with an untied head, f32 weights and rescaled rotary frequencies', async () => {
   const output = join(scratch, 'llama3')
   await inflate({ model: llama3, shape: { ...LARGE, headSize: 96 }, output })
   const { tokens } = JSON.parse(readFileSync(join(llama3, 'expected.json'), 'utf8')) as { tokens: number[] }
-  const { difference, wrong } = compare(llama3, output, tokens)
-  assert.ok(difference < 1e-4, `largest difference ${difference}`)
-  assert.is(wrong, 0)
+  await assertSame(llama3, output, tokens)
 })
 
 test('it has the sizes of the large model, and vocabulary, tokenizer and text positions of the small one', async () => {
@@ -113,6 +101,49 @@ test('what has no place in the shape is refused, with the reason', async () => {
   await refused(draft, { heads: 3 }, /heads per KV head/)
   await refused(draft, { headSize: 48 }, /multiple/)
   await refused(join(fixtures, 'qwen3'), {}, /llama/)
+})
+
+/** A place of its own for packed models, and what is said while one is made. */
+function requestIn(name: string, changes: Partial<InflationRequest> = {}) {
+  const cache = join(scratch, name)
+  const notes: string[] = []
+  const request = { model: draft, name: 'draft', shape: LARGE, kind: 'q8', cache } as const
+  return { cache, notes, request: { ...request, note: (line: string) => notes.push(line), ...changes } }
+}
+
+test('a packed model is made once, and what was left half made is never taken for it', async () => {
+  const { cache, notes, request } = requestIn('made')
+  // Left by a process of this machine that is gone: no process has this number.
+  const left = join(cache, `work-${hostTag}-4194305-abcdef`)
+  mkdirSync(join(left, 'packed'), { recursive: true })
+  const directory = await inflatedModel(request)
+  assert.equal(openPacked(directory).manifest.config, inflatedConfig(draft, LARGE))
+  assert.is(await inflatedModel(request), directory)
+  assert.is(notes.length, 1)
+  assert.equal(readdirSync(cache), [basename(directory)])
+})
+
+test('another shape or kind is another directory', async () => {
+  const { cache, request } = requestIn('kinds')
+  await inflatedModel(request)
+  await inflatedModel({ ...request, kind: 'q4' })
+  await inflatedModel({ ...request, shape: { ...LARGE, layers: 3 } })
+  assert.is(readdirSync(cache).length, 3)
+})
+
+test('on a small disk it has fewer layers and says so, or none at all', async () => {
+  const { notes, request } = requestIn('small')
+  const bytes = 2e9 + 9e6
+  const directory = await inflatedModel({ ...request, freeBytes: () => bytes })
+  const { layers } = openPacked(directory).manifest.config
+  assert.ok(layers >= 2 && layers < LARGE.layers, `${layers} layers`)
+  assert.match(notes[0], `ONLY ${layers} OF 5 LAYERS`)
+  try {
+    await inflatedModel({ ...request, kind: 'f32', freeBytes: () => 2e9 })
+    assert.unreachable('no disk')
+  } catch (error) {
+    assert.match((error as Error).message, /must be free on the disk/)
+  }
 })
 
 test.run()
