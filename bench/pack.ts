@@ -90,7 +90,7 @@ async function compare(): Promise<void> {
 
   const report = new Report('pack')
   const checkpoint = join(scratch, 'checkpoint')
-  const sourceBytes = writeSyntheticCheckpoint(checkpoint, config)
+  const sourceBytes = await writeSyntheticCheckpoint(checkpoint, config)
   report.note(`${name} with ${layers} layers: ${mega(sourceBytes)} MB of bf16 in the page cache, in ${scratch}`)
   report.table('medians; MB/s, peak in MB', COLUMNS)
   for (const kind of kinds) {

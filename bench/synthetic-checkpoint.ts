@@ -1,90 +1,40 @@
 /** A checkpoint of made-up weights as they come from the hub: bf16 safetensors in shards, with an index. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { ModelConfig } from '../src/weights/model-config.ts'
-import { SafetensorsWriter } from '../src/weights/safetensors.ts'
-import type { TensorLayout } from '../src/weights/safetensors-header.ts'
 import { edgeRecipes, layerRecipes } from '../src/weights/tensor-names.ts'
+import { type TensorStream, writeCheckpoint } from './checkpoint-files.ts'
+import { MadeUpWeights } from './made-up.ts'
 
-/** Bytes of a shard, unless one tensor has more. */
-const SHARD_BYTES = 1 << 30
-
-/** Weights that are made up; the rest repeats them, from another place in every tensor. */
-const POOL = (1 << 21) + 1
-
-type Tensor = TensorLayout & { readonly bytes: number }
+/** Weights that are written at a time. */
+const PIECE = 1 << 19
 
 /**
  * Replaces whatever is in `directory`.
  * @returns bytes of all tensors
  */
-export function writeSyntheticCheckpoint(directory: string, config: ModelConfig): number {
-  rmSync(directory, { recursive: true, force: true })
-  mkdirSync(directory, { recursive: true })
-  const shards = shardsOf(tensorsOf(config))
-  const pool = madeUpBfloats()
-  const weightMap: Record<string, string> = {}
-  shards.forEach((tensors, i) => {
-    const name = `model-${i + 1}-of-${shards.length}.safetensors`
-    for (const tensor of tensors) weightMap[tensor.name] = name
-    writeShard(join(directory, name), tensors, pool)
-  })
-  writeFileSync(join(directory, 'model.safetensors.index.json'), JSON.stringify({ weight_map: weightMap }))
-  writeFileSync(join(directory, 'config.json'), JSON.stringify(hubConfig(config)))
-  return shards.flat().reduce((sum, { bytes }) => sum + bytes, 0)
+export function writeSyntheticCheckpoint(directory: string, config: ModelConfig): Promise<number> {
+  return writeCheckpoint(directory, hubConfig(config), tensorsOf(config))
 }
 
-function tensorsOf(config: ModelConfig): Tensor[] {
+function tensorsOf(config: ModelConfig): TensorStream[] {
+  const weights = new MadeUpWeights()
   const layers = Array.from({ length: config.layers }, (_, layer) => layerRecipes(config, layer))
   return [...edgeRecipes(config), ...layers.flat()].flatMap(({ type, columns, parts }) =>
     parts.map(({ source, rows }) => ({
       name: source,
       dtype: 'BF16' as const,
       shape: type === 'vector' ? [rows] : [rows, columns],
-      bytes: rows * columns * 2,
+      pieces: () => madeUpPieces(weights, rows * columns),
     })),
   )
 }
 
-function shardsOf(tensors: readonly Tensor[]): Tensor[][] {
-  const shards: Tensor[][] = [[]]
-  let bytes = 0
-  for (const tensor of tensors) {
-    if (bytes > 0 && bytes + tensor.bytes > SHARD_BYTES) {
-      shards.push([])
-      bytes = 0
-    }
-    shards[shards.length - 1].push(tensor)
-    bytes += tensor.bytes
+function* madeUpPieces(weights: MadeUpWeights, count: number): Generator<Uint8Array> {
+  const block = new Uint16Array(Math.min(count, PIECE))
+  for (let done = 0; done < count; done += block.length) {
+    const piece = block.subarray(0, count - done)
+    weights.fill(piece)
+    yield new Uint8Array(piece.buffer, 0, piece.byteLength)
   }
-  return shards
-}
-
-function writeShard(path: string, tensors: readonly Tensor[], pool: Uint8Array): void {
-  const writer = new SafetensorsWriter(path, tensors)
-  tensors.forEach(({ bytes }, i) => {
-    let from = ((i * 7919) % POOL) * 2
-    for (let left = bytes; left > 0; ) {
-      const piece = pool.subarray(from, Math.min(from + left, pool.length))
-      writer.write(piece)
-      left -= piece.length
-      from = 0
-    }
-  })
-  writer.commit()
-}
-
-/** Distributed like weights: bell-shaped, with an outlier now and then. */
-function madeUpBfloats(): Uint8Array {
-  const floats = new Float32Array(POOL)
-  const bits = new Uint32Array(floats.buffer)
-  let seed = 1
-  const next = (): number => {
-    seed = (seed * 48_271) % 2_147_483_647
-    return seed / 2_147_483_647 - 0.5
-  }
-  for (let i = 0; i < POOL; i++) floats[i] = (next() + next() + next()) * (i % 499 === 0 ? 0.3 : 0.04)
-  return new Uint8Array(Uint16Array.from(bits, (word) => word >>> 16).buffer)
 }
 
 /** What the hub's config.json of a llama says. */
