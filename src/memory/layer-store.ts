@@ -19,6 +19,11 @@ export type Idle = (deadline: number) => boolean
 /** How long one call of `Idle` should last at the most, in ms. */
 const IDLE_SLICE_MS = 2
 
+/** One wait of so many is spent with nothing else, to learn how long waits are. */
+const QUIET_EVERY = 8
+/** Weight of a new figure in a running mean. */
+const GAIN = 0.2
+
 /** Pinned units under way at once, before each of them has been read for good. */
 const PINNED_REQUESTS = 3
 
@@ -27,6 +32,10 @@ export const storeRequests = (slots: number): number => slots + PINNED_REQUESTS
 
 /** Slots lie together with what a streamed layer uses; further banks hold pinned layers. */
 const SLOT_BANK = 0
+
+/** A running mean; there was no figure before the first. */
+const mean = (value: number, figure: number): number =>
+  value === 0 || value === Number.POSITIVE_INFINITY ? figure : value + (figure - value) * GAIN
 
 const placeAfter = ({ bank, pointer }: Place, bytes: number): Place => ({ bank, pointer: pointer + bytes })
 
@@ -85,6 +94,10 @@ export class LayerStore {
   #headFollows = true
   /** No unit was asked for since `rest`, or ever. */
   #rested = true
+  /** Waits so far; the mean of quiet ones, and of one call of `Idle`, in ms. */
+  #waits = 0
+  #quiet = Number.POSITIVE_INFINITY
+  #slice = 0
 
   constructor(options: LayerStoreOptions) {
     const { slots, pinned, units, board, firstRequest } = options
@@ -314,10 +327,15 @@ export class LayerStore {
    */
   #awaitEnd(request: number, unit: number, idle?: Idle, until: 'done' | 'or failure' = 'done'): void {
     const { control } = this.#options
-    let working = idle !== undefined
+    if (this.#isOver(request, until)) return
+    const isQuiet = idle !== undefined && ++this.#waits % QUIET_EVERY === 0
+    // Other work is not interrupted when the unit comes: it pays only where waits are longer than its steps.
+    let working = idle !== undefined && !isQuiet && this.#quiet >= this.#slice
     while (working && !this.#isOver(request, until)) {
       control.checkpoint()
-      working = idle!(now() + IDLE_SLICE_MS)
+      const began = now()
+      working = idle!(began + Math.min(IDLE_SLICE_MS, this.#quiet / 4))
+      this.#slice = mean(this.#slice, now() - began)
     }
     if (this.#isOver(request, until)) return
     const began = now()
@@ -325,6 +343,7 @@ export class LayerStore {
       while (!this.#isOver(request, until)) this.#wait(request, until)
     } finally {
       this.#spans.add('wait', began, unit, 0)
+      if (isQuiet) this.#quiet = mean(this.#quiet, now() - began)
     }
   }
 

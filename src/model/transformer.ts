@@ -123,6 +123,16 @@ export class Transformer {
    * @param idle work to do while a layer is still on its way
    */
   forward(idle?: Idle): void {
+    for (const _ of this.steps(idle)) {
+      // All at once.
+    }
+  }
+
+  /**
+   * The same in steps of a layer: between them the caller may do other things, but change nothing of this
+   * transformer. Steps that nobody asks for are not made.
+   */
+  *steps(idle?: Idle): Generator<void, void, void> {
     const { store, layerUnits, embedding, checkpoint } = this.#parts
     const { batch } = this
     // A pass that was cut short let go of everything at once.
@@ -134,7 +144,7 @@ export class Transformer {
     this.#spans.add(embedding.bytesRead > bytesBefore ? 'wait' : 'execute', began, -1, batch.count)
     this.#spreadRows()
     let at = this.#first
-    layerUnits.forEach(([attention, gateUp, down], layer) => {
+    for (const [layer, [attention, gateUp, down]] of layerUnits.entries()) {
       checkpoint()
       at = this.#moveHidden(at, this.#workspaces[store.bankOf(attention)]!)
       this.#attention(at, layer, this.#weights(at, attention, layer, attentionAt, idle))
@@ -143,7 +153,8 @@ export class Transformer {
       this.#letGo(at, gateUp)
       this.#down(at, this.#weights(at, down, layer, downAt, idle))
       this.#execute(at)
-    })
+      yield
+    }
     this.#moveHidden(at, this.#first)
   }
 

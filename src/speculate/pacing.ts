@@ -32,8 +32,8 @@ export interface Outcome {
 export interface Pacing {
   /** Whether to draft at all for the coming pass. */
   shouldDraft(): boolean
-  /** Whether another draft pass is worth its time. `growth.next` is not empty. */
-  shouldExpand(growth: Growth): boolean
+  /** How many of `growth.next`, which is not empty, another draft pass should look behind; 0: no further pass. */
+  expand(growth: Growth): number
   /** How many of the best nodes to put before the target. */
   cut(growth: Growth): number
   observe(outcome: Outcome): void
@@ -51,9 +51,9 @@ export class FixedPacing implements Pacing {
     return this.#nodes > 0
   }
 
-  shouldExpand({ size, chanceAt, next }: Growth): boolean {
+  expand({ size, chanceAt, next }: Growth): number {
     // A child is never better than its parent, so below the last of a full list nothing can enter.
-    return size < this.#nodes || next[0] > chanceAt(this.#nodes - 1)
+    return size < this.#nodes || next[0] > chanceAt(this.#nodes - 1) ? next.length : 0
   }
 
   cut({ size }: Growth): number {
@@ -91,8 +91,8 @@ export class FallbackPacing implements Pacing {
     return this.#nodes > 0
   }
 
-  shouldExpand({ size, next }: Growth): boolean {
-    return size < this.#nodes && next[0] >= this.#alpha
+  expand({ size, next }: Growth): number {
+    return size < this.#nodes && next[0] >= this.#alpha ? next.length : 0
   }
 
   cut({ size, next, depth }: Growth): number {

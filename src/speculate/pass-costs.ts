@@ -72,7 +72,7 @@ export class PassCosts {
 
   /** Whether passes wait for the disk at so many rows. */
   isDiskBound(rows: number): boolean {
-    return this.#disk.count > 0 && this.#disk.value >= this.#computeAt(rows)
+    return this.#disk.count > 0 && this.#disk.value >= between(this.#compute, rows)
   }
 
   /** Seconds to expect of a pass; 0 when nothing is known. */
@@ -81,14 +81,9 @@ export class PassCosts {
     return this.#table[rows]
   }
 
-  /** Seconds to expect of a draft pass. */
+  /** Seconds to expect of a draft pass; 0 when nothing is known. */
   draftPass(rows: number): number {
-    // Between the sizes that were seen it hardly matters: all of them fit in a tile or two.
-    for (let other = rows; other < this.#draft.length; other++) {
-      if (this.#draft[other].count > 0) return this.#draft[other].value
-    }
-    for (let other = rows - 1; other > 0; other--) if (this.#draft[other].count > 0) return this.#draft[other].value
-    return 0
+    return between(this.#draft, rows)
   }
 
   #build(): void {
@@ -96,30 +91,28 @@ export class PassCosts {
     const disk = this.#disk.value
     for (let rows = 1; rows <= this.#rows; rows++) {
       const { value, count } = this.#whole[rows]
-      this.#table[rows] = count > 0 ? value : Math.max(disk, this.#computeAt(rows))
+      this.#table[rows] = count > 0 ? value : Math.max(disk, between(this.#compute, rows))
     }
   }
+}
 
-  /** Between the sizes that were seen on a straight line; beyond the last one on that from the first to it. */
-  #computeAt(rows: number): number {
-    const seen = this.#compute
-    if (seen[rows].count > 0) return seen[rows].value
-    let below = rows - 1
-    while (below > 0 && seen[below].count === 0) below--
-    let above = rows + 1
-    while (above <= this.#rows && seen[above].count === 0) above++
-    if (below === 0 && above > this.#rows) return 0
-    if (below === 0) return (seen[above].value / growth(above)) * growth(rows)
-    if (above <= this.#rows) {
-      const share = (rows - below) / (above - below)
-      return seen[below].value + share * (seen[above].value - seen[below].value)
-    }
-    let first = 1
-    while (seen[first].count === 0) first++
-    if (first === below) return (seen[below].value / growth(below)) * growth(rows)
-    const slope = Math.max(0, seen[below].value - seen[first].value) / (below - first)
-    return seen[below].value + slope * (rows - below)
+/** Between the sizes that were seen on a straight line; beyond the last one on that from the first to it. */
+function between(seen: readonly Mean[], rows: number): number {
+  if (seen[rows].count > 0) return seen[rows].value
+  let below = rows - 1
+  while (below > 0 && seen[below].count === 0) below--
+  let above = rows + 1
+  while (above < seen.length && seen[above].count === 0) above++
+  if (below === 0) return above === seen.length ? 0 : (seen[above].value / growth(above)) * growth(rows)
+  if (above < seen.length) {
+    const share = (rows - below) / (above - below)
+    return seen[below].value + share * (seen[above].value - seen[below].value)
   }
+  let first = 1
+  while (seen[first].count === 0) first++
+  if (first === below) return (seen[below].value / growth(below)) * growth(rows)
+  const slope = Math.max(0, seen[below].value - seen[first].value) / (below - first)
+  return seen[below].value + slope * (rows - below)
 }
 
 const growth = (rows: number): number => 1 + ASSUMED_SLOPE * (rows - 1)

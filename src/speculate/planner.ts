@@ -67,11 +67,18 @@ export class Planner implements Pacing {
     return true
   }
 
-  shouldExpand(growth: Growth): boolean {
+  expand(growth: Growth): number {
     const { next, seconds } = growth
-    const now = this.#best(this.#take(growth), seconds)
-    const then = this.#best(this.#takeWithNext(growth), seconds + this.#costs.draftPass(next.length))
-    return then.rate > now.rate
+    let { rate } = this.#best(this.#take(growth), seconds)
+    let best = 0
+    // Half of the rows, half of these and so on: a pass of fewer costs less, but how much less only figures tell.
+    for (let rows = next.length; rows >= 1; rows = rows > 1 ? (rows + 1) >> 1 : 0) {
+      const further = this.#best(this.#takeWithNext(growth, rows), seconds + this.#costs.draftPass(rows))
+      if (further.rate <= rate) continue
+      rate = further.rate
+      best = rows
+    }
+    return best
   }
 
   cut(growth: Growth): number {
@@ -119,10 +126,11 @@ export class Planner implements Pacing {
     return count
   }
 
-  #takeWithNext({ size, chanceAt, next }: Growth): number {
+  /** The tree as it should be after a draft pass over the first `rows` of `next`. */
+  #takeWithNext({ size, chanceAt, next }: Growth, rows: number): number {
     const hoped = this.#hoped
     let count = 0
-    for (const chance of next) {
+    for (const chance of next.slice(0, rows)) {
       for (let rank = 0; rank < EXPECTED_CHILDREN; rank++) hoped[count++] = chance * this.calibration.meanChance(rank)
     }
     const rising = hoped.subarray(0, count).sort()

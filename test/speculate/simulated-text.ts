@@ -118,11 +118,12 @@ export function simulate(
           seconds: drafting,
         }
         count = Math.min(nodes, grown.size)
-        if (next.length === 0 || grown.room < rows * RANKS || !pacing.shouldExpand(growth)) {
+        const more = next.length === 0 || grown.room < rows * RANKS ? 0 : pacing.expand(growth)
+        if (more === 0) {
           count = pacing.cut(growth)
           break
         }
-        expand(next)
+        expand(next.slice(0, more))
       }
     }
     const tree = new TokenTree(Math.max(1, count))

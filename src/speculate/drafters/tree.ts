@@ -49,6 +49,12 @@ export interface TreeDrafterOptions {
   readonly costs: PassCosts
 }
 
+/** A draft pass that is under way. */
+interface Expansion {
+  readonly nodes: readonly number[]
+  readonly steps: Iterator<void>
+}
+
 /** How the guesses for one text are made. */
 export interface DraftingRule extends RankingRule {
   /** Absent: the draft's probabilities are taken for chances as they are. */
@@ -71,6 +77,8 @@ export class TreeDrafter implements Drafter {
   #prefix = 0
   #usable = false
   #depth = MAXIMUM_DEPTH
+  /** Begun while the target waited. */
+  #pending: Expansion | undefined
   /** Spent on the last proposal. */
   #seconds = 0
 
@@ -91,6 +99,7 @@ export class TreeDrafter implements Drafter {
     const calibration = rule.calibration
     this.#chance = calibration === undefined ? TAKEN_AS_IT_IS : (rank, promised) => calibration.chance(rank, promised)
     this.#usable = false
+    this.#pending = undefined
     this.#draft.cache.truncate(0)
   }
 
@@ -108,8 +117,9 @@ export class TreeDrafter implements Drafter {
       const next = this.#bestUnexpanded(budget.nodes)
       this.#seconds = (now() - began) / 1000
       growth.look(next, this.#seconds)
-      if (next.length === 0 || !pacing.shouldExpand(growth)) break
-      this.#expand(next)
+      const rows = next.length === 0 ? 0 : pacing.expand(growth)
+      if (rows === 0) break
+      this.#expand(next.slice(0, rows))
     }
     this.#grown.copyBest(Math.min(pacing.cut(growth), budget.nodes), tree, sourceOf(name))
   }
@@ -117,11 +127,14 @@ export class TreeDrafter implements Drafter {
   grow(_tree: TokenTree, deadline: number): boolean {
     if (!this.#usable) return false
     do {
-      // Slots for a whole proposal stay free: what is grown now may all be in vain.
-      if (this.#free.length < this.#options.nodes + this.#rows) return false
-      const next = this.#bestUnexpanded(Number.POSITIVE_INFINITY)
-      if (next.length === 0) return false
-      this.#expand(next)
+      if (this.#pending === undefined) {
+        // Slots for a whole proposal stay free: what is grown now may all be in vain.
+        if (this.#free.length < this.#options.nodes + this.#rows) return false
+        const next = this.#bestUnexpanded(Number.POSITIVE_INFINITY)
+        if (next.length === 0) return false
+        this.#pending = this.#begin([...next])
+      }
+      if (this.#pending.steps.next().done) this.#finish(this.#pending)
     } while (now() < deadline)
     return true
   }
@@ -135,6 +148,7 @@ export class TreeDrafter implements Drafter {
     })
     if (!this.#usable) return
     const { tree, expanded } = this.#grown
+    this.#settle(result.tokens)
     let at = ROOT
     let known = true
     const slots: number[] = []
@@ -156,6 +170,19 @@ export class TreeDrafter implements Drafter {
       this.#grown.reroot(at, this.#chance)
       this.#freeSlots()
     } else this.#usable = false
+  }
+
+  /** Ends the draft pass that is under way: to the end, if some of it is still of use, else at once. */
+  #settle(tokens: readonly number[]): void {
+    const pending = this.#pending
+    if (pending === undefined) return
+    const { tree } = this.#grown
+    const isOnPath = (node: number): boolean => {
+      const path = tree.pathTokens(node)
+      return path.length >= tokens.length && tokens.every((token, i) => token === path[i])
+    }
+    if (pending.nodes.some(isOnPath)) this.#finish(pending)
+    this.#pending = undefined
   }
 
   /** What the target took after a node says something about all guesses there, whether they were put before it or not. */
@@ -220,9 +247,15 @@ export class TreeDrafter implements Drafter {
 
   /** One draft pass over the given nodes; their parents are expanded already. */
   #expand(nodes: readonly number[]): void {
+    const began = now()
+    this.#finish(this.#begin(nodes))
+    this.#options.costs.observeDraft(nodes.length, (now() - began) / 1000)
+  }
+
+  #begin(nodes: readonly number[]): Expansion {
     const { batch, cache } = this.#draft
     const { tree } = this.#grown
-    const began = now()
+    if (cache.length !== this.#prefix) throw new Error('the draft cache and the drafter disagree about the prefix')
     batch.clear()
     for (const node of nodes) {
       const slot = this.#free.pop()!
@@ -230,13 +263,16 @@ export class TreeDrafter implements Drafter {
       const ancestors = tree.ancestors(tree.parent[node]).map((at) => tree.draftSlot[at])
       batch.addTreeRowWithAncestors(tree.token[node], slot, this.#prefix, ancestors)
     }
-    if (cache.length !== this.#prefix) throw new Error('the draft cache and the drafter disagree about the prefix')
-    this.#draft.forward()
+    return { nodes, steps: this.#draft.steps() }
+  }
+
+  #finish({ nodes, steps }: Expansion): void {
+    while (!steps.next().done) {
+      // Layer by layer.
+    }
     this.#draft.head(nodes.map((_, row) => row))
-    // The list of nodes is used up before it is overwritten.
-    const count = nodes.length
-    for (let row = 0; row < count; row++) this.#addChildren(nodes[row], row)
-    this.#options.costs.observeDraft(count, (now() - began) / 1000)
+    for (const [row, node] of nodes.entries()) this.#addChildren(node, row)
+    this.#pending = undefined
   }
 
   /** @param row of the last call of the draft's head */
