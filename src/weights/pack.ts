@@ -122,7 +122,7 @@ class Packing {
     const kept = new Map<string, WrittenFile>()
     for (const { name, layout } of this.#files) {
       this.#checkpointOf(name, 0)
-      const finished = journal.finished(name, layout)
+      const finished = journal.finished(name, layout, () => this.#checkpointOf(name, 0))
       if (finished === undefined) continue
       kept.set(name, finished)
       this.#checkpointOf(name, layout.bytes)
@@ -150,6 +150,7 @@ class Packing {
       layers: written.slice(0, -1).map(({ file }) => file),
       copies,
     }
+    journal.requireHeld()
     writeFileAtomically(joinPath(this.#output, MANIFEST_NAME), formatManifest(manifest))
     journal.remove()
     return { directory: this.#output, manifest }
