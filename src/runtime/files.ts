@@ -131,6 +131,8 @@ export function readText(file: string): string {
   return new TextDecoder('utf-8', { fatal: false }).decode(readBytes(file))
 }
 
+export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
 const COMPARED_BYTES = 1 << 20
 
 /** Whether two files hold the same bytes. @throws CoppiceError MODEL_NOT_FOUND | FILE_SYSTEM */
@@ -141,7 +143,7 @@ export function sameContent(a: string, b: string): boolean {
     const blocks = files.map(() => new Uint8Array(COMPARED_BYTES))
     for (let position = 0; ; position += COMPARED_BYTES) {
       const [one, other] = files.map((file, i) => blocks[i].subarray(0, file.read(blocks[i], position)))
-      if (Buffer.compare(one, other) !== 0) return false
+      if (!sameBytes(one, other)) return false
       if (one.length < COMPARED_BYTES) return true
     }
   } finally {

@@ -19,6 +19,7 @@ import { type FilePlan, PackedWriter, type WrittenFile } from './packed-writer.t
 import { openSafetensors, type Safetensors } from './safetensors.ts'
 import { sourceFingerprint, sourceName } from './source.ts'
 import { type CheckpointNames, parameterCount, resolveNames } from './tensor-names.ts'
+import { differingRow } from './twins.ts'
 
 export interface PackProgress {
   readonly phase: 'pack'
@@ -176,23 +177,14 @@ class Packing {
     this.#options.onProgress?.({ phase: 'pack', file, done: this.#done, total: this.#total })
   }
 
-  /** A tied checkpoint that stores the matrix under both names must store the same twice. */
   #compareTwins(): void {
     const { twins } = this.#names
-    if (twins === undefined) return
-    const { vocabulary, hidden } = this.#config
-    const rows = Math.max(1, Math.floor((1 << 18) / hidden))
-    for (let first = 0; first < vocabulary; first += rows) {
-      const count = Math.min(rows, vocabulary - first)
-      this.#checkpointOf(EDGES_NAME, 0)
-      const [a, b] = twins.map((name) => this.#checkpoint.readRows(name, first, count))
-      const at = a.findIndex((value, i) => !Object.is(value, b[i]))
-      if (at < 0) continue
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${this.#source}: config.json has tie_word_embeddings true, but ${twins[0]} and ${twins[1]} differ, first in row ${first + Math.floor(at / hidden)}; if the checkpoint is right, set it to false`,
-      )
-    }
+    const row = twins && differingRow(this.#checkpoint, twins, () => this.#checkpointOf(EDGES_NAME, 0))
+    if (row === undefined) return
+    throw new CoppiceError(
+      'CORRUPT_FILE',
+      `${this.#source}: config.json has tie_word_embeddings true, but ${twins!.join(' and ')} differ, first in row ${row}; if the checkpoint is right, set it to false`,
+    )
   }
 
   #copyFiles(): Manifest['copies'] {
