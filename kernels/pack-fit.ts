@@ -50,8 +50,10 @@ function steps8(n: v128, multiplier: v128, offset: v128): v128 {
   return i16x8.shr_s(i16x8.add_sat_s(half, i16x8.add(half, offset)), 12)
 }
 
-// Sums over two candidates' nibbles, for each of four rows: at `fits` of n q, of q q, and of q.
-function fitPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: usize): void {
+// Sums over two candidates' nibbles, for each of four rows: at `fits` of n q, of q q, and of q if `intercept`. Two
+// functions come of it.
+@inline
+function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: usize, intercept: bool): void {
   let products0 = i32x4.splat(0)
   let products1 = products0
   let squares0 = products0
@@ -63,18 +65,31 @@ function fitPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: 
     const q0 = steps8(n, m0, o0)
     products0 = i32x4.add(products0, i32x4.dot_i16x8_s(n, q0))
     squares0 = i32x4.add(squares0, i32x4.dot_i16x8_s(q0, q0))
-    steps0 = i16x8.add(steps0, q0)
+    if (intercept) steps0 = i16x8.add(steps0, q0)
     const q1 = steps8(n, m1, o1)
     products1 = i32x4.add(products1, i32x4.dot_i16x8_s(n, q1))
     squares1 = i32x4.add(squares1, i32x4.dot_i16x8_s(q1, q1))
-    steps1 = i16x8.add(steps1, q1)
+    if (intercept) steps1 = i16x8.add(steps1, q1)
   }
   v128.store(fits, products0)
   v128.store(fits, squares0, 16)
-  v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps0), 32)
   v128.store(fits, products1, 48)
   v128.store(fits, squares1, 64)
+  if (!intercept) return
+  v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps0), 32)
   v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps1), 80)
+}
+
+function fitPairQ4(integers: usize, m0: v128, m1: v128, fits: usize): void {
+  sumPair(integers, m0, halfStep, m1, halfStep, fits, false)
+  judgeQ4(fits)
+  judgeQ4(fits + 48)
+}
+
+function fitPairQ4a(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, sums: v128, fits: usize): void {
+  sumPair(integers, m0, o0, m1, o1, fits, true)
+  judgeQ4a(fits, sums)
+  judgeQ4a(fits + 48, sums)
 }
 
 // Both halves of every word as i16.
@@ -105,11 +120,10 @@ function judgeQ4(fit: usize): void {
   bestStep = v128.bitselect(step, bestStep, better)
 }
 
+// Multipliers and offsets that are known beforehand.
 @inline
-function fitPairQ4(integers: usize, m0: i32, m1: i32, fits: usize): void {
-  fitPair(integers, i16x8.splat(<i16>m0), halfStep, i16x8.splat(<i16>m1), halfStep, fits)
-  judgeQ4(fits)
-  judgeQ4(fits + 48)
+function fixed(x: i32): v128 {
+  return i16x8.splat(<i16>x)
 }
 
 export function packQ4(rows: usize, stride: usize, target: usize, scratch: usize): void {
@@ -137,12 +151,10 @@ export function packQ4(rows: usize, stride: usize, target: usize, scratch: usize
     storeIntegers(first, stride, zero, inverse, integers)
     bestScore = zero
     bestStep = zero
-    fitPairQ4(integers, 16384, 17246, fits)
-    fitPairQ4(integers, 18204, 19275, fits)
-    fitPairQ4(integers, 15604, 14760, fits)
-    fitPair(integers, multiplierNear(68115496), halfStep, multiplierNear(66102232), halfStep, fits)
-    judgeQ4(fits)
-    judgeQ4(fits + 48)
+    fitPairQ4(integers, fixed(16384), fixed(17246), fits)
+    fitPairQ4(integers, fixed(18204), fixed(19275), fits)
+    fitPairQ4(integers, fixed(15604), fixed(14760), fits)
+    fitPairQ4(integers, multiplierNear(68115496), multiplierNear(66102232), fits)
     const halves = toHalves(f32x4.mul(bestStep, unit))
     v128.store64_lane(target + 128 + 8 * half, lowHalves(halves, halves), 0)
     v128.store(scratch + SCALES + 16 * half, inverseOf(fromHalves(halves)))
@@ -192,20 +204,6 @@ function judgeQ4a(fit: usize, sums: v128): void {
 }
 
 @inline
-function fitPairQ4a(integers: usize, m0: i32, o0: i32, m1: i32, o1: i32, sums: v128, fits: usize): void {
-  fitPair(
-    integers,
-    i16x8.splat(<i16>m0),
-    i16x8.splat(<i16>o0),
-    i16x8.splat(<i16>m1),
-    i16x8.splat(<i16>o1),
-    fits,
-  )
-  judgeQ4a(fits, sums)
-  judgeQ4a(fits + 48, sums)
-}
-
-@inline
 function sumsOf(integers: usize): v128 {
   const ones = i16x8.splat(1)
   let sums = i32x4.splat(0)
@@ -241,14 +239,12 @@ export function packQ4a(rows: usize, stride: usize, target: usize, scratch: usiz
     bestScore = zero
     bestStep = zero
     bestSteps = zero
-    fitPairQ4a(integers, 15360, 0, 15872, -1024, sums, fits)
-    fitPairQ4a(integers, 15872, 1024, 16691, 0, sums, fits)
-    fitPairQ4a(integers, 16896, -2458, 16896, 2458, sums, fits)
+    fitPairQ4a(integers, fixed(15360), fixed(0), fixed(15872), fixed(-1024), sums, fits)
+    fitPairQ4a(integers, fixed(15872), fixed(1024), fixed(16691), fixed(0), sums, fits)
+    fitPairQ4a(integers, fixed(16896), fixed(-2458), fixed(16896), fixed(2458), sums, fits)
     const upper = multiplierNear(68451040)
     const lower = multiplierNear(65766688)
-    fitPair(integers, upper, offsetNear(sums, 68451040), lower, offsetNear(sums, 65766688), fits)
-    judgeQ4a(fits, sums)
-    judgeQ4a(fits + 48, sums)
+    fitPairQ4a(integers, upper, offsetNear(sums, 68451040), lower, offsetNear(sums, 65766688), sums, fits)
     const scales = toHalves(f32x4.mul(bestStep, unit))
     const scale = fromHalves(scales)
     const mean = f32x4.add(middle, f32x4.mul(unit, thirtySecond(sums)))

@@ -5,6 +5,7 @@ import { halves4 } from './half'
 // Vectors for the loops; constants.ts says why they are variables.
 export let magnitudeBits: v128 = i32x4.splat(0x7fffffff)
 export let magnitudeBits16: v128 = i16x8.splat(0x7fff)
+export let bfloatBits: v128 = i32x4.splat(0xffff0000)
 export let rounding: v128 = f32x4.splat(12582912.0)
 export let roundingBits: v128 = i32x4.splat(0x4b400000)
 
@@ -15,6 +16,17 @@ export const FITS: usize = 1280 // what a search found: two candidates, three v1
 export const SCALES: usize = 1376 // f32 [8]: of 1 / scale
 export const MINIMUMS: usize = 1408 // f32 [8]
 
+// Four of eight bf16 as f32.
+@inline
+export function lowBfloats(zero: v128, x: v128): v128 {
+  return v128.shuffle<i16>(zero, x, 0, 8, 1, 9, 2, 10, 3, 11)
+}
+
+@inline
+export function highBfloats(zero: v128, x: v128): v128 {
+  return v128.shuffle<i16>(zero, x, 4, 12, 5, 13, 6, 14, 7, 15)
+}
+
 export function widenBfloats(source: usize, stride: usize, target: usize): void {
   const zero = i32x4.splat(0)
   for (const end = target + 1024; target < end; target += 128) {
@@ -22,14 +34,14 @@ export function widenBfloats(source: usize, stride: usize, target: usize): void 
     const b = v128.load(source, 16)
     const c = v128.load(source, 32)
     const d = v128.load(source, 48)
-    v128.store(target, v128.shuffle<i16>(zero, a, 0, 8, 1, 9, 2, 10, 3, 11))
-    v128.store(target, v128.shuffle<i16>(zero, a, 4, 12, 5, 13, 6, 14, 7, 15), 16)
-    v128.store(target, v128.shuffle<i16>(zero, b, 0, 8, 1, 9, 2, 10, 3, 11), 32)
-    v128.store(target, v128.shuffle<i16>(zero, b, 4, 12, 5, 13, 6, 14, 7, 15), 48)
-    v128.store(target, v128.shuffle<i16>(zero, c, 0, 8, 1, 9, 2, 10, 3, 11), 64)
-    v128.store(target, v128.shuffle<i16>(zero, c, 4, 12, 5, 13, 6, 14, 7, 15), 80)
-    v128.store(target, v128.shuffle<i16>(zero, d, 0, 8, 1, 9, 2, 10, 3, 11), 96)
-    v128.store(target, v128.shuffle<i16>(zero, d, 4, 12, 5, 13, 6, 14, 7, 15), 112)
+    v128.store(target, lowBfloats(zero, a))
+    v128.store(target, highBfloats(zero, a), 16)
+    v128.store(target, lowBfloats(zero, b), 32)
+    v128.store(target, highBfloats(zero, b), 48)
+    v128.store(target, lowBfloats(zero, c), 64)
+    v128.store(target, highBfloats(zero, c), 80)
+    v128.store(target, lowBfloats(zero, d), 96)
+    v128.store(target, highBfloats(zero, d), 112)
     source += stride
   }
 }

@@ -3,14 +3,17 @@
 // only whole blocks of 32 columns come here. All weights are finite: `largest16` and `largest32` find those that are not.
 import { packQ4, packQ4a } from './pack-fit'
 import {
+  bfloatBits,
   firstHalves,
   fromHalves,
   high2,
+  highBfloats,
   inverseOf,
   lane4,
   largestOf,
   largestOfRows,
   low2,
+  lowBfloats,
   lowHalves,
   magnitudeBits,
   magnitudeBits16,
@@ -26,7 +29,7 @@ import { KIND_F16, KIND_F32, KIND_Q4, KIND_Q4A, KIND_Q8, kindBlockBytes } from '
 
 export { halfBits, halfRebase } from './constants'
 export { halfStep } from './pack-fit'
-export { magnitudeBits, magnitudeBits16, rounding, roundingBits } from './pack-vectors'
+export { bfloatBits, magnitudeBits, magnitudeBits16, rounding, roundingBits } from './pack-vectors'
 export { checksum } from './reduce'
 
 const DTYPE_F32: i32 = 0
@@ -46,6 +49,7 @@ export function packBlocks(
   const step: usize = dtype == DTYPE_F32 ? 128 : 64
   for (let b = 0; b < blocks; b++) {
     if (dtype == DTYPE_F32) packBlock(kind, source, stride, target, scratch)
+    else if (dtype == DTYPE_BF16 && kind == KIND_Q8) packQ8Bfloats(source, stride, target)
     else {
       if (dtype == DTYPE_BF16) widenBfloats(source, stride, scratch + ROWS)
       else widenHalves(source, stride, scratch + ROWS)
@@ -59,7 +63,7 @@ export function packBlocks(
 function packBlock(kind: i32, rows: usize, stride: usize, target: usize, scratch: usize): void {
   if (kind == KIND_Q4) packQ4(rows, stride, target, scratch)
   else if (kind == KIND_Q4A) packQ4a(rows, stride, target, scratch)
-  else if (kind == KIND_Q8) packQ8(rows, stride, target, scratch)
+  else if (kind == KIND_Q8) packQ8(rows, stride, target)
   else if (kind == KIND_F16) packF16(rows, stride, target)
   else packF32(rows, stride, target)
 }
@@ -106,18 +110,16 @@ function largestMagnitudeOf(row: usize): v128 {
   return v128.and(f32x4.pmax(largestOf(row), f32x4.neg(smallestOf(row))), magnitudeBits)
 }
 
-function packQ8(rows: usize, stride: usize, target: usize, scratch: usize): void {
+function packQ8(rows: usize, stride: usize, target: usize): void {
   for (let half: usize = 0; half < 2; half++) {
     const first = rows + 4 * half * stride
-    const largest = largestOfRows(
+    const inverse = storeScales(
       largestMagnitudeOf(first),
       largestMagnitudeOf(first + stride),
       largestMagnitudeOf(first + 2 * stride),
       largestMagnitudeOf(first + 3 * stride),
+      target + 256 + 8 * half,
     )
-    const halves = toHalves(f32x4.div(largest, f32x4.splat(127)))
-    v128.store64_lane(target + 256 + 8 * half, lowHalves(halves, halves), 0)
-    const inverse = inverseOf(fromHalves(halves))
     for (let k: usize = 0; k < 128; k += 64) {
       const at = first + k
       const a = bytes16(at, lane4(inverse, 0))
@@ -129,15 +131,73 @@ function packQ8(rows: usize, stride: usize, target: usize, scratch: usize): void
   }
 }
 
+// The same straight from bf16, which most checkpoints are in: widening a block first took a third of the time.
+function packQ8Bfloats(rows: usize, stride: usize, target: usize): void {
+  for (let half: usize = 0; half < 2; half++) {
+    const first = rows + 4 * half * stride
+    const inverse = storeScales(
+      largestOfBfloats(first),
+      largestOfBfloats(first + stride),
+      largestOfBfloats(first + 2 * stride),
+      largestOfBfloats(first + 3 * stride),
+      target + 256 + 8 * half,
+    )
+    for (let k: usize = 0; k < 64; k += 32) {
+      const at = first + k
+      const a = bytes16OfBfloats(at, lane4(inverse, 0))
+      const b = bytes16OfBfloats(at + stride, lane4(inverse, 1))
+      const c = bytes16OfBfloats(at + 2 * stride, lane4(inverse, 2))
+      const d = bytes16OfBfloats(at + 3 * stride, lane4(inverse, 3))
+      storeColumns(target + 16 * half + 4 * k, 32, a, b, c, d)
+    }
+  }
+}
+
+// Stores the scales of four rows, of which each has its largest magnitude in one of four lanes; returns 1 / scale.
+@inline
+function storeScales(a: v128, b: v128, c: v128, d: v128, at: usize): v128 {
+  const halves = toHalves(f32x4.div(largestOfRows(a, b, c, d), f32x4.splat(127)))
+  v128.store64_lane(at, lowHalves(halves, halves), 0)
+  return inverseOf(fromHalves(halves))
+}
+
+// The bits of magnitudes are in the order of the magnitudes.
+@inline
+function largestOfBfloats(row: usize): v128 {
+  const a = v128.and(v128.load(row), magnitudeBits16)
+  const b = v128.and(v128.load(row, 16), magnitudeBits16)
+  const c = v128.and(v128.load(row, 32), magnitudeBits16)
+  const d = v128.and(v128.load(row, 48), magnitudeBits16)
+  const largest = i16x8.max_s(i16x8.max_s(a, b), i16x8.max_s(c, d))
+  return f32x4.pmax(i32x4.shl(largest, 16), v128.and(largest, bfloatBits))
+}
+
 // Sixteen values of a row as integers -127..127.
+@inline
+function bytes16OfBfloats(at: usize, inverse: v128): v128 {
+  const zero = i32x4.splat(0)
+  const low = v128.load(at)
+  const high = v128.load(at, 16)
+  const a = nearest(f32x4.mul(lowBfloats(zero, low), inverse))
+  const b = nearest(f32x4.mul(highBfloats(zero, low), inverse))
+  const c = nearest(f32x4.mul(lowBfloats(zero, high), inverse))
+  const d = nearest(f32x4.mul(highBfloats(zero, high), inverse))
+  return narrow16(a, b, c, d)
+}
+
+@inline
+function narrow16(a: v128, b: v128, c: v128, d: v128): v128 {
+  const bytes = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d))
+  return i8x16.max_s(bytes, i8x16.splat(-127))
+}
+
 @inline
 function bytes16(at: usize, inverse: v128): v128 {
   const a = nearest(f32x4.mul(v128.load(at), inverse))
   const b = nearest(f32x4.mul(v128.load(at, 16), inverse))
   const c = nearest(f32x4.mul(v128.load(at, 32), inverse))
   const d = nearest(f32x4.mul(v128.load(at, 48), inverse))
-  const bytes = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d))
-  return i8x16.max_s(bytes, i8x16.splat(-127))
+  return narrow16(a, b, c, d)
 }
 
 // The largest magnitude among `count` 16-bit floats (f16 or bf16), as bits: these are in the order of the magnitudes,
