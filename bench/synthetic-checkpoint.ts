@@ -2,8 +2,8 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ModelConfig } from '../src/weights/model-config.ts'
-import { SafetensorsWriter } from '../src/weights/safetensors.ts'
 import type { TensorLayout } from '../src/weights/safetensors-header.ts'
+import { SafetensorsWriter } from '../src/weights/safetensors-writer.ts'
 import { edgeRecipes, layerRecipes } from '../src/weights/tensor-names.ts'
 
 /** Bytes of a shard, unless one tensor has more. */

@@ -20,7 +20,7 @@ import {
   layerLayout,
   quantisationOf,
 } from '../src/weights/packed-layout.ts'
-import { SafetensorsWriter } from '../src/weights/safetensors.ts'
+import { SafetensorsWriter } from '../src/weights/safetensors-writer.ts'
 import { parameterCount } from '../src/weights/tensor-names.ts'
 import { fillMatrix } from './harness.ts'
 

@@ -7,7 +7,8 @@ import { ChecksumBuffer, dtypeBytes, type FloatDtype, Packer } from '../tensor/p
 import { ChunkSums } from './chunk-sums.ts'
 import type { PackedFile } from './manifest.ts'
 import { type DataLayout, FILE_ALIGNMENT, headerMetadata, headerTensors } from './packed-layout.ts'
-import { type Safetensors, SafetensorsWriter } from './safetensors.ts'
+import type { Safetensors } from './safetensors.ts'
+import { SafetensorsWriter } from './safetensors-writer.ts'
 import type { TensorPart, TensorRecipe } from './tensor-names.ts'
 
 /** Bytes of a tensor that are read and packed at a time, unless 8 rows have more. */
