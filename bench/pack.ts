@@ -3,6 +3,7 @@
  * shapes of a real model are packed in every kind, each in a process of its own, and every byte of the result is
  * checked (`coppice verify`). Beside it, in the same run: what the disk takes in (written in 1 MiB pieces, then
  * synced, as packing does), and SHA-256. The checkpoint is in the page cache; all output is synced within its time.
+ * Packing and checking work on as many threads as they find of use; source/core counts the seconds of all of them.
  *
  *     npm run bench:pack [-- --model 1.1B --layers 8 --kinds q8,q4 --rounds 3 --scratch DIR --json FILE]
  */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { checksum } from '../src/tensor/checksum.ts'
 import { groupBytes, type Kind } from '../src/tensor/layout.ts'
+import { ChecksumBuffer } from '../src/tensor/packer.ts'
 import { ChunkSums } from '../src/weights/chunk-sums.ts'
 import { FORMAT_VERSION, MANIFEST_NAME, type Manifest, type PackedFile } from '../src/weights/manifest.ts'
 import { formatManifest } from '../src/weights/manifest-json.ts'
@@ -19,7 +20,7 @@ import {
   layerLayout,
   quantisationOf,
 } from '../src/weights/packed-layout.ts'
-import { SafetensorsWriter } from '../src/weights/safetensors.ts'
+import { SafetensorsWriter } from '../src/weights/safetensors-writer.ts'
 import { parameterCount } from '../src/weights/tensor-names.ts'
 import { fillMatrix } from './harness.ts'
 
@@ -66,7 +67,7 @@ export const syntheticBytes = (config: ModelConfig, kind: Kind): number =>
   config.layers * layerLayout(config, kind).bytes + edgesLayout(config, quantisationOf(kind).edges).bytes
 
 function writeFile(directory: string, name: string, layout: DataLayout): PackedFile {
-  const sums = new ChunkSums(layout.segments)
+  const sums = new ChunkSums(layout.segments, new ChecksumBuffer(ChunkSums.bufferBytes(layout.segments)))
   const writer = writeContents(directory, name, layout, (piece) => sums.feed(piece))
   return {
     name,

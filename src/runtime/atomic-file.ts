@@ -2,18 +2,21 @@
 import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import { fileError, listDirectory, removePath, statPath } from './files.ts'
-import { hostTag } from './platform.ts'
+import { fileError, listDirectory, removePath, statPath, tryTo } from './files.ts'
+import { processSpace } from './platform.ts'
 
 const TEMPORARY = /^(.+)\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.tmp$/
 
 /** Says who made a file. */
-export const processTag = (): string => `${hostTag}-${process.pid}`
+export const processTag = (): string => `${processSpace}-${process.pid}`
 
-/** Whether a tag that begins as `processTag` is that of a process of this machine that no longer runs. */
+/**
+ * Whether a tag that begins as `processTag` is that of a process which no longer runs. Only of processes with numbers
+ * of the same series as this one's that can be told.
+ */
 export function abandonedBy(tag: string): boolean {
-  const [host, pid] = tag.split('-')
-  return host === hostTag && !isRunning(Number(pid))
+  const [space, pid] = tag.split('-')
+  return space === processSpace && !isRunning(Number(pid))
 }
 
 const ABANDONED_MS = 24 * 60 * 60 * 1000
@@ -22,8 +25,8 @@ const ABANDONED_MS = 24 * 60 * 60 * 1000
 export const finalNameOf = (name: string): string | undefined => TEMPORARY.exec(name)?.[1]
 
 /**
- * Removes temporary files of `AtomicFile` whose writer is gone: a process of this machine that no
- * longer runs, or one that has not written for a day.
+ * Removes temporary files of `AtomicFile` whose writer is gone: a process that is known to run no
+ * longer, or one that has not written for a day.
  */
 export function removeAbandonedTemporaries(directory: string): void {
   for (const name of listDirectory(directory)) {
@@ -88,17 +91,22 @@ export class AtomicFile {
     }
   }
 
-  /** Removes the temporary file, also after a `commit` that failed. Does nothing after one that did not. */
+  /**
+   * Removes the temporary file, also after a `commit` that failed. Does nothing after one that did not. Never throws:
+   * it is called because of an error that says more, and `removeAbandonedTemporaries` removes what is left.
+   */
   discard(): void {
     if (this.#committed) return
-    this.#close()
-    fs.rmSync(this.temporaryPath, { force: true })
+    tryTo(() => this.#close())
+    tryTo(() => removePath(this.temporaryPath))
   }
 
   #close(): void {
     if (this.#descriptor < 0) return
-    fs.closeSync(this.#descriptor)
+    const descriptor = this.#descriptor
+    // A descriptor is gone also when closing it fails, and its number may soon be that of another file.
     this.#descriptor = -1
+    fs.closeSync(descriptor)
   }
 }
 

@@ -131,6 +131,8 @@ export function readText(file: string): string {
   return new TextDecoder('utf-8', { fatal: false }).decode(readBytes(file))
 }
 
+export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
 const COMPARED_BYTES = 1 << 20
 
 /** Whether two files hold the same bytes. @throws CoppiceError MODEL_NOT_FOUND | FILE_SYSTEM */
@@ -141,7 +143,7 @@ export function sameContent(a: string, b: string): boolean {
     const blocks = files.map(() => new Uint8Array(COMPARED_BYTES))
     for (let position = 0; ; position += COMPARED_BYTES) {
       const [one, other] = files.map((file, i) => blocks[i].subarray(0, file.read(blocks[i], position)))
-      if (Buffer.compare(one, other) !== 0) return false
+      if (!sameBytes(one, other)) return false
       if (one.length < COMPARED_BYTES) return true
     }
   } finally {
@@ -304,12 +306,35 @@ const ADVICE: Readonly<Record<string, string>> = {
   EROFS: 'its file system is read-only; choose a directory that can be written',
   EACCES: 'this user may not; change the permissions or choose another directory',
   EPERM: 'this user may not; change the permissions or choose another directory',
+  EIO: "the disk failed; see what the system's log says of it, and use another one",
+  ESTALE: 'the file server no longer knows the file; do it again',
+  EMFILE: 'this process has too many files open; raise the limit (ulimit -n)',
+  ENFILE: 'the system has too many files open; end other programs or raise its limit',
+}
+
+/** What is done to files that need not be there before; what these lack is the directory. */
+const MAKING: readonly string[] = ['create', 'write', 'finish']
+
+/** For steps whose failure changes nothing: cleaning up after another error, signs of life. */
+export function tryTo(step: () => void): void {
+  try {
+    step()
+  } catch {
+    // The caller says why this may be.
+  }
 }
 
 /** An error of the system as one with a code that says what to do. */
 export function fileError(action: string, file: string, cause: unknown): CoppiceError {
   const code = systemCode(cause)
   if (code === 'ENOENT' || code === 'ENOTDIR') {
+    if (MAKING.includes(action)) {
+      return new CoppiceError(
+        'FILE_SYSTEM',
+        `cannot ${action} ${file}: the system answered ${code}: ${path.dirname(file)}, or what was written there, is not there any more; see that the directory exists and do it again`,
+        { cause },
+      )
+    }
     return new CoppiceError(
       'MODEL_NOT_FOUND',
       `cannot ${action} ${file}: there is no such file or directory; check the path`,

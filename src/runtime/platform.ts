@@ -16,8 +16,25 @@ export function runtimeVersion(): string {
   return process.versions[runtimeName()] ?? ''
 }
 
-/** Tells machines apart that share a file system: process numbers mean nothing on another one. */
-export const hostTag = createHash('sha256').update(os.hostname()).digest('hex').slice(0, 6)
+const shortHash = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 6)
+
+/** Tells machines apart that share a file system. */
+export const hostTag = shortHash(os.hostname())
+
+/**
+ * Tells apart where process numbers come from: they mean nothing on another machine, nor in another container, which
+ * may well have the same host name.
+ */
+export const processSpace = shortHash(`${os.hostname()} ${processNamespace()}`)
+
+function processNamespace(): string {
+  try {
+    return fs.readlinkSync('/proc/self/ns/pid')
+  } catch {
+    // Only Linux has them; elsewhere a machine has one series of numbers.
+    return ''
+  }
+}
 
 /** Threads that can run at once, as far as the system lets this process have them. At least 1. */
 export function cores(): number {

@@ -25,6 +25,14 @@ export const OPEN_LIST = 0x5b
 const CLOSE_LIST = 0x5d
 const END = -1
 
+/** What editors of some systems put in front of a text: U+FEFF, which is no part of it. */
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf]
+
+/** In strings U+FEFF is a character as any other. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+
+const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
+
 /** Integers of so many digits are added up without rounding. */
 const EXACT_DIGITS = 15
 
@@ -51,6 +59,7 @@ export class JsonScanner {
 
   constructor(source: ByteSource) {
     this.#source = source
+    if (this.#refill() && BYTE_ORDER_MARK.every((byte, i) => this.#window[i] === byte)) this.#at = 3
   }
 
   get position(): number {
@@ -58,6 +67,11 @@ export class JsonScanner {
   }
 
   set position(position: number) {
+    // Numbers that are looked at twice would else have the window read again for each of them.
+    if (position >= this.#start && position <= this.#start + this.#end) {
+      this.#at = position - this.#start
+      return
+    }
     this.#start = position
     this.#at = 0
     this.#end = 0
@@ -111,45 +125,54 @@ export class JsonScanner {
 
   /** What `string` read last, as a string. */
   value(): string {
-    return new TextDecoder().decode(this.text.subarray(0, this.length))
+    return decoder.decode(this.text.subarray(0, this.length))
   }
 
   number(): number {
-    this.peek()
+    const lead = this.peek()
     const first = this.position
     let value = 0
     let byte = this.#next()
     for (; byte >= ZERO && byte <= NINE; byte = this.#next()) value = value * 10 + (byte - ZERO)
-    const digits = this.position - first - 1
-    if (endsScalar(byte) && digits > 0 && digits <= EXACT_DIGITS) {
+    const digits = this.position - first - (byte === END ? 0 : 1)
+    if (endsScalar(byte) && digits > 0 && digits <= EXACT_DIGITS && (lead !== ZERO || digits === 1)) {
       if (byte !== END) this.#at--
       return value
     }
     this.position = first
     const text = this.raw()
-    const general = /^-?\d/.test(text) ? Number(text) : Number.NaN
-    if (Number.isNaN(general)) this.#fail(`a number was expected, not ${text.slice(0, 20)}`)
-    return general
+    if (NUMBER.test(text)) return Number(text)
+    this.position = first
+    this.#fail(`a number as JSON writes them was expected, not ${text.slice(0, 20)},`)
   }
 
   /** Reads a value of any kind. @returns its JSON, which may be wrong inside */
   raw(): string {
     const bytes: number[] = []
+    this.#pass((byte) => bytes.push(byte))
+    return decoder.decode(Uint8Array.from(bytes))
+  }
+
+  /** Passes over a value of any kind, which may be wrong inside. */
+  skip(): void {
+    this.#pass(() => {})
+  }
+
+  #pass(put: (byte: number) => void): void {
     const first = this.peek()
     let depth = 0
     do {
       const byte = this.#next()
       if (byte === END) this.#fail('a value is missing or does not end')
-      bytes.push(byte)
-      if (byte === QUOTE) this.#rawString(bytes)
+      put(byte)
+      if (byte === QUOTE) this.#passString(put)
       else if (byte === OPEN_OBJECT || byte === OPEN_LIST) depth++
       else if (byte === CLOSE_OBJECT || byte === CLOSE_LIST) depth--
       else if (depth === 0) {
-        while (!endsScalar(this.#peekByte())) bytes.push(this.#next())
+        while (!endsScalar(this.#peekByte())) put(this.#next())
       }
     } while (depth > 0)
     if (depth < 0 || first === COMMA) this.#fail('a value is missing')
-    return new TextDecoder().decode(Uint8Array.from(bytes))
   }
 
   /** Nothing but white space may follow. */
@@ -157,13 +180,13 @@ export class JsonScanner {
     if (this.peek() !== END) this.#fail('something follows the last value')
   }
 
-  #rawString(bytes: number[]): void {
+  #passString(put: (byte: number) => void): void {
     for (;;) {
       const byte = this.#next()
       if (byte === END) this.#fail('a string does not end')
-      bytes.push(byte)
+      put(byte)
       if (byte === QUOTE) return
-      if (byte === BACKSLASH) bytes.push(this.#next())
+      if (byte === BACKSLASH) put(this.#next())
     }
   }
 

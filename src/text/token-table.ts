@@ -17,12 +17,15 @@ export interface TokenTableData {
 
 const LARGEST_ID = 0xffffff
 
+/** A token may begin with U+FEFF, or be nothing else. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+const quoted = (bytes: Uint8Array): string => JSON.stringify(decoder.decode(bytes))
+
 /** Slots of an open hash table. A power of two, at least half of them empty. */
 export const hashSlots = (entries: number): number => 2 ** Math.ceil(Math.log2(Math.max(8, 2 * entries)))
 
 export class TokenTable {
   readonly data: TokenTableData
-  readonly #decoder = new TextDecoder()
   readonly #encoder = new TextEncoder()
   #scratch = new Uint8Array(256)
 
@@ -45,7 +48,7 @@ export class TokenTable {
     const { bytes, starts, limits } = this.data
     if (!(id >= 0 && id < limits.length) || limits[id] === 0) return undefined
     // A copy, because decoders refuse shared memory.
-    return this.#decoder.decode(bytes.slice(starts[id], limits[id] - 1))
+    return decoder.decode(bytes.slice(starts[id], limits[id] - 1))
   }
 
   /** The id of a token, -1 when there is none. */
@@ -105,18 +108,20 @@ export class TokenTableBuilder {
    * @throws BadEntry when the id is no id, or taken
    */
   add(text: Uint8Array, length: number, id: number): void {
-    const token = (): string => JSON.stringify(new TextDecoder().decode(text.subarray(0, length)))
     // The bound keeps a damaged id from making tables of a billion entries.
     if (!Number.isInteger(id) || id < 0 || id > LARGEST_ID) {
       throw new BadEntry(
-        `gives token ${token()} the id ${JSON.stringify(id)}; expected an integer from 0 to ${LARGEST_ID}`,
+        `gives token ${quoted(text.subarray(0, length))} the id ${JSON.stringify(id)}; expected an integer from 0 to ${LARGEST_ID}`,
       )
     }
     if (id >= this.#limits.length) {
       this.#starts = enlarged(this.#starts, 2 * id)
       this.#limits = enlarged(this.#limits, 2 * id)
     }
-    if (this.#limits[id] !== 0) throw new BadEntry(`gives token ${token()} the id ${id}, which another token has`)
+    if (this.#limits[id] !== 0) {
+      const other = quoted(this.#bytes.slice(this.#starts[id], this.#limits[id] - 1))
+      throw new BadEntry(`gives the id ${id} to two tokens, ${other} and ${quoted(text.subarray(0, length))}`)
+    }
     this.#starts[id] = this.#used
     // Most are so short that a loop is faster than making a view of them.
     for (let i = 0; i < length; i++) this.#bytes[this.#used++] = text[i]

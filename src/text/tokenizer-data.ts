@@ -195,7 +195,7 @@ class TokenizerReader {
     const scanner = this.#scanner
     if (this.#tokens !== undefined) throw new BadEntry('has two vocabularies')
     if (first === OPEN_OBJECT) {
-      scanner.object(() => this.#builder.add(scanner.text, scanner.length, scanner.number()))
+      scanner.object(() => this.#add(scanner.number()))
     } else {
       const scores: number[] = []
       scanner.list(() => this.#readScored(scores))
@@ -213,7 +213,18 @@ class TokenizerReader {
       else scores.push(scanner.number())
     })
     if (values !== 2) throw new BadEntry(`has a token ${scores.length} that is not a text with a score`)
-    this.#builder.add(scanner.text, scanner.length, scores.length - 1)
+    this.#add(scores.length - 1)
+  }
+
+  /** Puts the token that the scanner has read into the table. */
+  #add(id: number): void {
+    const scanner = this.#scanner
+    try {
+      this.#builder.add(scanner.text, scanner.length, id)
+    } catch (cause) {
+      if (!(cause instanceof BadEntry)) throw cause
+      throw new BadEntry(`${cause.message} (model.vocab, before byte ${scanner.position})`, { cause })
+    }
   }
 
   #readMerges(): void {
@@ -222,7 +233,7 @@ class TokenizerReader {
     if (this.#tokens === undefined) {
       scanner.peek()
       this.#mergesAt = scanner.position
-      scanner.raw()
+      scanner.skip()
       return
     }
     scanner.list(() => {

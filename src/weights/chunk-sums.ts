@@ -1,5 +1,5 @@
 /** Checksums of data that passes by in pieces of any size. */
-import { ChecksumBuffer } from '../tensor/packer.ts'
+import type { ChecksumBuffer } from '../tensor/packer.ts'
 import type { Segment } from './manifest.ts'
 
 type Run = Omit<Segment, 'checksums'>
@@ -17,7 +17,7 @@ export class ChunkSums {
    * @param runs in the order of their offsets, apart from one another
    * @param buffer of `bufferBytes(runs)` or more; used by one at a time
    */
-  constructor(runs: readonly Run[], buffer: ChecksumBuffer = new ChecksumBuffer(ChunkSums.bufferBytes(runs))) {
+  constructor(runs: readonly Run[], buffer: ChecksumBuffer) {
     this.#runs = runs
     this.#sums = runs.map(() => [])
     this.#buffer = buffer

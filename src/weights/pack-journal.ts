@@ -76,24 +76,46 @@ export class PackJournal {
     this.#lock.touch()
   }
 
+  /**
+   * To be called before the manifest is written: a process that was stopped for long may have been taken for gone,
+   * and another one be at work in the directory. What it writes must not be called whole by this one.
+   * @throws CoppiceError FILE_SYSTEM
+   */
+  requireHeld(): void {
+    if (this.#lock.holds()) return
+    throw new CoppiceError(
+      'FILE_SYSTEM',
+      `another process took over packing into ${this.#directory} while this one stood still (${LOCK_NAME} is no longer its own); wait for that one, or pack again`,
+    )
+  }
+
   /** Lets others pack into the directory. */
   release(): void {
     this.#lock.release()
   }
 
-  /** A file that is finished and still as it was written, or `undefined`. */
-  finished(name: string, layout: DataLayout): WrittenFile | undefined {
+  /**
+   * A file that is finished and still as it was written, or `undefined`.
+   * @param onBlock called after every block of the file that was read; may throw to give up
+   */
+  finished(name: string, layout: DataLayout, onBlock: () => void): WrittenFile | undefined {
+    const written = this.#entry(name, layout)
+    if (written === undefined) return undefined
+    const path = joinPath(this.#directory, name)
+    const found = statPath(path)
+    if (found?.kind !== 'file' || found.stamp.bytes !== written.file.bytes) return undefined
+    return hashFile(path, onBlock) === written.file.sha256 ? written : undefined
+  }
+
+  /** What the journal says of a file, if that makes sense. */
+  #entry(name: string, layout: DataLayout): WrittenFile | undefined {
     const entry = this.#finished.get(name)
     if (!isJsonObject(entry) || typeof entry.sourceDigest !== 'string') return undefined
     try {
-      const file = parsePackedFile(entry.file, name, layout)
-      const path = joinPath(this.#directory, name)
-      const found = statPath(path)
-      if (found?.kind !== 'file' || found.stamp.bytes !== file.bytes || hashFile(path) !== file.sha256) return undefined
-      return { file, sourceDigest: entry.sourceDigest }
+      return { file: parsePackedFile(entry.file, name, layout), sourceDigest: entry.sourceDigest }
     } catch (error) {
-      if (error instanceof CoppiceError) throw error
-      return undefined
+      if (error instanceof TypeError) return undefined
+      throw error
     }
   }
 

@@ -7,18 +7,18 @@ import { CoppiceError } from '../errors.ts'
 import { writeFileAtomically } from '../runtime/atomic-file.ts'
 import { absolutePath, freeDiskBytes, isFile, joinPath, readBytes, Sha256 } from '../runtime/files.ts'
 import { KINDS, type Kind } from '../tensor/layout.ts'
-import { readHfConfig } from './hf-config.ts'
 import { showValue } from './json.ts'
 import { FORMAT_VERSION, MANIFEST_NAME, type Manifest } from './manifest.ts'
 import { COPIED_NAMES, formatManifest } from './manifest-json.ts'
-import type { ModelConfig } from './model-config.ts'
 import { LOCK_NAME, PackJournal } from './pack-journal.ts'
+import { type PackPlan, planPacking } from './pack-plan.ts'
 import type { PackedModel } from './packed.ts'
-import { chooseKind, EDGES_NAME, edgesLayout, layerFileName, layerLayout, quantisationOf } from './packed-layout.ts'
+import { EDGES_NAME, quantisationOf } from './packed-layout.ts'
 import { type FilePlan, PackedWriter, type WrittenFile } from './packed-writer.ts'
-import { openSafetensors, type Safetensors } from './safetensors.ts'
 import { sourceFingerprint, sourceName } from './source.ts'
-import { type CheckpointNames, parameterCount, resolveNames } from './tensor-names.ts'
+import { type Task, Team, usefulHelpers } from './team.ts'
+import { parameterCount } from './tensor-names.ts'
+import { differingRow } from './twins.ts'
 
 export interface PackProgress {
   readonly phase: 'pack'
@@ -35,6 +35,8 @@ export interface PackOptions {
   readonly onProgress?: (progress: PackProgress) => void
   /** Asked about once per MiB; true ends the work with ABORTED, to be resumed by packing again. */
   readonly isAborted?: () => boolean
+  /** Threads beside this one; for tests. Default: what the machine and the model are good for. */
+  readonly helpers?: number
   /** Free bytes on the disk of a directory; for tests. */
   readonly freeBytes?: (directory: string) => number
 }
@@ -58,55 +60,35 @@ export function checkWeights(weights: 'auto' | Kind): void {
  */
 export function packModel(source: string, output: string, options: PackOptions = {}): PackedModel {
   checkWeights(options.weights ?? 'auto')
-  const config = readHfConfig(source)
-  const kind = chooseKind(options.weights ?? 'auto', config)
-  const checkpoint = openSafetensors(source)
+  const plan = planPacking(source, options.weights ?? 'auto')
   try {
-    return new Packing(source, absolutePath(output), checkpoint, config, kind, options).run()
+    return new Packing(source, absolutePath(output), plan, options).run()
   } finally {
-    checkpoint.close()
+    plan.checkpoint.close()
   }
 }
 
 class Packing {
   readonly #source: string
   readonly #output: string
-  readonly #checkpoint: Safetensors
-  readonly #config: ModelConfig
-  readonly #kind: Kind
+  readonly #plan: PackPlan
   readonly #options: PackOptions
-  readonly #files: readonly FilePlan[]
-  readonly #names: CheckpointNames
   readonly #total: number
   #journal: PackJournal | undefined
+  #team: Team | undefined
   #done = 0
 
-  constructor(
-    source: string,
-    output: string,
-    checkpoint: Safetensors,
-    config: ModelConfig,
-    kind: Kind,
-    options: PackOptions,
-  ) {
+  constructor(source: string, output: string, plan: PackPlan, options: PackOptions) {
     this.#source = source
     this.#output = output
-    this.#checkpoint = checkpoint
-    this.#config = config
-    this.#kind = kind
+    this.#plan = plan
     this.#options = options
-    this.#names = resolveNames(config, checkpoint.tensors, source)
-    const layout = layerLayout(config, kind)
-    this.#files = [
-      ...this.#names.layers.map((recipes, layer) => ({ name: layerFileName(layer), layout, recipes })),
-      { name: EDGES_NAME, layout: edgesLayout(config, quantisationOf(kind).edges), recipes: this.#names.edges },
-    ]
-    this.#total = this.#files.reduce((sum, file) => sum + file.layout.bytes, 0)
+    this.#total = bytesOf(plan.files)
   }
 
   run(): PackedModel {
     const fingerprint = sourceFingerprint(this.#source)
-    const quantisation = quantisationOf(this.#kind)
+    const quantisation = quantisationOf(this.#plan.kind)
     this.#compareTwins()
     const key = { source: fingerprint, quantisation }
     const journal = new PackJournal(this.#output, key, () => this.#checkpointOf(LOCK_NAME, 0))
@@ -119,55 +101,78 @@ class Packing {
   }
 
   #pack(journal: PackJournal, fingerprint: string): PackedModel {
-    const kept = new Map<string, WrittenFile>()
-    for (const { name, layout } of this.#files) {
-      this.#checkpointOf(name, 0)
-      const finished = journal.finished(name, layout)
-      if (finished === undefined) continue
-      kept.set(name, finished)
-      this.#checkpointOf(name, layout.bytes)
-    }
+    const { config, kind, files } = this.#plan
+    const finished = this.#finishedBefore(journal)
     requireDiskSpace(this.#output, this.#total - this.#done, this.#options.freeBytes ?? freeDiskBytes)
-    const writer = new PackedWriter(this.#checkpoint, this.#files)
-    const written = this.#files.map((file) => {
-      const finished = kept.get(file.name) ?? this.#write(writer, file)
-      if (!kept.has(file.name)) journal.add(finished)
-      return finished
-    })
+    this.#writeOthers(journal, finished)
+    const written = files.map(({ name }) => finished.get(name)!)
     const copies = this.#copyFiles()
-    journal.removeOthers(new Set([...this.#files, ...copies].map(({ name }) => name)))
+    journal.removeOthers(new Set([...files, ...copies].map(({ name }) => name)))
     if (sourceFingerprint(this.#source) !== fingerprint) {
       throw new CoppiceError('CORRUPT_FILE', `${this.#source} was changed while it was being packed; pack it again`)
     }
     const manifest: Manifest = {
       format: 'coppice',
       version: FORMAT_VERSION,
-      config: this.#config,
-      quantisation: quantisationOf(this.#kind),
-      parameters: parameterCount(this.#config),
+      config,
+      quantisation: quantisationOf(kind),
+      parameters: parameterCount(config),
       source: { name: sourceName(this.#source), revision: revisionOf(written) },
       edges: written[written.length - 1].file,
       layers: written.slice(0, -1).map(({ file }) => file),
       copies,
     }
+    journal.requireHeld()
     writeFileAtomically(joinPath(this.#output, MANIFEST_NAME), formatManifest(manifest))
     journal.remove()
     return { directory: this.#output, manifest }
   }
 
-  #write(writer: PackedWriter, file: FilePlan): WrittenFile {
-    let left = file.layout.bytes
-    // The header is not part of the total: the last bytes of a file are those of its data.
-    return writer.write(joinPath(this.#output, file.name), file, (bytes) => {
-      const counted = Math.min(bytes, left)
-      left -= counted
-      this.#checkpointOf(file.name, counted)
+  /** Files of an earlier attempt that are of use, by name. */
+  #finishedBefore(journal: PackJournal): Map<string, WrittenFile> {
+    const kept = new Map<string, WrittenFile>()
+    for (const { name, layout } of this.#plan.files) {
+      this.#checkpointOf(name, 0)
+      const finished = journal.finished(name, layout, () => this.#checkpointOf(name, 0))
+      if (finished === undefined) continue
+      kept.set(name, finished)
+      this.#checkpointOf(name, layout.bytes)
+    }
+    return kept
+  }
+
+  /** Writes the files that are missing in `finished`, on several threads where that pays, and adds them. */
+  #writeOthers(journal: PackJournal, finished: Map<string, WrittenFile>): void {
+    const { checkpoint, files, kind } = this.#plan
+    const missing = files.filter(({ name }) => !finished.has(name))
+    const writer = new PackedWriter(checkpoint, files)
+    const helpers = this.#options.helpers ?? usefulHelpers(missing.length, bytesOf(missing), writer.bufferBytes)
+    // The largest file is mostly that of the edges: begun last, it would be waited for by all threads but one.
+    if (helpers > 0) missing.sort((a, b) => b.layout.bytes - a.layout.bytes)
+    const task: Task = {
+      what: 'pack',
+      source: absolutePath(this.#source),
+      output: this.#output,
+      kind,
+      files: missing.map((file) => files.indexOf(file)),
+    }
+    this.#team = new Team(task, helpers, (_, result) => {
+      const written = result as WrittenFile
+      journal.add(written)
+      finished.set(written.file.name, written)
     })
+    const write = (file: FilePlan): WrittenFile =>
+      writer.write(joinPath(this.#output, file.name), file, (bytes) => this.#checkpointOf(file.name, bytes))
+    this.#team.run(
+      (file) => write(files[file]),
+      () => this.#checkpointOf((missing.find(({ name }) => !finished.has(name)) ?? missing[0]).name, 0),
+    )
+    this.#team = undefined
   }
 
   /** Counts bytes as done and gives up if that was asked for. */
   #checkpointOf(file: string, bytes: number): void {
-    this.#done += bytes
+    this.#done += bytes + (this.#team?.poll() ?? 0)
     this.#journal?.touch()
     if (this.#options.isAborted?.()) {
       throw new CoppiceError('ABORTED', `packing ${this.#source} was aborted; packing it again goes on from here`)
@@ -175,23 +180,14 @@ class Packing {
     this.#options.onProgress?.({ phase: 'pack', file, done: this.#done, total: this.#total })
   }
 
-  /** A tied checkpoint that stores the matrix under both names must store the same twice. */
   #compareTwins(): void {
-    const { twins } = this.#names
-    if (twins === undefined) return
-    const { vocabulary, hidden } = this.#config
-    const rows = Math.max(1, Math.floor((1 << 18) / hidden))
-    for (let first = 0; first < vocabulary; first += rows) {
-      const count = Math.min(rows, vocabulary - first)
-      this.#checkpointOf(EDGES_NAME, 0)
-      const [a, b] = twins.map((name) => this.#checkpoint.readRows(name, first, count))
-      const at = a.findIndex((value, i) => !Object.is(value, b[i]))
-      if (at < 0) continue
-      throw new CoppiceError(
-        'CORRUPT_FILE',
-        `${this.#source}: config.json has tie_word_embeddings true, but ${twins[0]} and ${twins[1]} differ, first in row ${first + Math.floor(at / hidden)}; if the checkpoint is right, set it to false`,
-      )
-    }
+    const { twins } = this.#plan.names
+    const row = twins && differingRow(this.#plan.checkpoint, twins, () => this.#checkpointOf(EDGES_NAME, 0))
+    if (row === undefined) return
+    throw new CoppiceError(
+      'CORRUPT_FILE',
+      `${this.#source}: config.json has tie_word_embeddings true, but ${twins!.join(' and ')} differ, first in row ${row}; if the checkpoint is right, set it to false`,
+    )
   }
 
   #copyFiles(): Manifest['copies'] {
@@ -206,6 +202,8 @@ class Packing {
     return copies
   }
 }
+
+const bytesOf = (files: readonly FilePlan[]): number => files.reduce((sum, { layout }) => sum + layout.bytes, 0)
 
 /** Identifies the weights, whatever kind they were packed in and wherever the checkpoint lay. */
 function revisionOf(files: readonly WrittenFile[]): string {

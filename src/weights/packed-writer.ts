@@ -7,7 +7,8 @@ import { ChecksumBuffer, dtypeBytes, type FloatDtype, Packer } from '../tensor/p
 import { ChunkSums } from './chunk-sums.ts'
 import type { PackedFile } from './manifest.ts'
 import { type DataLayout, FILE_ALIGNMENT, headerMetadata, headerTensors } from './packed-layout.ts'
-import { type Safetensors, SafetensorsWriter } from './safetensors.ts'
+import type { Safetensors } from './safetensors.ts'
+import { SafetensorsWriter } from './safetensors-writer.ts'
 import type { TensorPart, TensorRecipe } from './tensor-names.ts'
 
 /** Bytes of a tensor that are read and packed at a time, unless 8 rows have more. */
@@ -44,6 +45,8 @@ export interface FilePlan {
 
 /** Writes the files of one model, one after the other: what they need in memory is allocated once. */
 export class PackedWriter {
+  /** What it takes of memory. */
+  readonly bufferBytes: number
   readonly #checkpoint: Safetensors
   readonly #packer: Packer
   readonly #sums: ChecksumBuffer
@@ -63,13 +66,16 @@ export class PackedWriter {
         }
       })
     }
+    const chunk = Math.max(...files.map(({ layout }) => ChunkSums.bufferBytes(layout.segments)))
     this.#packer = new Packer(source, target)
-    this.#sums = new ChecksumBuffer(Math.max(...files.map(({ layout }) => ChunkSums.bufferBytes(layout.segments))))
+    this.#sums = new ChecksumBuffer(chunk)
+    this.bufferBytes = source + target + chunk
   }
 
   /**
    * @param path of the file to write
-   * @param onWritten called with the bytes added, after every block; may throw to give up
+   * @param onWritten called with the bytes of `layout` added, after every block, and when the header is written; may
+   *   throw to give up
    * @throws CoppiceError CORRUPT_FILE for weights that are not finite or too large for their kind, FILE_SYSTEM,
    *   and what `onWritten` throws. Nothing is left behind.
    */
@@ -79,7 +85,7 @@ export class PackedWriter {
       alignment: FILE_ALIGNMENT,
     })
     try {
-      onWritten(writer.header.length)
+      onWritten(0)
       const sums = new ChunkSums(layout.segments, this.#sums)
       const source = new Sha256()
       let written = 0

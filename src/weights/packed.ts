@@ -1,12 +1,13 @@
 /** Packed directories that are there: opening one, and checking every byte of one. */
 import { CoppiceError } from '../errors.ts'
-import { joinPath, ReadableFile, readText, Sha256, statPath } from '../runtime/files.ts'
+import { absolutePath, joinPath, ReadableFile, readText, Sha256, statPath } from '../runtime/files.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { ChecksumBuffer } from '../tensor/packer.ts'
 import { ChunkSums } from './chunk-sums.ts'
 import { MANIFEST_NAME, type Manifest, type PackedFile, type Segment } from './manifest.ts'
 import { parseManifest } from './manifest-json.ts'
 import { HEADER_LIMIT_BYTES } from './safetensors-header.ts'
+import { type Task, Team, usefulHelpers } from './team.ts'
 
 /** A packed directory that was found whole. */
 export interface PackedModel {
@@ -95,6 +96,8 @@ export interface VerifyOptions {
   readonly onProgress?: (progress: VerifyProgress) => void
   /** Asked about once per MiB; true ends the work with ABORTED. */
   readonly isAborted?: () => boolean
+  /** Threads beside this one; for tests. Default: what the machine and the model are good for. */
+  readonly helpers?: number
 }
 
 export interface VerifyReport {
@@ -114,29 +117,56 @@ export interface VerifyReport {
  */
 export function verifyPacked(directory: string, options: VerifyOptions = {}): VerifyReport {
   const manifest = readManifest(directory)
-  const packed = [...manifest.layers, manifest.edges]
-  const files: (PackedFile | Manifest['copies'][number])[] = [...packed, ...manifest.copies]
+  const files = filesOf(manifest)
   const total = files.reduce((sum, file) => sum + file.bytes, 0)
-  const problems: { file: string; problem: string }[] = []
-  const buffer = new ChecksumBuffer(Math.max(...packed.map(({ segments }) => ChunkSums.bufferBytes(segments))))
-  let before = 0
-  for (const file of files) {
-    const onRead = (read: number): void => {
-      if (options.isAborted?.()) throw new CoppiceError('ABORTED', `checking ${directory} was aborted`)
-      options.onProgress?.({ phase: 'verify', file: file.name, done: before + read, total })
-    }
-    const problem = sizeProblem(directory, file) ?? contentProblem(directory, file, buffer, onRead)
-    if (problem !== undefined) problems.push({ file: file.name, problem })
-    before += file.bytes
+  const found = new Map<number, string | undefined>()
+  const order = files.map((_, i) => i)
+  const helpers = options.helpers ?? usefulHelpers(files.length, total, largestChunk(manifest) + BLOCK_BYTES)
+  if (helpers > 0) order.sort((a, b) => files[b].bytes - files[a].bytes)
+  const task: Task = { what: 'verify', directory: absolutePath(directory), files: order }
+  const team = new Team(task, helpers, (file, problem) => found.set(file, problem as string | undefined))
+  let done = 0
+  const checkpoint = (file: number, bytes: number): void => {
+    done += bytes + team.poll()
+    if (options.isAborted?.()) throw new CoppiceError('ABORTED', `checking ${directory} was aborted`)
+    options.onProgress?.({ phase: 'verify', file: files[file].name, done, total })
   }
+  const check = checkerOf(directory, manifest)
+  team.run(
+    (file) => check(file, (bytes) => checkpoint(file, bytes)),
+    () => checkpoint(order.find((file) => !found.has(file)) ?? 0, 0),
+  )
+  const problems = files.flatMap(({ name }, i) => {
+    const problem = found.get(i)
+    return problem === undefined ? [] : [{ file: name, problem }]
+  })
   return { manifest, files: files.length, bytes: total, problems }
+}
+
+type AnyFile = PackedFile | Manifest['copies'][number]
+
+const filesOf = ({ layers, edges, copies }: Manifest): readonly AnyFile[] => [...layers, edges, ...copies]
+
+const largestChunk = ({ layers, edges }: Manifest): number =>
+  Math.max(...[...layers, edges].map(({ segments }) => ChunkSums.bufferBytes(segments)))
+
+/** Checks one file after the other, by their numbers: layers, edges, then copies. */
+export function checkerOf(directory: string, manifest = readManifest(directory)) {
+  const files = filesOf(manifest)
+  const buffer = new ChecksumBuffer(largestChunk(manifest))
+  return (file: number, onBytes: (bytes: number) => void): string | undefined => {
+    const problem = sizeProblem(directory, files[file])
+    if (problem === undefined) return contentProblem(directory, files[file], buffer, onBytes)
+    onBytes(files[file].bytes)
+    return problem
+  }
 }
 
 function contentProblem(
   directory: string,
-  file: PackedFile | Manifest['copies'][number],
+  file: AnyFile,
   buffer: ChecksumBuffer,
-  onRead: (read: number) => void,
+  onBytes: (bytes: number) => void,
 ): string | undefined {
   const segments: readonly Segment[] = 'segments' in file ? file.segments : []
   const dataOffset = 'dataOffset' in file ? file.dataOffset : file.bytes
@@ -144,7 +174,7 @@ function contentProblem(
   const sha256 = hashFile(joinPath(directory, file.name), (block, position) => {
     const from = Math.min(Math.max(dataOffset - position, 0), block.length)
     sums.feed(block.subarray(from))
-    onRead(position + block.length)
+    onBytes(block.length)
   })
   const wrong: string[] = []
   const header = 'headerChecksum' in file ? headerProblem(directory, file) : undefined

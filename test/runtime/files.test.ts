@@ -8,6 +8,7 @@ import {
   cacheDirectory,
   DIRECT_ALIGNMENT,
   directIoAvailable,
+  fileError,
   freeDiskBytes,
   isDirectory,
   isFile,
@@ -54,6 +55,17 @@ test('a discarded file leaves nothing, and the old content in place', () => {
   file.discard()
   assert.is(fs.readFileSync(at('model'), 'utf8'), 'old')
   assert.equal(listDirectory(directory), ['model'])
+})
+
+test('discard hides no error that it is called for', () => {
+  const file = new AtomicFile(at('model'))
+  fs.rmSync(file.temporaryPath)
+  fs.mkdirSync(file.temporaryPath)
+  fs.writeFileSync(join(file.temporaryPath, 'x'), '')
+  file.discard()
+  const other = new AtomicFile(at('other'))
+  other.discard()
+  other.discard()
 })
 
 test('two files are the same when every byte is, also beyond the first block', () => {
@@ -181,10 +193,26 @@ test('what is not there is MODEL_NOT_FOUND and names the path', () => {
     () => readBytes(at('missing')),
     () => readText(at('data/below a file')),
     () => listDirectory(at('missing')),
-    () => new AtomicFile(at('missing/file')),
     () => freeDiskBytes(at('missing')),
   ]) {
     assert.match(assertFails(action, 'MODEL_NOT_FOUND').message, directory)
+  }
+})
+
+test('what cannot be made because its directory is not there is FILE_SYSTEM: it is no model that is missing', () => {
+  assert.match(assertFails(() => new AtomicFile(at('missing/file')), 'FILE_SYSTEM').message, at('missing'))
+  fs.mkdirSync(at('removed'))
+  const file = new AtomicFile(at('removed/file'))
+  fs.rmSync(at('removed'), { recursive: true })
+  assert.match(assertFails(() => file.commit(), 'FILE_SYSTEM').message, /ENOENT.*do it again/)
+})
+
+test('what is known to help against an answer of the system is said', () => {
+  const cases = { EIO: /disk failed/, ESTALE: /do it again/, EMFILE: /ulimit -n/, ENOSPC: /free some space/ }
+  for (const [code, advice] of Object.entries(cases)) {
+    const error = fileError('read', 'x', Object.assign(new Error(code), { code }))
+    assert.is(error.code, 'FILE_SYSTEM')
+    assert.match(error.message, advice)
   }
 })
 

@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { processTag } from '../../src/runtime/atomic-file.ts'
 import { LockFile } from '../../src/runtime/lock-file.ts'
+import { hostTag, processSpace } from '../../src/runtime/platform.ts'
 import { expectFailure, withDirectory } from '../weights/checkpoints.ts'
 
 const test = suite('lock file')
@@ -73,7 +74,7 @@ test('a holder of another machine counts as gone when it was silent for long, an
         touches++
         if (touches <= 5) utimesSync(path, touches, touches)
       },
-      200,
+      { staleMs: 200 },
     )
     assert.ok(performance.now() - before >= 400)
     assert.ok(touches >= 7)
@@ -82,17 +83,67 @@ test('a holder of another machine counts as gone when it was silent for long, an
   })
 })
 
-test('one that was taken over is neither touched nor released by its former holder', () => {
+const foreign = 'ffffff-1-0123abcd'
+const longAgo = 1_000_000
+
+test('a sign of life is a new time of change', () => {
   withDirectory((directory) => {
     const path = join(directory, 'lock')
-    const lock = new LockFile(path, never)
-    writeFileSync(path, 'ffffff-1-0123abcd')
+    const lock = new LockFile(path, never, { touchMs: 0 })
+    utimesSync(path, longAgo, longAgo)
+    lock.touch()
+    assert.ok(statSync(path).mtimeMs > longAgo * 1000)
+    const rare = new LockFile(`${path}-2`, never, { touchMs: 1e9 })
+    utimesSync(rare.path, longAgo, longAgo)
+    rare.touch()
+    assert.is(statSync(rare.path).mtimeMs, longAgo * 1000)
+  })
+})
+
+test('one that was taken over is neither touched nor released by its former holder, who is told', () => {
+  withDirectory((directory) => {
+    const path = join(directory, 'lock')
+    const lock = new LockFile(path, never, { touchMs: 0 })
+    assert.ok(lock.holds())
+    writeFileSync(path, foreign)
+    utimesSync(path, longAgo, longAgo)
+    assert.not(lock.holds())
     lock.touch()
     lock.release()
-    assert.ok(existsSync(path))
+    assert.is(readFileSync(path, 'utf8'), foreign)
+    assert.is(statSync(path).mtimeMs, longAgo * 1000)
     rmSync(path)
+    assert.not(lock.holds())
     lock.touch()
     lock.release()
+    assert.equal(readdirSync(directory), [])
+  })
+})
+
+test('one that does not say who holds it is soon taken over, but not at once: it may be being written', () => {
+  withDirectory((directory) => {
+    const path = join(directory, 'lock')
+    writeFileSync(path, '')
+    let waits = 0
+    const times = { emptyMs: 200, staleMs: 1e9 }
+    new LockFile(path, () => waits++, times).release()
+    assert.ok(waits >= 4)
+    assert.equal(readdirSync(directory), [])
+  })
+})
+
+test('processes of another series of numbers are not known to be gone', () => {
+  withDirectory((directory) => {
+    const path = join(directory, 'lock')
+    const { pid } = spawnSync(process.execPath, ['--version'])
+    // Of a container with the same host name.
+    const other = processSpace === 'ffffff' ? 'eeeeee' : 'ffffff'
+    writeFileSync(path, `${other}-${pid}-0123abcd`)
+    let waits = 0
+    new LockFile(path, () => waits++, { staleMs: 200 }).release()
+    assert.ok(waits >= 4)
+    assert.ok(processTag().startsWith(`${processSpace}-`))
+    if (process.platform === 'linux') assert.is.not(processSpace, hostTag)
   })
 })
 
@@ -100,7 +151,7 @@ test('what is no lock file is reported', () => {
   withDirectory((directory) => {
     mkdirSync(join(directory, 'lock'))
     expectFailure(() => new LockFile(join(directory, 'lock'), never), 'FILE_SYSTEM', 'lock')
-    expectFailure(() => new LockFile(join(directory, 'none', 'lock'), never), 'MODEL_NOT_FOUND', 'none')
+    expectFailure(() => new LockFile(join(directory, 'none', 'lock'), never), 'FILE_SYSTEM', 'none')
   })
 })
 

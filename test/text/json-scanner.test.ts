@@ -58,9 +58,31 @@ test('escapes are the characters that they stand for', () => {
 })
 
 test('numbers of every form are read', () => {
-  for (const text of ['0', '7', '128000', '-1', '1e3', '-2.5E-2', '12345678901234567890']) {
+  for (const text of ['0', '-0', '7', '128000', '-1', '0.5', '1e3', '-2.5E-2', '0e+1', '12345678901234567890']) {
     assert.is(read(text), JSON.parse(text), text)
   }
+})
+
+test('a byte order mark before the text is passed over, and one within a string is a character', () => {
+  assert.equal(read('\ufeff ["\ufeff", "\ufeffa"]'), ['\ufeff', '\ufeffa'])
+  const scanner = new JsonScanner(bytesOf('"\ufeff"'))
+  assert.is(JSON.parse(scanner.raw()), '\ufeff')
+})
+
+test('every part of a file is read once, however its numbers are written', () => {
+  const scores = Array.from({ length: 30_000 }, (_, i) => [`t${i}`, -i / 7])
+  const source = bytesOf(JSON.stringify(scores))
+  let asked = 0
+  const counting: ByteSource = {
+    bytes: source.bytes,
+    read: (target, position) => {
+      asked++
+      return source.read(target, position)
+    },
+  }
+  assert.equal(readAll(counting), scores)
+  // One more for the end, and one for a number that lies on each border.
+  assert.ok(asked <= 3 * Math.ceil(source.bytes / 65_536) + 1, `${asked} reads of ${source.bytes} bytes`)
 })
 
 test('what lies on the border of two windows is read whole', () => {
@@ -88,6 +110,7 @@ test('what is not JSON is refused with the place', () => {
   const wrong = [
     ...['', ' ', '{', '[', '[1', '[1,]', '[,1]', '[1 2]', '{"a"}', '{"a":}', '{"a":1,}', '{a:1}', '{"a":1 "b":2}'],
     ...['"', '"a', '"\\x"', '"\\u12"', '"\\u12g4"', '"\\ud800"', '"\\ud800\\u0041"', '"\\udc00"', '"a\nb"'],
+    ...['01', '-01', '00', '1.', '.5', '1e', '0x10', '+1', '[01]', '{"a": 1.}', '\ufeff\ufeff1', '1\ufeff'],
     ...['-', 'x', '1x', '--1', '1 2', '[1]]', '{}}'],
   ]
   for (const text of wrong) {
@@ -98,6 +121,7 @@ test('what is not JSON is refused with the place', () => {
     )
   }
   assert.throws(() => read('[1, "abc'), /does not end at byte 8/)
+  assert.throws(() => read('[1, 0x10]'), /a number as JSON writes them was expected, not 0x10, at byte 4/)
 })
 
 test.run()

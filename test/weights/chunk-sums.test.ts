@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { checksum } from '../../src/tensor/checksum.ts'
+import { ChecksumBuffer } from '../../src/tensor/packer.ts'
 import { ChunkSums } from '../../src/weights/chunk-sums.ts'
 
 const test = suite('chunk sums')
@@ -23,7 +24,7 @@ test('checksums do not depend on the pieces in which data arrives', () => {
         return result
       })
       const data = Uint8Array.from({ length: offset + 7 }, (_, i) => (i * 37 + (i >> 3)) & 255)
-      const sums = new ChunkSums(runs)
+      const sums = new ChunkSums(runs, new ChecksumBuffer(ChunkSums.bufferBytes(runs)))
       for (let at = 0, i = 0; at < data.length; i++) {
         const size = i < pieces.length ? pieces[i] : data.length
         sums.feed(data.subarray(at, at + size))

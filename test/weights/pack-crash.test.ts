@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,35 +17,40 @@ const child = fileURLToPath(new URL('./pack-child.js', import.meta.url))
 interface Outcome {
   readonly signal: string | null
   readonly code: number | null
-  readonly steps: number
+  /** What it wrote: a letter per step, see pack-child.ts. */
+  readonly steps: string
   readonly stderr: string
 }
 
-/**
- * Packs in a process of its own.
- * @param killAfter steps (about one per MiB) after which it is killed; `undefined`: never
- * @param killAfterMs the same by time
- */
-function packInChild(
-  how: 'pack' | 'resolve',
-  output: string,
-  killAfter?: number,
-  cache = '',
-  weights: Kind = 'f32',
-  killAfterMs?: number,
-): Promise<Outcome> {
+interface Attempt {
+  /** Where to; else into the cache. */
+  readonly output?: string
+  readonly cache?: string
+  readonly weights?: Kind
+  /** Steps (about one per MiB) after which it is killed. */
+  readonly killAfter?: number | undefined
+  /** The same by time. */
+  readonly killAfterMs?: number | undefined
+  readonly onSteps?: (steps: string, child: ChildProcess) => void
+}
+
+/** Packs in a process of its own. */
+function packInChild(attempt: Attempt): Promise<Outcome> {
+  const { output, cache = '', weights = 'f32', killAfter, killAfterMs, onSteps } = attempt
   return new Promise((resolve, reject) => {
     const runtimeArguments = 'Deno' in globalThis ? ['run', '--allow-all'] : []
-    const process_ = spawn(process.execPath, [...runtimeArguments, child, how, source, output, weights], {
+    const to = output === undefined ? ['resolve', source, '-'] : ['pack', source, output]
+    const process_ = spawn(process.execPath, [...runtimeArguments, child, ...to, weights], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, COPPICE_CACHE: cache },
     })
-    let steps = 0
+    let steps = ''
     let stderr = ''
     const timer = killAfterMs === undefined ? undefined : setTimeout(() => process_.kill('SIGKILL'), killAfterMs)
     process_.stdout.on('data', (bytes: Uint8Array) => {
-      steps += bytes.length
-      if (killAfter !== undefined && steps >= killAfter) process_.kill('SIGKILL')
+      steps += new TextDecoder().decode(bytes)
+      onSteps?.(steps, process_)
+      if (killAfter !== undefined && steps.length >= killAfter) process_.kill('SIGKILL')
     })
     process_.stderr.on('data', (bytes: Uint8Array) => {
       stderr += new TextDecoder().decode(bytes)
@@ -71,7 +76,7 @@ test('a kill at any moment leaves nothing that opens as a model, or the whole mo
       const output = join(directory, `out-${i}`)
       // Spread over the whole run, at a random place of each part of it.
       const killAfter = Math.ceil(((i + Math.random()) / kills) * total)
-      const { signal, code, stderr } = await packInChild('pack', output, killAfter)
+      const { signal, code, stderr } = await packInChild({ output, killAfter })
       if (signal === null) assert.is(code, 0, stderr)
       else killed++
       if (existsSync(join(output, 'coppice.json'))) {
@@ -105,7 +110,7 @@ test('killed again and again at random moments, packing still ends with the same
     for (let attempt = 0; attempt < 60 && (killed < 9 || finished < 3); attempt++) {
       const begun = performance.now()
       const delay = attempt === 0 ? undefined : whole * (0.3 + 0.6 * Math.random())
-      const { signal, code, stderr } = await packInChild('pack', output, undefined, '', 'q4', delay)
+      const { signal, code, stderr } = await packInChild({ output, weights: 'q4', killAfterMs: delay })
       if (signal === null) {
         assert.is(code, 0, stderr)
         whole = Math.min(whole, performance.now() - begun)
@@ -144,13 +149,39 @@ test('temporary files of a process that is gone are removed; those of a living o
   })
 })
 
-test('two processes that pack the same model into the cache at once both get it', async () => {
+test('of two processes that want the same model in the cache at once, one packs it and the other waits', async () => {
   await withDirectoryAsync(async (cache) => {
-    const outcomes = await Promise.all([
-      packInChild('resolve', '-', undefined, cache),
-      packInChild('resolve', '-', undefined, cache),
-    ])
+    let packer: ChildProcess | undefined
+    let first: Promise<Outcome> | undefined
+    await new Promise<void>((resolve) => {
+      first = packInChild({
+        cache,
+        onSteps: (_, process_) => {
+          // It stands still in the midst of its work until the other one is seen to wait.
+          if (packer === undefined) process.kill(process_.pid!, 'SIGSTOP')
+          packer = process_
+          resolve()
+        },
+      })
+    })
+    // Not by its own `kill`, which Deno carries out once. It may have come to its end meanwhile.
+    const wake = (): void => {
+      try {
+        process.kill(packer!.pid!, 'SIGCONT')
+      } catch {}
+    }
+    const second = packInChild({
+      cache,
+      onSteps: (steps) => {
+        if (steps.includes('w')) wake()
+      },
+    })
+    const { steps } = await second
+    wake()
+    const outcomes = [await first!, await second]
     for (const { code, stderr } of outcomes) assert.is(code, 0, stderr)
+    assert.match(outcomes[0].steps, /^[^w]*p/)
+    assert.match(steps, /^[^p]*w[^p]*$/)
     const [name, ...others] = readdirSync(join(cache, 'packed'))
     assert.equal(others, [])
     const directory = join(cache, 'packed', name)

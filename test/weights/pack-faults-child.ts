@@ -7,6 +7,7 @@ import { mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { load } from '../../src/index.ts'
+import { processTag } from '../../src/runtime/atomic-file.ts'
 import { type PackProgress, packModel } from '../../src/weights/pack.ts'
 import { verifyPacked } from '../../src/weights/packed.ts'
 import { resolveModel } from '../../src/weights/resolve.ts'
@@ -69,8 +70,7 @@ async function readOnlyCache(): Promise<void> {
   process.env.COPPICE_CACHE = join(mount, 'cache')
   mkdirSync(process.env.COPPICE_CACHE)
   const packed = resolveModel(source, { weights: 'q8' })
-  const remounted = spawnSync('mount', ['-o', 'remount,ro', mount], { encoding: 'utf8' })
-  assert.is(remounted.status, 0, remounted.stderr)
+  makeReadOnly()
   assert.equal(resolveModel(source, { weights: 'q8' }), packed)
   const advice = ['EROFS', 'read-only', 'COPPICE_CACHE', 'coppice pack']
   expectFailure(() => resolveModel(source, { weights: 'q4' }), 'FILE_SYSTEM', source, ...advice)
@@ -78,6 +78,32 @@ async function readOnlyCache(): Promise<void> {
   assert.is((await model.complete('The old house', { maxTokens: 2, temperature: 0, ignoreEos: true })).tokens.length, 2)
 }
 
+function makeReadOnly(): void {
+  const remounted = spawnSync('mount', ['-o', 'remount,ro', mount], { encoding: 'utf8' })
+  assert.is(remounted.status, 0, remounted.stderr)
+}
+
+/** A disk that can no longer be written in the midst of packing: the error is that of the write, not of cleaning up. */
+function turnsReadOnly(): void {
+  let remounted = false
+  const pack = () =>
+    packModel(source, output, {
+      onProgress: () => {
+        if (!remounted) makeReadOnly()
+        remounted = true
+      },
+    })
+  expectFailure(pack, 'FILE_SYSTEM', 'cannot create', 'EROFS', 'read-only')
+  assert.ok(readdirSync(output).includes('coppice.lock'))
+  // The lock that could not be removed, as if its holder had died: it cannot be taken over either.
+  const gone = spawnSync(process.execPath, ['--version']).pid
+  spawnSync('mount', ['-o', 'remount,rw', mount])
+  writeFileSync(join(output, 'coppice.lock'), `${processTag().split('-')[0]}-${gone}-0123abcd`)
+  makeReadOnly()
+  expectFailure(() => packModel(source, output), 'FILE_SYSTEM', 'cannot take over', 'coppice.lock', 'EROFS')
+}
+
 if (what === 'full') fullDisk()
 else if (what === 'small') smallDisk()
+else if (what === 'turns read-only') turnsReadOnly()
 else await readOnlyCache()

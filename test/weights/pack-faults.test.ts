@@ -61,6 +61,8 @@ onDisk(
 onDisk('a disk that is too small is refused before anything is packed', 'small', 48)
 onDisk('a read-only cache serves what it holds, and says what to do about what it does not', 'read-only', 48)
 
+onDisk('a disk that can no longer be written is told as such, also to whoever comes next', 'turns read-only', 48)
+
 /** Pretends that a process which lives packs into a directory. */
 function holdLock(directory: string): string {
   mkdirSync(directory, { recursive: true })

@@ -15,10 +15,18 @@ import { rawFile, withDirectory } from './checkpoints.ts'
 const test = suite('pack: memory')
 const child = fileURLToPath(new URL('./pack-memory-child.js', import.meta.url))
 
-/** What packing may take of memory, for any model. */
-const LIMIT = 300e6
+/**
+ * What packing may take of memory, for any model, runtime included; CHANGELOG.md says so. Measured: up to 119 MB (rows of
+ * a million) without helpers, which are left out where buffers are so large, and up to 132 MB with three of them.
+ */
+const LIMIT = 150e6
 
-/** A llama of zeros, whose file takes no room: it is one hole behind its header. @returns bytes of its tensors */
+const HEAD = 'lm_head.weight'
+
+/**
+ * A llama of zeros, whose file takes no room: it is one hole behind its header. It stores its tied matrix twice, as
+ * some do. @returns bytes of its tensors
+ */
 function writeZeros(directory: string, changes: Record<string, number>): number {
   mkdirSync(directory)
   const hub = JSON.parse(readFileSync(join(fixtures, 'llama', 'config.json'), 'utf8'))
@@ -28,7 +36,8 @@ function writeZeros(directory: string, changes: Record<string, number>): number 
   const layers = Array.from({ length: config.layers }, (_, layer) => layerRecipes(config, layer))
   const entries: Record<string, unknown> = {}
   let end = 0
-  for (const { type, columns, parts } of [...edgeRecipes(config), ...layers.flat()]) {
+  const twin = edgeRecipes({ ...config, tiedHead: false }).filter(({ parts }) => parts[0].source === HEAD)
+  for (const { type, columns, parts } of [...edgeRecipes(config), ...twin, ...layers.flat()]) {
     for (const { source, rows } of parts) {
       const begin = end
       end += rows * columns * 4
@@ -69,7 +78,7 @@ const CASES: readonly (readonly [string, Kind, Record<string, number>])[] = [
 ]
 
 for (const [name, weights, shape] of CASES) {
-  const title = `${name}: less than 300 MB`
+  const title = `${name}: less than 150 MB`
   if (process.platform !== 'linux') {
     announceSkip(`${title}: only Linux tells how much memory a process had`)
     test.skip(title, () => {})

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import type { Kind } from '../../src/tensor/layout.ts'
 import { packModel } from '../../src/weights/pack.ts'
 import { openPacked } from '../../src/weights/packed.ts'
-import { fixtures } from '../paths.ts'
+import { fixtures, root } from '../paths.ts'
 import { copyCheckpoint, expectFailure, filesOf, type PlainTensor, withDirectory } from './checkpoints.ts'
 
 const test = suite('pack: resuming')
@@ -53,6 +53,57 @@ test('packing that was aborted goes on where it ended, and keeps only files that
       assert.is(statSync(join(output, 'layer-00000.safetensors')).ino, inode)
       assert.equal(filesOf(output), filesOf(undisturbed))
     })
+  })
+})
+
+test('while finished files are compared, packing gives signs of life and can be aborted', () => {
+  withDirectory((directory) => {
+    const source = join(root, 'models', 'target')
+    const output = join(directory, 'out')
+    abortAt('edges.safetensors', source, output, 'f32')
+    const first = 'layer-00000.safetensors'
+    const { size } = statSync(join(output, first))
+    assert.ok(size > 2 << 20)
+    let asked = 0
+    let current = ''
+    const resume = () =>
+      packModel(source, output, {
+        weights: 'f32',
+        onProgress: ({ file, done }) => {
+          current = done === 0 ? file : ''
+        },
+        isAborted: () => current === first && ++asked >= size / (1 << 20),
+      })
+    expectFailure(resume, 'ABORTED')
+    // What the caller throws is not taken for a damaged file.
+    const stop = (): never => {
+      throw new TypeError('enough')
+    }
+    const stopped = () =>
+      packModel(source, output, {
+        weights: 'f32',
+        onProgress: ({ file }) => (file === first ? stop() : undefined),
+      })
+    assert.throws(stopped, /^enough$/)
+  })
+})
+
+test('whoever was taken for gone does not call the model whole', () => {
+  withDirectory((directory) => {
+    const output = join(directory, 'out')
+    const lock = join(output, 'coppice.lock')
+    let taken = false
+    const pack = () =>
+      packModel(fixture('llama'), output, {
+        onProgress: ({ done, total }) => {
+          if (done < total || taken) return
+          taken = true
+          writeFileSync(lock, 'ffffff-1-0123abcd')
+        },
+      })
+    expectFailure(pack, 'FILE_SYSTEM', output, 'another process', 'coppice.lock')
+    assert.not(existsSync(join(output, 'coppice.json')))
+    assert.is(readFileSync(lock, 'utf8'), 'ffffff-1-0123abcd')
   })
 })
 
