@@ -222,12 +222,12 @@ export class ModelFront implements Model {
       }
     } finally {
       clearTimeout(timer)
-      if (!call.isOver) {
+      signal?.removeEventListener('abort', onAbort)
+      if (!call.isOver && !call.isGivenUp) {
         // The consumer left early: the engine should be idle before the next call begins.
         this.#control.requestAbort()
         await before(call.over, ABORT_GRACE_MS)
       }
-      signal?.removeEventListener('abort', onAbort)
       this.#closing.signal.removeEventListener('abort', onClose)
     }
   }
@@ -280,6 +280,11 @@ class EngineCall {
   end(error: Error): void {
     this.#setOver()
     this.giveUp(error)
+  }
+
+  /** Whether the reader is told of an error, whatever the engine does. */
+  get isGivenUp(): boolean {
+    return this.#failure !== undefined
   }
 
   /** The reader is told of an error after the messages that are there, although the engine is not done. */

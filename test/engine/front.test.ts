@@ -1,6 +1,7 @@
 /** The asynchronous side: what a call gives, the order of calls, and aborting them. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { ModelFront } from '../../src/engine/front.ts'
 import { AbortError, CoppiceError, type GenerateOptions, type LoadOptions, load, type Model } from '../../src/index.ts'
 import type { Tokenizer } from '../../src/text/tokenizer.ts'
 import { codeOf, rejection } from './failures.ts'
@@ -339,6 +340,27 @@ aborting('a generator that is never asked does nothing', () =>
     const unused = model.generate(PROMPT, LONG)
     await unused.return(undefined as never)
     assert.is((await model.complete(PROMPT, GREEDY)).tokens.length, 8)
+  }),
+)
+
+aborting('an engine that does not answer is waited for once, and no longer', () =>
+  withModel(async (model) => {
+    const controller = new AbortController()
+    const { crew } = model as ModelFront
+    crew.send = () => controller.abort()
+    const { setTimeout } = globalThis
+    const waits: unknown[] = []
+    // Every wait is over at once.
+    globalThis.setTimeout = ((run: () => void, ms: number) => {
+      waits.push(ms)
+      return setTimeout(run)
+    }) as typeof setTimeout
+    try {
+      assert.instance(await rejection(model.complete(PROMPT, { ...LONG, signal: controller.signal })), AbortError)
+    } finally {
+      globalThis.setTimeout = setTimeout
+    }
+    assert.is(waits.length, 1, `${waits}`)
   }),
 )
 
