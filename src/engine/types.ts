@@ -188,6 +188,8 @@ export interface ModelPlan extends Plan {
   readonly nodes: number
   readonly threads: number
   readonly loaders: number
+  /** Estimated bytes of the process beside the budget; `threads`: of those that compute and those that load. */
+  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
   readonly io: 'direct' | 'buffered' | 'mixed'
   /** Absent until `coppice plan` has measured this disk and these kernels. */
