@@ -132,7 +132,7 @@ export class Engine {
       text.finish()
       throw new InterruptedCall(error, complete('aborted'))
     } finally {
-      this.#assembly.store.rest()
+      this.#assembly.rest()
     }
   }
 
@@ -144,7 +144,7 @@ export class Engine {
       this.#assembly.store.releaseAll()
       throw error
     } finally {
-      this.#assembly.store.rest()
+      this.#assembly.rest()
     }
   }
 
