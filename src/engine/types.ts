@@ -56,6 +56,7 @@ export interface LoadOptions {
    * Default: the fastest of the embedded variants that passes the self-test, or what COPPICE_KERNELS names.
    */
   kernels?: WebAssembly.Module
+  /** What it throws ends the load, or the call. */
   onProgress?: (progress: Progress) => void
   signal?: AbortSignal
 }
