@@ -1,7 +1,8 @@
 /** Do the baselines multiply the same matrices as we do? A benchmark against something else would mean nothing. */
 import { Arena, createMemory } from '../src/tensor/arena.ts'
 import { groupBytes, type Kind, matrixBytes, packGroup, TILE } from '../src/tensor/layout.ts'
-import { quantisedBytes, Rows } from '../src/tensor/operators.ts'
+import { quantisedBytes } from '../src/tensor/operators.ts'
+import { Rows } from '../src/tensor/rows.ts'
 import { randomFloats, randomNumbers } from '../test/tensor/harness.ts'
 import { Team } from './harness.ts'
 import { chainModel, ONNX_BLOCK, type OnnxKind } from './onnx.ts'

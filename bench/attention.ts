@@ -11,7 +11,7 @@
 import { KV_KINDS, type KvKind } from '../src/model/kv-cache.ts'
 import { randomFloats } from '../test/tensor/harness.ts'
 import { attend, plain } from '../test/tensor/twins/attention.ts'
-import { AttentionStack, Team } from './harness.ts'
+import { AttentionStack, type BatchForm, Team } from './harness.ts'
 import { defaultThreads, number, numbers, Report, race, ratio, words } from './report.ts'
 import { SHAPES, type ShapeName } from './shapes.ts'
 
@@ -25,7 +25,7 @@ const LEAST_BYTES = 128e6
 interface Case {
   readonly rows: number
   readonly keys: number
-  readonly form: 'row' | 'tree' | 'chain'
+  readonly form: BatchForm
 }
 
 const CASES: readonly Case[] = [
@@ -71,7 +71,8 @@ async function measure(shape: ShapeName, kind: KvKind, cases: readonly Case[], p
     const stack = AttentionStack.create(SHAPES[shape], layers, cases[0].keys, threads, kind)
     const team = await Team.start(stack.arena, threads)
     const reading = stack.readJob(team)
-    for (const { form, rows, keys } of cases) {
+    for (const measured of cases) {
+      const { form, rows, keys } = measured
       const perCall = Math.ceil(layers / rows)
       const run = stack.job(team, rows, form, perCall)
       const times = await race(
@@ -82,8 +83,7 @@ async function measure(shape: ShapeName, kind: KvKind, cases: readonly Case[], p
         time,
       )
       const ms = times.get('ours')! / perCall
-      const same = cases.find((other) => other.rows === rows && other.form === form)!
-      if (threads === 1) alone.set(same, ms)
+      if (threads === 1) alone.set(measured, ms)
       // One for a key's score, one for its value.
       const products = 2 * heads * headSize * stack.visibleKeys
       const gigabytes = layerBytes / ms / 1e6
@@ -100,7 +100,7 @@ async function measure(shape: ShapeName, kind: KvKind, cases: readonly Case[], p
         readGigabytes,
         shareOfRead: gigabytes / readGigabytes,
         gigaflops: (2 * products) / ms / 1e6,
-        speedUp: threads > 1 && alone.has(same) ? alone.get(same)! / ms : undefined,
+        speedUp: threads > 1 && alone.has(measured) ? alone.get(measured)! / ms : undefined,
         againstTwin: products / productsPerMs / ms,
       }
       report.row(

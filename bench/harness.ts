@@ -25,7 +25,8 @@ import {
   TILE,
 } from '../src/tensor/layout.ts'
 import { Operation, RECORD_BYTES, ReadWord } from '../src/tensor/operations.ts'
-import { JOB_BYTES, type Matrix, type Operand, Operators, quantisedBytes, Rows } from '../src/tensor/operators.ts'
+import { JOB_BYTES, type Matrix, type Operand, Operators, quantisedBytes } from '../src/tensor/operators.ts'
+import { Rows } from '../src/tensor/rows.ts'
 import type { ModelConfig } from '../src/weights/model-config.ts'
 import { quantisationOf } from '../src/weights/packed-layout.ts'
 import { randomFloats } from '../test/tensor/harness.ts'

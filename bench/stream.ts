@@ -8,7 +8,7 @@
  *     npm run bench:stream [-- --shape 1.1B,8B --kind q4 --residency 100,50,25,0 --rows 1,8,32,64 --threads 2
  *                              --passes 10 --prefix 512 --tokens 16 --fio-gb 4 --io direct --scratch DIR --json FILE]
  */
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { EngineOptions } from '../src/engine/protocol.ts'
@@ -291,6 +291,7 @@ function checkLogits(
 
 async function measureDecoding(all: Case, plans: readonly [number, ModelPlan][]): Promise<void> {
   const { shape, layers, model, mode } = all
+  const fileBytes = all.files.reduce((sum, file) => sum + statSync(file).size, 0)
   report.table(
     `${shape}, ${kind} weights, plain decoding through load(), the process limited to its budget, 120 MB and the tokenizer`,
     ['resident', '  budget', '   limit', 'limited', 'tokens/s', 'read per token', 'peak MB', 'over budget MB'],
@@ -346,11 +347,21 @@ async function measureDecoding(all: Case, plans: readonly [number, ModelPlan][])
       ],
       figures,
     )
-    if (typeof llama !== 'string') await measureLlama(llama, limitBytes, answer.tokensPerSecond)
+    if (typeof llama !== 'string') await measureLlama(llama, limitBytes, answer.tokensPerSecond, fileBytes)
   }
 }
 
-async function measureLlama(setup: Llama, limitBytes: number, ours: number): Promise<void> {
+/** Files that differ by more do not hold the same weights in a comparable form. */
+const COMPARABLE_BYTES = 0.1
+
+/** @param bytesRatio size of llama.cpp's file over ours */
+function comparison(speedRatio: number, bytesRatio: number): string {
+  if (Math.abs(bytesRatio - 1) <= COMPARABLE_BYTES) return `; coppice has ${ratio(speedRatio)} of it`
+  return `; NOT COMPARABLE: its file is ${bytesRatio.toFixed(2)} times the size of ours`
+}
+
+/** @param ours tokens per second @param ourBytes of our files */
+async function measureLlama(setup: Llama, limitBytes: number, ours: number, ourBytes: number): Promise<void> {
   const ggufDisk = describeDisk(dirname(setup.gguf))
   const own = readAhead(ggufDisk.readAheadFile)
   for (const kilobytes of new Set([own, SMALL_READ_AHEAD])) {
@@ -369,7 +380,7 @@ async function measureLlama(setup: Llama, limitBytes: number, ours: number): Pro
     report.line({ llama: setup.gguf, ggufBytes: setup.bytes, limitBytes, readAheadKiB: kilobytes, threads, ...speed })
     const figure = tokensPerSecond === undefined ? end : `${tokensPerSecond.toFixed(2)} tokens/s`
     const read = readBytes === undefined ? 'an unknown number of bytes' : formatBytes(readBytes)
-    const compared = tokensPerSecond === undefined ? '' : `; coppice has ${ratio(ours / tokensPerSecond)} of it`
+    const compared = tokensPerSecond === undefined ? '' : comparison(ours / tokensPerSecond, setup.bytes / ourBytes)
     report.note(
       `  llama.cpp, ${formatBytes(setup.bytes)} under ${formatBytes(limitBytes)}, read-ahead ${kilobytes ?? 'unknown'} KiB: ${figure}, read ${read}${compared}`,
     )

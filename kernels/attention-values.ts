@@ -44,7 +44,7 @@ function addStripes(record: usize, kvHead: i32, dimension: i32, endDimension: i3
   }
   for (let from = earliestPosition(record); from < longest; from += BLOCK) {
     const count = min(BLOCK, longest - from)
-    let ahead = outputOf(record, 0, head)
+    let ahead: usize = 0
     let aheadStep: usize = 0
     if (wholeHead && from + 2 * BLOCK <= longest) {
       ahead = valuesOf(record, kvHead) + <usize>(from + BLOCK) * vectorBytes(record)
@@ -52,7 +52,9 @@ function addStripes(record: usize, kvHead: i32, dimension: i32, endDimension: i3
     }
     for (let d = dimension; d < endDimension; d += STRIPE) {
       const size = min(STRIPE, endDimension - d)
-      addBlock(record, kvHead, d, size, from, valuesAt(record, kvHead, d, size, from, count, widened), ahead, aheadStep)
+      const value = valuesAt(record, kvHead, d, size, from, count, widened)
+      // Where there is nothing to touch ahead, turns touch what they read anyway, and nobody writes.
+      addBlock(record, kvHead, d, size, from, value, aheadStep == 0 ? value : ahead, aheadStep)
       ahead += <usize>BLOCK * aheadStep * pairs
     }
   }

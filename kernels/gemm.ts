@@ -83,7 +83,7 @@ function floatGroups(record: usize, group: i32, count: i32): void {
   const accumulate = int(record, GEMM_ACCUMULATE) != 0
   const isF16 = int(record, GEMM_KIND) == KIND_F16
   const bytes = <usize>columns * (isF16 ? 16 : 32)
-  let w = pointer(record, GEMM_WEIGHTS) + <usize>group * bytes
+  const w = pointer(record, GEMM_WEIGHTS) + <usize>group * bytes
   let x = pointer(record, GEMM_X)
   let y = pointer(record, GEMM_Y) + (<usize>group << 5)
   let bias = pointer(record, GEMM_BIAS)

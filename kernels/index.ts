@@ -17,7 +17,7 @@ import {
 } from './record'
 
 export { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from './constants'
-export { argmax, checksum, maximum, sumExp, topK } from './reduce'
+export { checksum, sumExp, topK } from './reduce'
 
 // Executes share `part` of `parts` of the job whose record lies at `record`.
 export function run(record: usize, part: i32, parts: i32): void {

@@ -1,47 +1,6 @@
 // Reductions over one row of logits, and the checksum of packed data. Called directly, not as jobs.
 import { exp4, sumOfExp4 } from './exp'
-import { max4, sum4 } from './lanes'
-
-// Index of the largest of `count` f32; the lowest index wins ties, NaN is never chosen.
-export function argmax(at: usize, count: i32): i32 {
-  const whole = count & ~7
-  let most = f32x4.splat(-Infinity)
-  let other = most
-  // pmax keeps its first operand where the second is NaN. Two chains, because one is bound by its latency.
-  for (let i = 0; i < whole; i += 8) {
-    most = f32x4.pmax(most, v128.load(at + (<usize>i << 2)))
-    other = f32x4.pmax(other, v128.load(at + (<usize>i << 2), 16))
-  }
-  most = f32x4.pmax(most, other)
-  let top = max4(most)
-  for (let i = whole; i < count; i++) {
-    const x = load<f32>(at + (<usize>i << 2))
-    if (x > top) top = x
-  }
-  const tops = f32x4.splat(top)
-  let i = 0
-  while (i < whole && !v128.any_true(f32x4.eq(v128.load(at + (<usize>i << 2)), tops))) i += 4
-  while (i < count && load<f32>(at + (<usize>i << 2)) != top) i++
-  return i < count ? i : 0
-}
-
-export function maximum(at: usize, count: i32): f32 {
-  const whole = <usize>(count & ~15) << 2
-  // Four chains, because one is bound by its latency.
-  let a = f32x4.splat(-Infinity)
-  let b = a
-  let c = a
-  let d = a
-  for (let i: usize = 0; i < whole; i += 64) {
-    a = f32x4.max(a, v128.load(at + i))
-    b = f32x4.max(b, v128.load(at + i, 16))
-    c = f32x4.max(c, v128.load(at + i, 32))
-    d = f32x4.max(d, v128.load(at + i, 48))
-  }
-  let top = max4(f32x4.max(f32x4.max(a, b), f32x4.max(c, d)))
-  for (let i = whole; i < <usize>count << 2; i += 4) top = max(top, load<f32>(at + i))
-  return top
-}
+import { sum4 } from './lanes'
 
 // Sum of exp((x - top) * scale), in four lanes by index, then (l0 + l1) + (l2 + l3), then the rest.
 export function sumExp(at: usize, count: i32, scale: f32, top: f32): f32 {

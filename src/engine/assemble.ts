@@ -45,6 +45,8 @@ export interface Assembly {
   readonly disk: DiskMeter
   /** Regions as they were allocated. */
   readonly regions: readonly (PlannedRegion & { readonly pointer: number })[]
+  /** Between calls: nothing is read, and what could not be read may be readable in the next one. */
+  rest(): void
   close(): void
 }
 
@@ -58,11 +60,11 @@ export function assemble(parts: AssemblyParts): Assembly {
     const arena = new Arena(memory, index)
     return { arena, operators: new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES)) }
   })
-  // Without streaming there are no loader threads: what is resident is read once, here.
+  // A small model that does not stream has no loader threads: it is read once, here.
   const inlineLoader = loaders === 0 ? new Loader(board, instances, files, { spans: timeline.inlineLoader }) : undefined
   const builder = new Builder(parts, banks, inlineLoader)
   const { target, store, embedding } = builder.target()
-  const draft = builder.draft()
+  const { draft, store: draftStore } = builder.draft() ?? {}
   return {
     target,
     draft,
@@ -71,6 +73,10 @@ export function assemble(parts: AssemblyParts): Assembly {
       get bytesRead() {
         return store.bytesRead + embedding.bytesRead
       },
+    },
+    rest: () => {
+      store.rest()
+      draftStore?.rest()
     },
     regions: banks.flatMap(({ arena }) => arena.regions.map((region) => ({ ...region, bank: arena.bank }))),
     close: () => {
@@ -125,7 +131,7 @@ class Builder {
     return { target: transformer, store, embedding }
   }
 
-  draft(): Transformer | undefined {
+  draft(): { draft: Transformer; store: LayerStore } | undefined {
     const { draft, draftUnits } = this.#parts.preparation
     if (draft === undefined || draftUnits === undefined) return undefined
     const { layers, head, embedding } = draftUnits
@@ -137,7 +143,7 @@ class Builder {
     const unit = embedding ?? head
     const source = this.#resident(draft.packed, store, pinned.get(unit)!, unit)
     const headPart = { unit: head, firstRow: 0, rows: vocabulary }
-    return this.#transformer('draft', draft, store, layers, [headPart], source)
+    return { draft: this.#transformer('draft', draft, store, layers, [headPart], source), store }
   }
 
   #pin(pinned: Map<number, Place>, unit: number, bank = 0): void {

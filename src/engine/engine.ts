@@ -117,7 +117,7 @@ export class Engine {
       text.finish()
       throw new InterruptedCall(error, complete('aborted'))
     } finally {
-      this.#assembly.store.rest()
+      this.#assembly.rest()
     }
   }
 
@@ -129,7 +129,7 @@ export class Engine {
       this.#assembly.store.releaseAll()
       throw error
     } finally {
-      this.#assembly.store.rest()
+      this.#assembly.rest()
     }
   }
 

@@ -21,6 +21,7 @@ import type {
   ModelPlan,
   ModelTokenizer,
   Piece,
+  Progress,
   Prompt,
 } from './types.ts'
 
@@ -55,7 +56,7 @@ export async function loadModel(model: string, options: LoadOptions, memoryLimit
       giveUp = reject
       crew.onFailure = reject
       crew.onMessage = (message) => {
-        if (message.type === 'progress') onProgress?.(message.progress)
+        if (message.type === 'progress') tell(onProgress, message.progress, reject)
         else if (message.type === 'loaded') resolve(message)
         else if (message.type === 'failed') reject(errorFrom(message.error))
         else reject(new Error(`unexpected message "${message.type}" while loading`))
@@ -222,12 +223,12 @@ export class ModelFront implements Model {
       }
     } finally {
       clearTimeout(timer)
-      if (!call.isOver) {
-        // The consumer left early: the engine should be idle before the next call begins.
-        this.#control.requestAbort()
-        await before(call.over, ABORT_GRACE_MS)
-      }
       signal?.removeEventListener('abort', onAbort)
+      if (!call.isOver) {
+        this.#control.requestAbort()
+        // The consumer left early: the engine should be idle before the next call begins.
+        if (!call.isGivenUp) await before(call.over, ABORT_GRACE_MS)
+      }
       this.#closing.signal.removeEventListener('abort', onClose)
     }
   }
@@ -268,7 +269,7 @@ class EngineCall {
 
   put(message: EngineMessage): void {
     if (message.type === 'progress') {
-      this.#onProgress?.(message.progress)
+      tell(this.#onProgress, message.progress, (error) => this.giveUp(error))
       return
     }
     this.#messages.push(message)
@@ -280,6 +281,11 @@ class EngineCall {
   end(error: Error): void {
     this.#setOver()
     this.giveUp(error)
+  }
+
+  /** Whether the reader is told of an error, whatever the engine does. */
+  get isGivenUp(): boolean {
+    return this.#failure !== undefined
   }
 
   /** The reader is told of an error after the messages that are there, although the engine is not done. */
@@ -302,6 +308,15 @@ class EngineCall {
   #setOver(): void {
     this.isOver = true
     this.#finish()
+  }
+}
+
+/** @param fail takes what the callback throws: from the listener of a thread it would end the process */
+function tell(onProgress: LoadOptions['onProgress'], progress: Progress, fail: (error: Error) => void): void {
+  try {
+    onProgress?.(progress)
+  } catch (error) {
+    fail(error as Error)
   }
 }
 

@@ -5,7 +5,8 @@ import { Compute } from '../tensor/compute.ts'
 import { Control } from '../tensor/control.ts'
 import { instantiateKernels } from '../tensor/kernels.ts'
 import { groupBytes, type Kind, TILE } from '../tensor/layout.ts'
-import { JOB_BYTES, type Matrix, type Operand, Operators, quantisedBytes, Rows } from '../tensor/operators.ts'
+import { JOB_BYTES, type Matrix, type Operand, Operators, quantisedBytes } from '../tensor/operators.ts'
+import { Rows } from '../tensor/rows.ts'
 import { startWorkers } from './start-workers.ts'
 
 /** Rows whose products are timed: between them, time grows nearly evenly. */

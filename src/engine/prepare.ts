@@ -37,10 +37,11 @@ const DEFAULT_CONTEXT = 4096
 const LOGITS_ROWS = 32
 
 /**
- * Resident bytes of a process beside WASM memory and tokenizer. Measured with 1 to 4 threads: 99 to
- * 142 MB on Node 24, 101 to 134 on Deno, 81 to 112 on Node 20, 75 to 88 on Bun; the largest counts.
+ * Resident bytes of a process beside WASM memory and tokenizer. Measured with 1 to 4 threads that compute and one that
+ * loads: 99 to 142 MB on Node 24, 101 to 134 on Deno, 81 to 112 on Node 20, 75 to 88 on Bun; the largest counts. Each
+ * further loader takes as much as each further thread.
  */
-const RUNTIME_BYTES = 85e6
+const RUNTIME_BYTES = 71e6
 const THREAD_BYTES = 14e6
 
 export interface PreparedModel {
@@ -178,11 +179,6 @@ export function planModel(
     splitHead: (bytes) => parts.splitHead(bytes).map((piece) => piece.unit),
     embedding: parts.embedding,
     streamedHeadBytes: activationTotal(config, streamedShape) - activationTotal(config, targetShape),
-    process: {
-      runtime: RUNTIME_BYTES,
-      threads: THREAD_BYTES * threads,
-      tokenizer: 0,
-    },
   })
   const { slots, slotBytes, targetBytes } = layout.plan
   const board: BoardShape = {
@@ -235,6 +231,7 @@ export function planModel(
       pacing,
       threads,
       loaders,
+      process: { runtime: RUNTIME_BYTES, threads: THREAD_BYTES * (threads + loaders), tokenizer: 0 },
       io: summariseAccess(files, io),
     },
     namedDraft: draft,

@@ -78,6 +78,7 @@ export interface LoadOptions {
    * Default: the fastest of the embedded variants that passes the self-test, or what COPPICE_KERNELS names.
    */
   kernels?: WebAssembly.Module
+  /** What it throws ends the load, or the call. */
   onProgress?: (progress: Progress) => void
   signal?: AbortSignal
 }
@@ -212,6 +213,8 @@ export interface ModelPlan extends Plan {
   readonly pacing: PacingName
   readonly threads: number
   readonly loaders: number
+  /** Estimated bytes of the process beside the budget; `threads`: of those that compute and those that load. */
+  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
   readonly io: 'direct' | 'buffered' | 'mixed'
   /** Absent until `coppice plan` has measured this disk and these kernels. */

@@ -1,5 +1,5 @@
 /**
- * The target's layers, wherever they are: pinned for good, or passing through slots that loaders
+ * A model's units of loading, wherever they are: pinned for good, or passing through slots that loaders
  * fill ahead of use (LLMCad's compute-I/O pipeline, arXiv 2309.04255, section 4.3).
  */
 import { now } from '../runtime/platform.ts'
@@ -10,7 +10,7 @@ import type { Loader } from './loader.ts'
 import { NO_SPANS, type Spans } from './timeline.ts'
 
 /**
- * Useful work to do while a layer is still on its way.
+ * Useful work to do while a unit is still on its way.
  * @param deadline time in ms (`now`) at which waiting would like control back
  * @returns false when there is nothing left to do
  */
@@ -30,7 +30,7 @@ const PINNED_REQUESTS = 3
 /** Requests on the board that a store needs, with so many slots. */
 export const storeRequests = (slots: number): number => slots + PINNED_REQUESTS
 
-/** Slots lie together with what a streamed layer uses; further banks hold pinned layers. */
+/** Slots lie together with what a layer that streams works with; further banks hold pinned layers. */
 const SLOT_BANK = 0
 
 /** A running mean; there was no figure before the first. */

@@ -66,6 +66,7 @@ export class LoadBoard {
   readonly buffer: SharedArrayBuffer
   readonly units: readonly Unit[]
   readonly #control: Control
+  /** Entries of the ring, a power of two: so an entry follows from its number even when that wraps at 32 bits. */
   readonly #capacity: number
   readonly #ring: Int32Array
   readonly #remaining: Int32Array
@@ -84,7 +85,7 @@ export class LoadBoard {
       verified += pieceCount(unit)
       most = Math.max(most, pieceCount(unit))
     }
-    this.#capacity = most * shape.requests
+    this.#capacity = 2 ** Math.ceil(Math.log2(most * shape.requests))
     const words = this.#capacity * PIECE_WORDS + shape.requests * (1 + ERROR_WORDS)
     const bytes = words * 4 + shape.requests * ERROR_TEXT_BYTES + verified
     this.buffer = buffer ?? new SharedArrayBuffer(bytes)
@@ -111,7 +112,7 @@ export class LoadBoard {
     Atomics.store(this.#remaining, request, pieces)
     const first = Atomics.load(words, Word.piecesPublished)
     for (let i = 0; i < pieces; i++) {
-      const at = ((first + i) % this.#capacity) * PIECE_WORDS
+      const at = this.#entry(first + i)
       this.#ring[at] = request
       this.#ring[at + 1] = unit
       this.#ring[at + 2] = i
@@ -143,7 +144,7 @@ export class LoadBoard {
     for (;;) {
       const taken = Atomics.load(words, Word.piecesTaken)
       if (taken === Atomics.load(words, Word.piecesPublished)) return undefined
-      const at = (taken % this.#capacity) * PIECE_WORDS
+      const at = this.#entry(taken)
       const request = this.#ring[at]
       const unitIndex = this.#ring[at + 1]
       const index = this.#ring[at + 2]
@@ -156,6 +157,10 @@ export class LoadBoard {
       const endChunk = Math.min(firstChunk + chunks, unit.checksums.length)
       return { request, unit: unitIndex, index, place, firstChunk, endChunk }
     }
+  }
+
+  #entry(number: number): number {
+    return (number & (this.#capacity - 1)) * PIECE_WORDS
   }
 
   finish(piece: Piece): void {

@@ -26,8 +26,6 @@ export interface MemoryRequest {
   readonly embedding: Unit | undefined
   /** Extra activation memory that a streamed head needs: logits of all rows at once. */
   readonly streamedHeadBytes: number
-  /** Bytes of the process outside WASM memory. */
-  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
 }
 
 /** A region and the memory in which it lies. */
@@ -74,8 +72,6 @@ export interface Plan {
   readonly residency: number
   /** Bytes read from disk in each pass. */
   readonly streamedBytesPerPass: number
-  /** Estimated bytes of the process beside the budget. */
-  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
 }
 
 export interface PlannedGroup {
@@ -181,7 +177,6 @@ export function planMemory(request: MemoryRequest): Layout | undefined {
       pinnedBytes,
       residency: pinnedBytes / targetBytes,
       streamedBytesPerPass: streamed,
-      process: request.process,
     },
   }
 }

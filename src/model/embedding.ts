@@ -5,7 +5,8 @@ import { type FileAccess, PackedReader } from '../memory/packed-reader.ts'
 import type { Arena } from '../tensor/arena.ts'
 import { checksum } from '../tensor/checksum.ts'
 import { groupBytes, TILE, unpackRow } from '../tensor/layout.ts'
-import type { Matrix, Operators, Rows } from '../tensor/operators.ts'
+import type { Matrix, Operators } from '../tensor/operators.ts'
+import type { Rows } from '../tensor/rows.ts'
 
 export interface Embedding {
   /** Bytes that came from disk so far. */

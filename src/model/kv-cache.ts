@@ -3,7 +3,7 @@
  * prefix (slot = position), slots `[context, context + scratch)` the nodes of a token tree.
  */
 import type { Arena } from '../tensor/arena.ts'
-import type { KvLayer } from '../tensor/operators.ts'
+import type { KvLayer } from '../tensor/attention.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 
 /** How keys and values are kept: f32, or int8 with one f32 scale per KV head and position. */

@@ -40,7 +40,8 @@ export function findTensor(file: PackedFile, name: string): PackedTensor {
 }
 
 export function matrixAt(tensor: PackedTensor, pointer: number): Matrix {
-  if (tensor.kind === 'vector') throw new CoppiceError('CORRUPT_FILE', `"${tensor.name}" is a vector, not a matrix`)
+  if (tensor.kind === 'vector')
+    throw new CoppiceError('CORRUPT_FILE', `"${tensor.name}" is a vector, not a matrix; pack the model again`)
   return { kind: tensor.kind, rows: tensor.rows, columns: tensor.columns, pointer }
 }
 

@@ -14,8 +14,6 @@ export interface Kernels {
   /** Executes share `part` of `parts` of the job whose record lies at `record`. */
   run(record: number, part: number, parts: number): void
   checksum(pointer: number, bytes: number): number
-  argmax(pointer: number, count: number): number
-  maximum(pointer: number, count: number): number
   /** Sum of exp((x - maximum) * scale) over `count` f32. */
   sumExp(pointer: number, count: number, scale: number, maximum: number): number
   /** The k largest of `count` f32 (k <= 64), descending, ties by lower index; returns how many. */
@@ -35,7 +33,7 @@ export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssemb
     )
   }
   const exports = instance.exports as unknown as Kernels
-  for (const name of ['run', 'checksum', 'argmax', 'maximum', 'sumExp', 'topK'] as const) {
+  for (const name of ['run', 'checksum', 'sumExp', 'topK'] as const) {
     if (typeof exports[name] !== 'function') {
       throw new CoppiceError(
         'INVALID_OPTION',

@@ -4,13 +4,12 @@
  */
 
 import type { Arena, Place } from './arena.ts'
-import { type Compute, MAXIMUM_STEPS, scratchShares } from './compute.ts'
+import { type AttentionJob, attentionSteps, type KvLayer, writeAttention } from './attention.ts'
+import { type Compute, MAXIMUM_STEPS } from './compute.ts'
 import type { Kernels } from './kernels.ts'
 import { BLOCK, isFloat, type Kind, paddedInner, paddedOutputs, TILE } from './layout.ts'
 import { log } from './math.ts'
 import {
-  ATTENTION_PHASE,
-  AttentionWord,
   GatherWord,
   GemmWord,
   KIND_CODE,
@@ -20,9 +19,8 @@ import {
   RmsNormWord,
   RotateAndStoreWord,
   SiluGateWord,
-  scoreStride,
-  WIDENED_BYTES,
 } from './operations.ts'
+import type { Rows } from './rows.ts'
 
 /** A memory, and the operators that work in it. */
 export interface Bank {
@@ -40,27 +38,6 @@ export interface Matrix {
   readonly pointer: number
 }
 
-/** f32 rows in memory: row r begins at `pointer + r * stride` bytes. */
-export class Rows {
-  readonly pointer: number
-  readonly stride: number
-  readonly columns: number
-
-  constructor(pointer: number, stride: number, columns: number) {
-    this.pointer = pointer
-    this.stride = stride
-    this.columns = columns
-  }
-
-  rowsFrom(row: number): Rows {
-    return new Rows(this.pointer + row * this.stride, this.stride, this.columns)
-  }
-
-  columnsFrom(column: number): Rows {
-    return new Rows(this.pointer + column * 4, this.stride, this.columns - column)
-  }
-}
-
 /**
  * Bytes of rows as integers, the left side of integer products, in the largest of the layouts that
  * kernels use: of 32 values i16, an f32 scale and an i32.
@@ -72,49 +49,6 @@ export interface Operand {
   readonly rows: Rows
   /** Address of `quantisedBytes`. */
   readonly quantised: number
-}
-
-/** What attention needs to know of a batch of rows. */
-export interface Visibility {
-  readonly prefixes: Int32Array
-  readonly ancestorOffsets: Int32Array
-  readonly ancestorSlots: Int32Array
-}
-
-/** Keys and values of one layer, as the kernels address them. */
-export interface KvLayer {
-  readonly kvHeads: number
-  readonly headSize: number
-  /** Address of the keys: per KV head one vector per slot, f32 or int8 (then f32 scales per slot). */
-  readonly keys: number
-  readonly values: number
-  /** Bytes from one KV head to the next. */
-  readonly headStride: number
-  /** Bytes from a KV head's vectors to their scales; 0: the vectors are f32. */
-  readonly scalesOffset: number
-}
-
-/** Rows and KV heads whose scores fit in the buffer together. */
-interface AttentionBlock {
-  readonly firstRow: number
-  readonly rows: number
-  readonly firstKvHead: number
-  readonly kvHeads: number
-}
-
-export interface AttentionJob {
-  readonly rows: number
-  readonly heads: number
-  readonly queries: Rows
-  readonly cache: KvLayer
-  readonly output: Rows
-  readonly batch: Visibility
-  /** Keys that a row sees, itself included; 0: all. */
-  readonly window: number
-  /** Address of the scores' buffer. */
-  readonly scores: number
-  /** Its size: at the least the scores of one row for the query heads of one KV head, and WIDENED_BYTES per share for q8. */
-  readonly scoresBytes: number
 }
 
 /** Where the queries, keys and values of a layer lie, and what becomes of them before attention. */
@@ -144,24 +78,6 @@ export interface Candidates {
   readonly logSum: number
 }
 
-/**
- * Queries that share a block of keys from the first-level cache are many enough at this number; from
- * there on more KV heads at a time are worth more than more rows: they divide better over threads.
- */
-const QUERIES_PER_KEY = 32
-
-/**
- * Rows and KV heads whose scores fit in a buffer for `queries` queries, in blocks of nearly equal size.
- * @param group query heads per KV head
- */
-export function attentionBlock(rows: number, kvHeads: number, group: number, queries: number): [number, number] {
-  const even = (all: number, most: number): number => Math.ceil(all / Math.ceil(all / Math.max(1, most)))
-  const enough = Math.min(rows, Math.ceil(QUERIES_PER_KEY / group))
-  const kvHeadsAtOnce = even(kvHeads, Math.min(kvHeads, Math.floor(queries / (enough * group))))
-  const rowsAtOnce = even(rows, Math.min(rows, Math.floor(queries / (kvHeadsAtOnce * group))))
-  return [rowsAtOnce, kvHeadsAtOnce]
-}
-
 const MAXIMUM_CANDIDATES = 64
 
 /** Where the candidate lists lie behind the records. */
@@ -179,13 +95,6 @@ const NORM_COST = 16
 const ROTATE_COST = 8
 const GATE_COST = 48
 const GATHER_COST = 16
-/** Per score. */
-const SOFTMAX_COST = 8
-
-/** Positions and dimensions that attention takes at a time, and at which its steps can be cut. */
-const KEY_BLOCK = 64
-const VALUE_STRIPE = 16
-
 export class Operators {
   readonly #kernels: Kernels
   readonly #compute: Compute
@@ -305,84 +214,13 @@ export class Operators {
     this.#end(units, units * cache.headSize * ROTATE_COST)
   }
 
-  /**
-   * softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. Where the scores of all
-   * rows and heads do not fit in their buffer, it is done for some rows and KV heads at a time.
-   */
+  /** softmax(q k / sqrt(headSize)) v for each row and head over what the row sees. */
   attention(job: AttentionJob): void {
-    const { rows, heads, cache, batch } = job
-    const group = heads / cache.kvHeads
-    let positions = 0
-    for (let row = 0; row < rows; row++) {
-      const ancestors = batch.ancestorOffsets[row + 1] - batch.ancestorOffsets[row]
-      positions = Math.max(positions, batch.prefixes[row] + ancestors)
+    for (const step of attentionSteps(job, this.#compute.threads)) {
+      const words = this.#begin(Operation.attention)
+      writeAttention(words, this.#floats[this.#steps], job, step)
+      this.#end(step.units, step.work)
     }
-    const stride = scoreStride(positions)
-    const widened = cache.scalesOffset === 0 ? 0 : scratchShares(this.#compute.threads) * WIDENED_BYTES
-    const queries = Math.floor((job.scoresBytes - widened) / stride)
-    const [rowsAtOnce, kvHeadsAtOnce] = attentionBlock(rows, cache.kvHeads, group, queries)
-    for (let kvHead = 0; kvHead < cache.kvHeads; kvHead += kvHeadsAtOnce) {
-      const kvHeads = Math.min(kvHeadsAtOnce, cache.kvHeads - kvHead)
-      for (let row = 0; row < rows; row += rowsAtOnce) {
-        const block = { firstRow: row, rows: Math.min(rowsAtOnce, rows - row), firstKvHead: kvHead, kvHeads }
-        this.#attend(job, block, stride, positions)
-      }
-    }
-  }
-
-  /** All phases for some rows and the query heads of some KV heads. */
-  #attend(job: AttentionJob, block: AttentionBlock, stride: number, positions: number): void {
-    const { headSize, scalesOffset } = job.cache
-    const queries = block.rows * block.kvHeads * (job.heads / job.cache.kvHeads)
-    const scored = queries * positions
-    const { queries: quantise, scores, weights, values } = ATTENTION_PHASE
-    if (scalesOffset !== 0) this.#phase(job, block, stride, quantise, queries, queries * headSize * QUANTISE_COST)
-    this.#phase(job, block, stride, scores, block.kvHeads * Math.ceil(positions / KEY_BLOCK), scored * headSize)
-    this.#phase(job, block, stride, weights, queries, scored * SOFTMAX_COST)
-    this.#phase(job, block, stride, values, this.#valueUnits(block.kvHeads, headSize), scored * headSize)
-  }
-
-  /**
-   * What weighted values are divided into at the most: runs of whole KV heads where threads get equally many,
-   * because such a run is read from its beginning to its end; else stripes.
-   */
-  #valueUnits(kvHeads: number, headSize: number): number {
-    const { threads } = this.#compute
-    for (let runs = scratchShares(threads); runs > 0; runs -= threads) if (kvHeads % runs === 0) return runs
-    return kvHeads * Math.ceil(headSize / VALUE_STRIPE)
-  }
-
-  #phase(job: AttentionJob, block: AttentionBlock, stride: number, phase: number, units: number, work: number): void {
-    const { cache, batch } = job
-    const { headSize, headStride } = cache
-    const { firstRow, firstKvHead } = block
-    const group = job.heads / cache.kvHeads
-    const queries = job.queries.rowsFrom(firstRow).columnsFrom(firstKvHead * group * headSize)
-    const output = job.output.rowsFrom(firstRow).columnsFrom(firstKvHead * group * headSize)
-    const w = this.#begin(Operation.attention)
-    w[AttentionWord.rows] = block.rows
-    w[AttentionWord.heads] = block.kvHeads * group
-    w[AttentionWord.kvHeads] = block.kvHeads
-    w[AttentionWord.headSize] = headSize
-    w[AttentionWord.queries] = queries.pointer
-    w[AttentionWord.queryStride] = queries.stride
-    w[AttentionWord.keys] = cache.keys + firstKvHead * headStride
-    w[AttentionWord.values] = cache.values + firstKvHead * headStride
-    w[AttentionWord.headStride] = headStride
-    w[AttentionWord.output] = output.pointer
-    w[AttentionWord.outputStride] = output.stride
-    w[AttentionWord.prefixes] = batch.prefixes.byteOffset + firstRow * 4
-    w[AttentionWord.ancestorOffsets] = batch.ancestorOffsets.byteOffset + firstRow * 4
-    w[AttentionWord.ancestorSlots] = batch.ancestorSlots.byteOffset
-    w[AttentionWord.window] = job.window
-    const floats = this.#floats[this.#steps]
-    floats[AttentionWord.scale] = 1 / Math.sqrt(headSize)
-    floats[AttentionWord.softcap] = 0
-    w[AttentionWord.scores] = job.scores
-    w[AttentionWord.scoreStride] = stride
-    w[AttentionWord.scalesOffset] = cache.scalesOffset
-    w[AttentionWord.phase] = phase
-    this.#end(Math.min(units, scratchShares(this.#compute.threads)), work)
   }
 
   /**

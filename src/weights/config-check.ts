@@ -38,7 +38,9 @@ export function configProblem(config: ModelConfig): string | undefined {
   if (heads % kvHeads !== 0) {
     return `heads (num_attention_heads) ${heads} should be a multiple of kvHeads (num_key_value_heads) ${kvHeads}`
   }
-  if (headSize % 2 !== 0) return `headSize (head_dim) should be even for rotary embeddings, not ${headSize}`
+  if (headSize % 4 !== 0) {
+    return `headSize (head_dim) should be a multiple of 4, the lanes of attention's vectors, not ${headSize}`
+  }
   if (!isPositive(config.normEpsilon)) {
     return `normEpsilon (rms_norm_eps) should be a positive number, not ${showValue(config.normEpsilon)}`
   }

@@ -67,6 +67,18 @@ test('the plan counts a tokenizer by its tables, and none where there is none', 
   assert.ok(more > small + 1e6 && more < small + 4e6, `${more} bytes for 50 thousand tokens`)
 })
 
+test('the plan counts every thread, whether it computes or loads', () => {
+  const plans = [{ threads: 1 }, { threads: 3 }, { threads: 3, memory: '8.5MB' }].map(
+    (options) => prepare(target, { weights: 'q8', context: 256, ...options }, hooks).plan,
+  )
+  assert.equal(
+    plans.map(({ threads, loaders }) => threads + loaders),
+    [1, 3, 4],
+  )
+  const [one, three, four] = plans.map(({ process }) => process.threads)
+  assert.equal([three, four], [3 * one, 4 * one])
+})
+
 test('a q8 KV cache takes a scale and a byte per dimension of f32, in target, draft and plan', () => {
   const plan = (kvCache: 'f32' | 'q8') => prepare(target, { draft, nodes: 8, context: 512, kvCache }, hooks).plan
   const [f32, q8] = [plan('f32'), plan('q8')]

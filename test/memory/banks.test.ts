@@ -67,7 +67,6 @@ const requestOf = ({ layers, groups, head, embedding, activations, cache, memory
   splitHead: () => [unit('head', head)],
   embedding: embedding === undefined ? undefined : unit('embedding', embedding),
   streamedHeadBytes: 2 * BLOCK,
-  process: { runtime: 1, threads: 2, tokenizer: 3 },
 })
 
 type Request = Omit<PlanRequest, 'budget'>

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
 import { LoadBoard, type Piece, pieceCount, type Unit } from '../../src/memory/load-board.ts'
 import type { Place } from '../../src/tensor/arena.ts'
-import { Control } from '../../src/tensor/control.ts'
+import { Control, Word } from '../../src/tensor/control.ts'
 
 const MEBIBYTE = 1024 * 1024
 
@@ -21,8 +21,10 @@ const units = [unitOf(9), unitOf(1), unitOf(4)]
 
 const at = (pointer: number): Place => ({ bank: 0, pointer })
 
-function boards(requests = 3): { near: LoadBoard; far: LoadBoard } {
+/** @param published pieces that have been published and taken before */
+function boards(requests = 3, published = 0): { near: LoadBoard; far: LoadBoard } {
   const control = new Control()
+  for (const word of [Word.piecesPublished, Word.piecesTaken]) control.words[word] = published
   const near = new LoadBoard({ units, requests }, control)
   // As another thread sees it.
   const far = new LoadBoard({ units, requests }, new Control(control.buffer), near.buffer)
@@ -53,6 +55,25 @@ test('a published unit is taken in pieces of whole chunks that cover it once', (
     chunk = piece.endChunk
   }
   assert.is(chunk, 9)
+})
+
+test('pieces are counted on beyond 32 bits, signed and unsigned', () => {
+  for (const wrap of [2 ** 31, 2 ** 32]) {
+    const { near, far } = boards(3, wrap - 7)
+    for (let round = 0; round < 4; round++) {
+      ;[0, 1, 2].forEach((unit) => void near.publish(unit, unit, at(4096 * unit)))
+      const pieces = takeAll(far)
+      for (const unit of [0, 1, 2]) {
+        const own = pieces.filter((piece) => piece.unit === unit)
+        assert.equal(
+          own.map(({ index, request, place }) => [index, request, place]),
+          Array.from({ length: pieceCount(units[unit]) }, (_, i) => [i, unit, at(4096 * unit)]),
+        )
+      }
+      for (const piece of pieces) far.finish(piece)
+      for (const request of [0, 1, 2]) assert.ok(near.isComplete(request))
+    }
+  }
 })
 
 test('a request is done when its last piece is finished, in whatever order', () => {

@@ -80,7 +80,6 @@ const requests: fc.Arbitrary<Omit<PlanRequest, 'budget'>> = fc
       splitHead: (limit: number) => split(headUnit, limit),
       embedding: embedding === undefined ? undefined : unit('embedding', 0, embedding),
       streamedHeadBytes,
-      process: { runtime: 1, threads: 2, tokenizer: 3 },
     }
   })
 
@@ -140,7 +139,6 @@ const tiedRequest = (layers: Unit[][], head: Unit, fixedBytes: number, streamedH
   splitHead: (limit: number) => split(head, limit),
   embedding: undefined,
   streamedHeadBytes,
-  process: { runtime: 0, threads: 0, tokenizer: 0 },
 })
 
 test('a budget that is no whole number of pages is not exceeded either', () => {

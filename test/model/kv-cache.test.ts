@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { KV_KINDS, KvCache, type KvKind, kvCacheBytes } from '../../src/model/kv-cache.ts'
 import { Arena, createMemory } from '../../src/tensor/arena.ts'
-import type { KvLayer } from '../../src/tensor/operators.ts'
+import type { KvLayer } from '../../src/tensor/attention.ts'
 import { readHfConfig } from '../../src/weights/hf-config.ts'
 import { fixtures } from '../paths.ts'
 

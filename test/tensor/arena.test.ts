@@ -9,7 +9,8 @@ import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels } from '../../src/tensor/kernels.ts'
 import { KINDS, type Kind, matrixBytes } from '../../src/tensor/layout.ts'
-import { JOB_BYTES, Operators, quantisedBytes, Rows } from '../../src/tensor/operators.ts'
+import { JOB_BYTES, Operators, quantisedBytes } from '../../src/tensor/operators.ts'
+import { Rows } from '../../src/tensor/rows.ts'
 import { firstDifference, randomFloats } from './harness.ts'
 
 const ROWS = 3

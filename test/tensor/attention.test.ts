@@ -2,154 +2,29 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Arena } from '../../src/tensor/arena.ts'
+import { attentionBlock } from '../../src/tensor/attention.ts'
 import { Compute } from '../../src/tensor/compute.ts'
 import { Control } from '../../src/tensor/control.ts'
-import { ATTENTION_PHASE, AttentionWord, Operation, scoreStride, WIDENED_BYTES } from '../../src/tensor/operations.ts'
-import { attentionBlock, JOB_BYTES, Operators, Rows } from '../../src/tensor/operators.ts'
-import { Bench, firstDifference, randomFloats, randomNumbers } from './harness.ts'
-import { type AttentionParameters, attend, type CachedVector, plain, quantiseVector } from './twins/attention.ts'
+import { scoreStride, WIDENED_BYTES } from '../../src/tensor/operations.ts'
+import { JOB_BYTES, Operators } from '../../src/tensor/operators.ts'
+import { Rows } from '../../src/tensor/rows.ts'
+import {
+  attention,
+  bench,
+  type Cache,
+  type Heads,
+  type Kind,
+  layoutOf,
+  queryOf,
+  type Row,
+  randomCache,
+  store,
+  twin,
+  visibility,
+} from './attention-cases.ts'
+import { firstDifference, randomNumbers } from './harness.ts'
 
 const test = suite('attention')
-const bench = new Bench()
-
-interface Heads {
-  readonly kvHeads: number
-  /** Query heads per KV head. */
-  readonly group: number
-  readonly headSize: number
-}
-
-/** What one row sees: cache slots by position, the first `prefix` of them being the slots 0, 1, 2... */
-interface Row {
-  readonly prefix: number
-  readonly ancestors: readonly number[]
-  /** [heads x headSize] */
-  readonly query: Float32Array
-}
-
-interface Cache {
-  readonly slots: number
-  /** [kvHeads][slots][headSize] */
-  readonly keys: Float32Array
-  readonly values: Float32Array
-}
-
-type Kind = 'f32' | 'q8'
-
-interface Run extends AttentionParameters {
-  readonly kind: Kind
-  readonly parts: number
-}
-
-const vectorsOf = (from: Float32Array, headSize: number): Float32Array[] =>
-  Array.from({ length: from.length / headSize }, (_, i) => from.subarray(i * headSize, (i + 1) * headSize))
-
-const cached = (vector: Float32Array, kind: Kind): CachedVector =>
-  kind === 'f32' ? plain(vector) : quantiseVector(vector, 127)
-
-/** Keys or values in the memory's form: per head the vectors of all slots, then their scales. @returns the address */
-function store(from: Float32Array, { kvHeads, headSize }: Heads, slots: number, kind: Kind): number {
-  if (kind === 'f32') return bench.floats(from).byteOffset
-  const { headStride, scalesOffset, vectorBytes } = layoutOf(headSize, slots, kind)
-  const bytes = bench.bytes(kvHeads * headStride)
-  const view = new DataView(bench.memory.buffer, bytes.byteOffset, bytes.length)
-  vectorsOf(from, headSize).forEach((vector, i) => {
-    const { values, scale } = quantiseVector(vector, 127)
-    const head = Math.floor(i / slots) * headStride
-    bytes.fill(0, head + (i % slots) * vectorBytes, head + ((i % slots) + 1) * vectorBytes)
-    values.forEach((value, d) => void view.setInt8(head + (i % slots) * vectorBytes + d, value))
-    view.setFloat32(head + scalesOffset + (i % slots) * 4, scale, true)
-  })
-  return bytes.byteOffset
-}
-
-function layoutOf(headSize: number, slots: number, kind: Kind) {
-  if (kind === 'f32') return { vectorBytes: headSize * 4, headStride: slots * headSize * 4, scalesOffset: 0 }
-  const vectorBytes = Math.ceil(headSize / 8) * 8
-  return { vectorBytes, headStride: slots * (vectorBytes + 4), scalesOffset: slots * vectorBytes }
-}
-
-/** What rows see, in memory. */
-function visibility(rows: readonly Row[]) {
-  const offsets = [0]
-  for (const { ancestors } of rows) offsets.push(offsets[offsets.length - 1] + ancestors.length)
-  return {
-    prefixes: bench.integers(rows.map(({ prefix }) => prefix)),
-    ancestorOffsets: bench.integers(offsets),
-    ancestorSlots: bench.integers(rows.flatMap(({ ancestors }) => ancestors)),
-  }
-}
-
-/** @returns one [heads x headSize] vector per row */
-function attention(rows: readonly Row[], cache: Cache, heads: Heads, run: Run): Float32Array[] {
-  bench.reset()
-  const { kvHeads, group, headSize } = heads
-  const width = kvHeads * group * headSize
-  const stride = width + 4
-  const queries = bench.floats(rows.length * stride)
-  rows.forEach(({ query }, i) => void queries.set(query, i * stride))
-  const bytesPerQuery = scoreStride(Math.max(...rows.map(({ prefix, ancestors }) => prefix + ancestors.length)))
-  const output = bench.floats(rows.length * stride).fill(7)
-  const { headStride, scalesOffset } = layoutOf(headSize, cache.slots, run.kind)
-  const seen = visibility(rows)
-  const scores = bench.bytes(
-    bytesPerQuery * rows.length * kvHeads * group + (run.kind === 'q8' ? run.parts * WIDENED_BYTES : 0),
-  )
-  const behind = bench.integers([123456])
-  const words = {
-    rows: rows.length,
-    heads: kvHeads * group,
-    kvHeads,
-    headSize,
-    queries: queries.byteOffset,
-    queryStride: stride * 4,
-    keys: store(cache.keys, heads, cache.slots, run.kind),
-    values: store(cache.values, heads, cache.slots, run.kind),
-    headStride,
-    output: output.byteOffset,
-    outputStride: stride * 4,
-    prefixes: seen.prefixes.byteOffset,
-    ancestorOffsets: seen.ancestorOffsets.byteOffset,
-    ancestorSlots: seen.ancestorSlots.byteOffset,
-    window: run.window,
-    scale: run.scale,
-    softcap: run.softcap,
-    scores: scores.byteOffset,
-    scoreStride: bytesPerQuery,
-    scalesOffset,
-  }
-  for (const [name, phase] of Object.entries(ATTENTION_PHASE)) {
-    if (name === 'queries' && run.kind === 'f32') continue
-    bench.run(Operation.attention, AttentionWord, { ...words, phase }, run.parts, ['scale', 'softcap'])
-  }
-  assert.is(behind[0], 123456, 'the scores were overrun')
-  return rows.map((_, i) => {
-    for (const left of output.subarray(i * stride + width, (i + 1) * stride)) assert.is(left, 7)
-    return output.slice(i * stride, i * stride + width)
-  })
-}
-
-function twin({ prefix, ancestors, query }: Row, cache: Cache, heads: Heads, run: Run): Float32Array {
-  const { kvHeads, group, headSize } = heads
-  const slots = [...Array.from({ length: prefix }, (_, i) => i), ...ancestors]
-  const output = new Float32Array(kvHeads * group * headSize)
-  const [keys, values] = [cache.keys, cache.values].map((from) => vectorsOf(from, headSize))
-  for (let head = 0; head < kvHeads * group; head++) {
-    const base = Math.floor(head / group) * cache.slots
-    const seen = (from: Float32Array[]): CachedVector[] => slots.map((slot) => cached(from[base + slot], run.kind))
-    const q = query.subarray(head * headSize, (head + 1) * headSize)
-    output.set(attend(q, seen(keys), seen(values), run, run.kind), head * headSize)
-  }
-  return output
-}
-
-function randomCache(slots: number, { kvHeads, headSize }: Heads, seed: number): Cache {
-  const length = kvHeads * slots * headSize
-  return { slots, keys: randomFloats(length, seed), values: randomFloats(length, seed + 1) }
-}
-
-const queryOf = ({ kvHeads, group, headSize }: Heads, seed: number): Float32Array =>
-  randomFloats(kvHeads * group * headSize, seed)
 
 const heads = fc.record({
   kvHeads: fc.integer({ min: 1, max: 3 }),
@@ -295,19 +170,46 @@ test('a key outside the window has no influence, whatever its value', () => {
   }
 })
 
-test('contexts of thousands of positions equal the twin, with windows that begin far behind', () => {
-  const shape = { kvHeads: 2, group: 3, headSize: 20 }
-  const cache = randomCache(3010, shape, 7)
-  for (const kind of ['f32', 'q8'] as const) {
-    for (const window of [0, 1000]) {
-      const parameters = { kind, parts: 5, scale: 0.3, softcap: 0, window }
-      const rows = [
-        { prefix: 2999, ancestors: [3003, 3004, 3001], query: queryOf(shape, 8) },
-        { prefix: 2999, ancestors: [3003], query: queryOf(shape, 9) },
-        { prefix: 1777, ancestors: [], query: queryOf(shape, 10) },
-      ]
-      const actual = attention(rows, cache, shape, parameters)
-      rows.forEach((row, i) => void assert.is(firstDifference(actual[i], twin(row, cache, shape, parameters)), -1))
+// Threads that get whole KV heads (parts 1 and 2) touch the next values ahead, those that get stripes (5) do not.
+for (const parts of [1, 2, 5]) {
+  test(`contexts of thousands of positions equal the twin, with windows that begin far behind, in ${parts} parts`, () => {
+    const shape = { kvHeads: 2, group: 3, headSize: 20 }
+    const cache = randomCache(3010, shape, 7)
+    for (const kind of ['f32', 'q8'] as const) {
+      for (const window of [0, 1000]) {
+        const parameters = { kind, parts, scale: 0.3, softcap: 0, window }
+        const rows = [
+          { prefix: 2999, ancestors: [3003, 3004, 3001], query: queryOf(shape, 8) },
+          { prefix: 2999, ancestors: [3003], query: queryOf(shape, 9) },
+          { prefix: 1777, ancestors: [], query: queryOf(shape, 10) },
+        ]
+        const actual = attention(rows, cache, shape, parameters)
+        rows.forEach((row, i) => void assert.is(firstDifference(actual[i], twin(row, cache, shape, parameters)), -1))
+      }
+    }
+  })
+}
+
+test('a cache that ends with the memory is never touched behind its end', () => {
+  for (const headSize of [16, 20, 64]) {
+    const shape = { kvHeads: 2, group: 3, headSize }
+    // Whole blocks of positions, up to one too few and one too many.
+    for (const slots of [191, 192, 193]) {
+      const cache = randomCache(slots, shape, slots)
+      const rows = [1, 2].map((seed) => ({ prefix: slots, ancestors: [], query: queryOf(shape, seed) }))
+      for (const kind of ['f32', 'q8'] as const) {
+        for (const ending of ['keys', 'values'] as const) {
+          for (const parts of [1, 2, 5]) {
+            for (const some of [rows, rows.slice(1)]) {
+              const parameters = { kind, parts, ending, scale: 0.3, softcap: 0, window: 0 }
+              const actual = attention(some, cache, shape, parameters)
+              some.forEach((row, i) => {
+                assert.is(firstDifference(actual[i], twin(row, cache, shape, parameters)), -1)
+              })
+            }
+          }
+        }
+      }
     }
   }
 })

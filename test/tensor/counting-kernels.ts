@@ -61,8 +61,6 @@ function countingKernelsOf(bank: number, tally: Tally): Kernels {
   return {
     run: (record, part, parts) => tally.count(bank, record, part, parts),
     checksum: unused,
-    argmax: unused,
-    maximum: unused,
     sumExp: unused,
     topK: unused,
   }

@@ -33,6 +33,13 @@ export class Bench {
     return new Uint8Array(this.memory.buffer, pointer, length)
   }
 
+  /** The last bytes of the memory: what reads on behind them traps. */
+  lastBytes(length: number): Uint8Array {
+    const pointer = this.memory.buffer.byteLength - length
+    if (pointer < this.#next) throw new Error('the test needs a larger memory')
+    return new Uint8Array(this.memory.buffer, pointer, length)
+  }
+
   floats(source: ArrayLike<number> | number): Float32Array {
     const length = typeof source === 'number' ? source : source.length
     const array = new Float32Array(this.memory.buffer, this.bytes(length * 4).byteOffset, length)

@@ -292,7 +292,7 @@ test('numbers that no model can have are malformed', () => {
   }
   malformed('llama', { num_key_value_heads: 3 }, 'num_key_value_heads', 'multiple')
   malformed('llama', { num_key_value_heads: 8 }, 'num_key_value_heads', 'multiple')
-  malformed('llama', { head_dim: 7 }, 'head_dim', 'even')
+  for (const odd of [7, 18]) malformed('llama', { head_dim: odd }, 'head_dim', 'multiple of 4', String(odd))
   malformed('llama', { hidden_size: 66 }, 'head_dim', '66', '4')
   malformed('llama', { rms_norm_eps: 0 }, 'rms_norm_eps')
   malformed('llama', { rms_norm_eps: '1e-5' }, 'rms_norm_eps')

@@ -117,16 +117,16 @@ function compare(name: string, found: Float32Array, plain: PlainTensor, toleranc
 
 test('tensors of a layer come in the order of the forward pass, fused parts padded to 8 rows', () => {
   withDirectory((directory) => {
-    // 3 heads of 6: neither q (18) nor k and v (6 each) fill groups of 8.
+    // 3 heads of 4: neither q (12) nor k and v (4 each) fill groups of 8.
     const source = tinyCheckpoint(join(directory, 'source'))
     const { manifest } = packModel(source, join(directory, 'out'), { weights: 'f32' })
     assert.equal(
       manifest.layers[0].tensors.map(({ name, rows, columns, parts }) => [name, rows, columns, parts]),
       [
         ['attention_norm', 10, 1, [10]],
-        ['qkv', 24 + 8 + 8, 10, [18, 6, 6]],
-        ['qkv_bias', 24 + 8 + 8, 1, [18, 6, 6]],
-        ['attention_output', 10, 18, [10]],
+        ['qkv', 16 + 8 + 8, 10, [12, 4, 4]],
+        ['qkv_bias', 16 + 8 + 8, 1, [12, 4, 4]],
+        ['attention_output', 10, 12, [10]],
         ['attention_output_bias', 16, 1, [10]],
         ['mlp_norm', 10, 1, [10]],
         ['gate_up', 16 + 16, 10, [12, 12]],
@@ -140,7 +140,7 @@ test('tensors of a layer come in the order of the forward pass, fused parts padd
     for (const [name, plain] of tensors) assert.equal(unpacked.get(name), f32Values(plain), name)
     // Between the parts of a bias lie zeros.
     const bias = f32Values(readPlain(join(directory, 'out', 'layer-00000.safetensors')).tensors.get('qkv_bias')!)
-    assert.equal([...bias.subarray(18, 24), ...bias.subarray(30, 32), ...bias.subarray(38)], new Array(18).fill(0))
+    assert.equal([...bias.subarray(12, 16), ...bias.subarray(20, 24), ...bias.subarray(28)], new Array(12).fill(0))
     assert.is(manifest.edges.tensors.find(({ name }) => name === 'head')!.rows, 11)
   })
 })
@@ -154,7 +154,7 @@ function tinyCheckpoint(directory: string, change: (tensors: Map<string, PlainTe
       intermediate_size: 12,
       num_attention_heads: 3,
       num_key_value_heads: 1,
-      head_dim: 6,
+      head_dim: 4,
       num_hidden_layers: 2,
       vocab_size: 11,
       tie_word_embeddings: false,
@@ -181,10 +181,10 @@ function tinyCheckpoint(directory: string, change: (tensors: Map<string, PlainTe
       }
       add(`${base}input_layernorm.weight`, 10)
       add(`${base}post_attention_layernorm.weight`, 10)
-      linear('self_attn.q_proj', 18, 10)
-      linear('self_attn.k_proj', 6, 10)
-      linear('self_attn.v_proj', 6, 10)
-      linear('self_attn.o_proj', 10, 18)
+      linear('self_attn.q_proj', 12, 10)
+      linear('self_attn.k_proj', 4, 10)
+      linear('self_attn.v_proj', 4, 10)
+      linear('self_attn.o_proj', 10, 12)
       linear('mlp.gate_proj', 12, 10)
       linear('mlp.up_proj', 12, 10)
       linear('mlp.down_proj', 10, 12)
