@@ -2,8 +2,8 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { SafetensorsWriter } from '../src/weights/safetensors-writer.ts'
 import { type TensorLayout, tensorBytes } from '../src/weights/safetensors-header.ts'
+import { SafetensorsWriter } from '../src/weights/safetensors-writer.ts'
 
 /** Bytes of a shard, unless one tensor has more. */
 const SHARD_BYTES = 1 << 30
