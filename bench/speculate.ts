@@ -40,7 +40,7 @@ const draft = join(root, 'models', 'draft')
 
 interface Policy {
   readonly name: string
-  readonly kind: 'plain' | 'chain' | 'tree' | 'fallback' | 'planner'
+  readonly kind: 'plain' | 'plain with the whole budget' | 'chain' | 'tree' | 'fallback' | 'planner'
   readonly options: LoadOptions
 }
 
@@ -197,6 +197,7 @@ function verdicts(part: string, temperature: number, results: readonly Result[])
     report.note(`planner against ${name} (${policy.name}): ${ratio.toFixed(2)}x`)
   }
   against('plain', ['plain'])
+  if (part === 'streaming') against('plain with the draft’s memory for itself', ['plain with the whole budget'])
   against('the best chain', ['chain'])
   against('the better of plain and the best chain', ['plain', 'chain'])
   against('the best fixed policy', ['plain', 'chain', 'tree'])
@@ -274,15 +275,14 @@ async function streaming(prompts: readonly BenchPrompt[]): Promise<void> {
     report.note(
       `\nstreaming: the pair inflated to ${shape} ${kind} with a 135M draft, ${(plan.residency * 100).toFixed(0)} % of ${formatBytes(plan.targetBytes)} resident, budget ${formatBytes(plan.budgetBytes)}${limit > 0 ? `, disk held to ${limit} MB/s` : ''}, temperature ${temperature}`,
     )
-    const common63 = { ...common, memory: plan.budgetBytes }
-    const results = await race(
-      pair.target,
-      common63,
-      policies.filter((p) => p.name !== 'tree 127'),
-      prompts,
-      temperature,
-      1,
-    )
+    const shared = { ...common, memory: plan.budgetBytes }
+    // Plain decoding needs no draft: with the same share of the target in memory, and with all of the budget for it.
+    const alone = planOf({ directory: pair.target, options: { ...common, draft: 'none' } }, share)
+    if (typeof alone === 'string') throw new Error(alone)
+    const whole: Policy = { ...PLAIN, name: 'plain, whole budget', kind: 'plain with the whole budget' }
+    const others = policies.filter(({ name }) => name !== 'plain' && name !== 'tree 127')
+    const all = [{ ...PLAIN, options: { ...PLAIN.options, memory: alone.budgetBytes } }, whole, ...others]
+    const results = await race(pair.target, shared, all, prompts, temperature, 1)
     table('streaming', temperature, results)
     verdicts('streaming', temperature, results)
   }

@@ -91,15 +91,20 @@ export class FallbackPacing implements Pacing {
     return this.#nodes > 0
   }
 
-  expand({ size, next }: Growth): number {
-    return size < this.#nodes && next[0] >= this.#alpha ? next.length : 0
+  /** Only the nodes that are likely enough themselves are part of the tree, so only these are looked behind. */
+  expand({ next, chanceAt, size }: Growth): number {
+    if (size >= this.#nodes && chanceAt(this.#nodes - 1) >= this.#alpha) return 0
+    return next.filter((chance) => chance >= this.#alpha).length
   }
 
-  cut({ size, next, depth }: Growth): number {
-    // A tree that was cut short has no next node: then nothing is known of its best path but that it was good enough.
+  cut({ size, next, depth, chanceAt }: Growth): number {
     this.#confidence = next.length > 0 ? next[0] : this.#alpha
-    this.#length = Math.max(1, depth)
-    return Math.min(size, this.#nodes)
+    // The next node itself is too unlikely to be in the tree.
+    this.#length = Math.max(1, depth - 1)
+    // There is always a guess, or the rule would have nothing to learn from.
+    let count = Math.min(1, size)
+    while (count < Math.min(size, this.#nodes) && chanceAt(count) >= this.#alpha) count++
+    return count
   }
 
   observe({ nodes, tokens }: Outcome): void {
