@@ -18,7 +18,7 @@ export const LOAD_FLAGS = {
   draft: {
     type: 'string',
     value: 'MODEL',
-    help: "draft model that grows the tree of guesses, 'none', or the target itself: self:q4, self:4-layers",
+    help: "draft model that grows the tree of guesses, 'none', or self:q4: the target's own copy in q4",
   },
   drafter: { type: 'string', value: 'NAME', help: "tree, or chain: the draft's likeliest continuation" },
   nodes: {

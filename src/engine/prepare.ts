@@ -15,7 +15,6 @@ import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, expansionRows } from '../speculate/drafters/tree.ts'
 import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
-import type { Kind } from '../tensor/layout.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
@@ -25,7 +24,7 @@ import { resolveModel } from '../weights/resolve.ts'
 import { integerOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
 import { readFigures } from './read-figures.ts'
-import { chooseSpeculation, type DraftSource, draftSource, type SpeculationChoices } from './speculation-options.ts'
+import { chooseSpeculation, draftSource, type SpeculationChoices } from './speculation-options.ts'
 import { chooseThreads } from './threads.ts'
 import { hasTokenizer, readTokenizer, readVocabularyOf, sameTokenizerFiles, tokenizerBytes } from './tokenizer-files.ts'
 import type { ModelPlan, Progress } from './types.ts'
@@ -131,7 +130,11 @@ export function planModel(
   const { nodes, pacing } = speculation
   const threads = chooseThreads(options.threads)
   const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
-  const draft = source && resolveDraft(source, target, (weights, path = model) => resolve(path, { weights, ...hooks }))
+  const draft =
+    source &&
+    (source.from === 'model'
+      ? resolve(source.path, { weights: 'auto', ...hooks })
+      : resolve(model, { weights: source.kind, ...hooks }))
   if (draft !== undefined) checkVocabularySizes(target, draft)
 
   const { config } = target.manifest
@@ -289,37 +292,6 @@ const edgePaths = (...models: (PackedModel | undefined)[]): string[] =>
 
 const activationTotal = (config: ModelConfig, shape: TransformerShape): number =>
   transformerRegions('target', config, shape).reduce((sum, region) => sum + region.bytes, 0)
-
-/** @throws CoppiceError INVALID_OPTION and what `resolve` throws */
-function resolveDraft(
-  source: DraftSource,
-  target: PackedModel,
-  resolve: (weights: 'auto' | Kind, path?: string) => PackedModel,
-): PackedModel {
-  switch (source.from) {
-    case 'model':
-      return resolve('auto', source.path)
-    case 'target copy':
-      return resolve(source.kind)
-    case 'target layers':
-      return firstLayers(target, source.layers)
-  }
-}
-
-/** A model of the same files that ends early. @throws CoppiceError INVALID_OPTION */
-function firstLayers(target: PackedModel, layers: number): PackedModel {
-  const { manifest } = target
-  const { config } = manifest
-  integerOption('the number of layers in draft "self:…-layers"', layers, 1, config.layers - 1)
-  return {
-    ...target,
-    manifest: {
-      ...manifest,
-      config: { ...config, layers, windows: config.windows.slice(0, layers) },
-      layers: manifest.layers.slice(0, layers),
-    },
-  }
-}
 
 /**
  * Models of a family often differ in how far their vocabularies are padded, and then share a tokenizer; what only

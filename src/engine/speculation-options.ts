@@ -20,9 +20,7 @@ const SELF = 'self:'
 export type DraftSource =
   | { readonly from: 'model'; readonly path: string }
   /** The target's own copy in another kind of weights. */
-  | { readonly from: 'target copy'; readonly kind: Kind }
-  /** The target's own first layers. */
-  | { readonly from: 'target layers'; readonly layers: number }
+  | { readonly from: 'target'; readonly kind: Kind }
 
 export interface SpeculationChoices {
   readonly drafter: DrafterName
@@ -44,14 +42,11 @@ export function draftSource({ draft }: EngineOptions): DraftSource | undefined {
   }
   if (draft === undefined || draft === 'none') return undefined
   if (!draft.startsWith(SELF)) return { from: 'model', path: draft }
-  const which = draft.slice(SELF.length)
-  const layers = /^(\d+)-layers?$/.exec(which)
-  if (layers !== null) return { from: 'target layers', layers: Number(layers[1]) }
-  const kind = KINDS.find((name) => name === which)
-  if (kind !== undefined) return { from: 'target copy', kind }
+  const kind = KINDS.find((name) => name === draft.slice(SELF.length))
+  if (kind !== undefined) return { from: 'target', kind }
   throw new CoppiceError(
     'INVALID_OPTION',
-    `draft "${draft}": after "self:" comes a kind of weights (${KINDS.join(', ')}) or a number of layers such as "4-layers"`,
+    `draft "${draft}": after "self:" comes a kind of weights: ${KINDS.join(', ')}`,
   )
 }
 

@@ -21,7 +21,10 @@ export interface Progress {
 }
 
 export interface LoadOptions {
-  /** Directory of a draft model with the target's vocabulary, or 'none' for plain decoding. Default 'none'. */
+  /**
+   * Directory of a draft model with the target's vocabulary; 'self:' and a kind of weights, such as 'self:q4', for
+   * the target's own copy in that kind; or 'none' for plain decoding. Default 'none'.
+   */
   draft?: string
   /**
    * The drafter to use, in a list of one: 'tree' (the default with a draft model) or 'chain', the draft's likeliest

@@ -106,8 +106,6 @@ test('options that make no sense are refused by name', () => {
     [{ memory: 'much' }, 'size'],
     [{ memory: -5 }, 'memory'],
     [{ draft: 'self:q5' }, 'self:q5'],
-    [{ draft: 'self:8-layers' }, 'layers'],
-    [{ draft: 'self:0-layers' }, 'layers'],
     [{ drafters: ['tree'] }, 'tree'],
     [{ drafters: ['chain'] }, 'chain'],
     [{ draft, drafters: ['tree', 'chain'] }, 'one drafter'],
@@ -139,14 +137,10 @@ test('how guesses are made follows from what is given', () => {
   assert.is(prepare(target, { draft, drafters: [] }, hooks).plan.nodes, 0)
 })
 
-test('a target drafts for itself: with its own copy in fewer bits, or with its first layers', () => {
-  const layersOf = (which: string) => {
-    const { draft: own } = prepare(target, { draft: which, weights: 'f32', nodes: 4 }, hooks)
-    return [own!.packed.manifest.config.layers, own!.packed.manifest.quantisation.layers]
-  }
-  const { layers } = prepare(target, {}, hooks).plan
-  assert.equal(layersOf('self:q4'), [layers, 'q4'])
-  assert.equal(layersOf('self:3-layers'), [3, 'f32'])
+test('a target drafts for itself with its own copy in fewer bits', () => {
+  const { draft: own } = prepare(target, { draft: 'self:q4', weights: 'f32', nodes: 4 }, hooks)
+  assert.is(own!.packed.manifest.config.layers, prepare(target, {}, hooks).plan.layers)
+  assert.is(own!.packed.manifest.quantisation.layers, 'q4')
 })
 
 test('a draft with a vocabulary of another size is taken when both have the same tokens', () => {

@@ -209,7 +209,6 @@ const WAYS: [string, EngineOptions][] = [
   ['a chain that stops when unsure', { drafters: ['chain'] }],
   ['a planned chain', { drafters: ['chain'], nodes: 'auto' }],
   ['the target’s own copy', { draft: 'self:q4', nodes: 12 }],
-  ['the target’s first layers', { draft: 'self:3-layers', nodes: 12 }],
   ['a draft with a padded vocabulary', { draft: join(scratch, 'padded-draft'), nodes: 12 }],
 ]
 
