@@ -3,13 +3,14 @@
  * plain decoding, chains of many lengths, trees of fixed sizes, LLMCad's fallback without and with its pipeline, and
  * the planner.
  *
- * Three parts:
+ * Four parts:
+ * - `overhead`: microseconds of planning per pass of the target, without the models.
  * - `acceptance`: tokens per pass of the embedded pair, by temperature, coupled and not. Time plays no part.
  * - `resident`: the embedded pair in memory; seconds of decoding, policies interleaved, median of the rounds.
  * - `streaming`: the pair inflated to the shapes of large models (see inflation.ts): costs of the large pair, texts of
  *   the small one. Part of the target streams; `--disk-mbps` holds the disk to the speed of a common one.
  *
- *     npm run bench:speculate [-- --parts acceptance,resident,streaming --prompts DIR --per-category 1 --tokens 64
+ *     npm run bench:speculate [-- --parts overhead,acceptance,resident,streaming --prompts DIR --per-category 1 --tokens 64
  *                               --temperatures 0,0.8 --shape 1.1B --kind q4 --residency 25 --disk-mbps 500
  *                               --policies short --rounds 5 --json FILE]
  */
@@ -22,12 +23,13 @@ import { root } from '../test/paths.ts'
 import { limitDisk } from './disk-limit.ts'
 import { INFLATED, inflatedPair } from './inflated-pair.ts'
 import { isLoop } from './loops.ts'
+import { planningMicroseconds } from './planner-overhead.ts'
 import { type BenchPrompt, loadPrompts, promptsDirectory } from './prompts.ts'
 import { median, number, Report, text, words } from './report.ts'
 import { SHAPES, type ShapeName } from './shapes.ts'
 import { planOf } from './stream-model.ts'
 
-const PARTS = ['acceptance', 'resident', 'streaming'] as const
+const PARTS = ['overhead', 'acceptance', 'resident', 'streaming'] as const
 const parts = words('--parts', PARTS, PARTS)
 const tokens = number('--tokens', 64)
 const perCategory = number('--per-category', 1)
@@ -291,6 +293,13 @@ async function streaming(prompts: readonly BenchPrompt[]): Promise<void> {
 const directory = promptsDirectory()
 const prompts = loadPrompts({ tokenizer: readTokenizer(target), directory, perCategory })
 report.note(`${prompts.length} prompts of ${new Set(prompts.map(({ category }) => category)).size} kinds`)
+if (parts.includes('overhead')) {
+  for (const draftPasses of [2, 4, 8, 12]) {
+    const microseconds = planningMicroseconds(draftPasses)
+    report.line({ part: 'overhead', draftPasses, microseconds })
+    report.note(`planning with ${draftPasses} draft passes takes ${microseconds.toFixed(0)} us per pass of the target`)
+  }
+}
 if (parts.includes('acceptance')) await acceptance(prompts)
 if (parts.includes('resident')) await resident(prompts)
 if (parts.includes('streaming')) await streaming(prompts)

@@ -103,7 +103,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
   return [...facts, '', ...layerBars(plan, columns), '', 'regions', ...regionLines(plan, columns)]
 }
 
-function expectationRows({ expected, streamedBytesPerPass }: ModelPlan): [string, string][] {
+function expectationRows({ expected, streamedBytesPerPass, nodes }: ModelPlan): [string, string][] {
   if (expected === undefined) return [['speed', 'not measured; `coppice plan` does so for a model that is packed']]
   const { plain, speculative, readBytesPerSecond } = expected
   const limit = (pass: PassExpectation): string =>
@@ -120,9 +120,9 @@ function expectationRows({ expected, streamedBytesPerPass }: ModelPlan): [string
     const assumed = `if ${low}-${high}% of guesses on the path are right`
     rows.push([
       'with the draft',
-      `${pass(speculative)}, ${range(speculative.tokensPerSecond)} tokens/s ${assumed}: ${range(speculative.tokensPerPass)} tokens per pass`,
+      `${pass(speculative)} with ${speculative.nodes} guesses, ${range(speculative.tokensPerSecond)} tokens/s ${assumed}: ${range(speculative.tokensPerPass)} tokens per pass`,
     ])
-  }
+  } else if (nodes > 0) rows.push(['with the draft', 'should be no faster here; the planner will see'])
   return rows
 }
 

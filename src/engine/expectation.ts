@@ -26,6 +26,8 @@ export interface ExpectationRequest {
   readonly draft: readonly Weights[]
   /** Tree nodes per pass; 0: plain decoding. */
   readonly nodes: number
+  /** Whether `nodes` is only a limit: then the number that pays best is expected. */
+  readonly isPlanned: boolean
 }
 
 /**
@@ -44,7 +46,7 @@ export const ASSUMED_ACCEPTANCE: readonly [number, number] = [0.6, 0.8]
 
 /** @returns `undefined` when a figure is missing */
 export function expectationOf(request: ExpectationRequest): Expectation | undefined {
-  const { streamedBytesPerPass, cached, loaders, read, kernels, target, draft, nodes } = request
+  const { streamedBytesPerPass, cached, loaders, read, kernels, target, draft, nodes, isPlanned } = request
   // More reads at once are no slower in loader threads, whatever they were in the measurement.
   const speeds = read?.[cached ? 'buffered' : 'direct']?.slice(0, Math.max(1, loaders))
   const speed = speeds && Math.max(...speeds)
@@ -68,18 +70,24 @@ export function expectationOf(request: ExpectationRequest): Expectation | undefi
     plain: { ...plain, tokensPerSecond: 1 / plain.secondsPerPass },
   }
   if (nodes === 0) return expectation
-  const depth = PASSES_PER_ROOT * Math.sqrt(nodes)
-  const drafted = pass(nodes + 1, depth * multiplying(draft, DRAFT_ROWS))
-  const tokens = ASSUMED_ACCEPTANCE.map((chance) => tokensPerPass(chance, Math.min(depth, nodes)))
-  return {
-    ...expectation,
-    speculative: {
+  const drafting = multiplying(draft, DRAFT_ROWS)
+  const withNodes = (n: number): NonNullable<Expectation['speculative']> => {
+    const depth = PASSES_PER_ROOT * Math.sqrt(n)
+    const drafted = pass(n + 1, depth * drafting)
+    const [low, high] = ASSUMED_ACCEPTANCE.map((chance) => tokensPerPass(chance, Math.min(depth, n)))
+    return {
       ...drafted,
+      nodes: n,
       acceptance: ASSUMED_ACCEPTANCE,
-      tokensPerPass: [tokens[0], tokens[1]],
-      tokensPerSecond: [tokens[0] / drafted.secondsPerPass, tokens[1] / drafted.secondsPerPass],
-    },
+      tokensPerPass: [low, high],
+      tokensPerSecond: [low / drafted.secondsPerPass, high / drafted.secondsPerPass],
+    }
   }
+  const sizes = isPlanned ? Array.from({ length: nodes }, (_, i) => i + 1) : [nodes]
+  const middle = ({ tokensPerSecond: [low, high] }: NonNullable<Expectation['speculative']>): number => low + high
+  const best = sizes.map(withNodes).reduce((a, b) => (middle(b) > middle(a) ? b : a))
+  // A planner that finds no gain decodes plainly.
+  return isPlanned && middle(best) < 2 / plain.secondsPerPass ? expectation : { ...expectation, speculative: best }
 }
 
 /** The target's own token, and every guess before the first that is wrong, on a path of `depth` guesses. */

@@ -69,6 +69,7 @@ export function planWithExpectation(preparation: Preparation, variant: string): 
     kernels,
     ...weightsOf(preparation),
     nodes: speculation.nodes,
+    isPlanned: speculation.pacing !== 'fixed',
   })
   return expected === undefined ? plan : { ...plan, expected }
 }

@@ -238,8 +238,13 @@ export interface Expectation {
   /** Absent when nothing streams. */
   readonly readBytesPerSecond?: number
   readonly plain: PassExpectation & { readonly tokensPerSecond: number }
-  /** With a draft. What it brings depends on the text, so there are two figures of it. */
+  /**
+   * With a draft, where guessing should pay or its size is fixed. What it brings depends on the text, so there are
+   * two figures of it.
+   */
   readonly speculative?: PassExpectation & {
+    /** Guesses per pass: those that should pay best where their number is planned. */
+    readonly nodes: number
     /** Chances assumed for the next guess to be right. */
     readonly acceptance: readonly [number, number]
     readonly tokensPerPass: readonly [number, number]

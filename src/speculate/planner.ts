@@ -17,8 +17,8 @@ const LATER_TRIAL = 2
 const FIRST_REST = 24
 const LONGEST_REST = 384
 
-/** Plain passes before the first draft, and how often one more is made afterwards. */
-const FIRST_PLAIN = 2
+/** The first pass is plain; then the ninth, because the first one was perhaps disturbed; then one of so many. */
+const SECOND_PLAIN = 8
 const PLAIN_EVERY = 200
 
 /** What is left of a drafted pass in the running rate after another one. */
@@ -42,7 +42,6 @@ export class Planner implements Pacing {
   #rest = FIRST_REST
   #resting = 0
   #passes = 0
-  #plain = 0
 
   /** @param nodes of the largest tree @param rows of the largest draft pass */
   constructor(costs: PassCosts, calibration: Calibration, nodes: number, rows: number) {
@@ -60,11 +59,8 @@ export class Planner implements Pacing {
       return false
     }
     // Without knowing what a plain pass costs there is no telling what pays; and it changes with the text's length.
-    if (this.#plain < FIRST_PLAIN || ++this.#passes % PLAIN_EVERY === 0) {
-      this.#plain++
-      return false
-    }
-    return true
+    const pass = this.#passes++
+    return pass !== SECOND_PLAIN && pass % PLAIN_EVERY !== 0
   }
 
   expand(growth: Growth): number {

@@ -33,6 +33,7 @@ const REQUEST: ExpectationRequest = {
   ],
   draft: [{ kind: 'q8', bytes: 1e8 }],
   nodes: 16,
+  isPlanned: false,
 }
 
 const near = (found: number, wanted: number): void =>
@@ -61,6 +62,22 @@ test('speculation is a range, and says of what', () => {
   near(one.tokensPerPass[0], 1.6)
   near(one.tokensPerPass[1], 1.8)
   assert.is(expectationOf({ ...REQUEST, nodes: 0 })!.speculative, undefined)
+})
+
+test('a planned number of guesses is the one that pays best, or there is none', () => {
+  const planned = expectationOf({ ...REQUEST, nodes: 63, isPlanned: true })!.speculative!
+  const value = ({ tokensPerSecond: [low, high] }: typeof planned): number => low + high
+  for (const nodes of [1, 4, 8, 16, 32, 63]) {
+    assert.ok(value(planned) >= value(expectationOf({ ...REQUEST, nodes })!.speculative!), `${nodes} nodes`)
+  }
+  // In memory, with rows that cost as much as passes, guesses are a loss.
+  const dear = new Map<Kind, number[]>([
+    ['q4', [1e-10, 10e-10, 20e-10, 80e-10]],
+    ['q8', [1e-10, 10e-10, 20e-10, 80e-10]],
+  ])
+  const resident = { ...REQUEST, streamedBytesPerPass: 0, kernels: dear, nodes: 63 }
+  assert.is(expectationOf({ ...resident, isPlanned: true })!.speculative, undefined)
+  assert.ok(expectationOf(resident)!.speculative !== undefined)
 })
 
 test('what was not measured is not expected', () => {
@@ -154,6 +171,7 @@ for (const [name, path, more] of [
           target: [{ kind: 'f32', bytes: plan.targetBytes }],
           draft: plan.nodes > 0 ? [{ kind: 'f32', bytes: 4e6 }] : [],
           nodes: plan.nodes,
+          isPlanned: false,
         })!
         const now = { plain: plain.secondsPerPass, drafted: speculative?.secondsPerPass ?? 0 }
         assert.ok(now.plain <= before.plain && now.drafted <= before.drafted, `${memory} bytes`)
