@@ -193,16 +193,26 @@ test('a call with a past deadline is one layer of the draft, and the tree is cha
   assert.is(layers, draft.config.layers + 1)
 })
 
-test('a text that begins while a pass is half done has nothing of the old one', () => {
-  const drafter = open(openDraft(8), 8, 1)
-  for (const steps of [1, 2, 3, 4]) {
-    const tree = propose(drafter, contextOf(PROMPTS[0]), 8)
-    for (let step = 0; step < steps; step++) drafter.grow(tree, 0)
-    drafter.begin(ruleOf(1))
-    assertBestFirst(propose(drafter, contextOf(PROMPTS[1]), 8), PROMPTS[1], 8, 1)
-    drafter.begin(ruleOf(1))
-  }
-})
+// A proposal of one node needs no pass of its own that would take the place of the old one.
+for (const nodes of [1, 8]) {
+  test(`a text that begins while a pass is half done has nothing of the old one in its ${nodes} nodes`, () => {
+    const drafter = open(openDraft(nodes), nodes, 1)
+    for (const steps of [1, 2, 3, 4]) {
+      drafter.begin(ruleOf(1))
+      const old = propose(drafter, contextOf(PROMPTS[0]), nodes)
+      for (let step = 0; step < steps; step++) drafter.grow(old, 0)
+      drafter.begin(ruleOf(1))
+      const context = contextOf(PROMPTS[1])
+      const tree = propose(drafter, context, nodes)
+      assertBestFirst(tree, PROMPTS[1], nodes, 1)
+      for (let step = 0; step < 7; step++) drafter.grow(tree, 0)
+      const { path, tokens } = accept(tree, context, { follow: [0], last: { rank: 0 }, grow: 0 })
+      drafter.observe({ tree, path, tokens }, 0)
+      for (const token of tokens) context.push(token)
+      assertBestFirst(propose(drafter, context, nodes), [...PROMPTS[1], ...tokens], nodes, 1)
+    }
+  })
+}
 
 test('growing to the end never changes the next proposal', () => {
   const nodes = 24
