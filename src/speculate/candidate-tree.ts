@@ -7,6 +7,9 @@ import { ROOT, TokenTree } from './token-tree.ts'
 /** The chance of a guess from its rank among its siblings and the draft's probability. */
 export type Chance = (rank: number, promised: number) => number
 
+/** A chance in scores. Rounding makes 0 of the least of chances, and scores must stay finite: they are subtracted. */
+const scoreOf = (chance: number): number => Math.log(Math.max(Number.MIN_VALUE, chance))
+
 export class CandidateTree {
   readonly tree: TokenTree
   /** The draft's probability of each node, given its parent. */
@@ -54,7 +57,7 @@ export class CandidateTree {
     const { tree } = this
     for (let rank = 0; rank < count; rank++) {
       const before = tree.size
-      const child = tree.add(node, ids[rank], tree.logProb[node] + Math.log(chance(rank, promised[rank])), 0)
+      const child = tree.add(node, ids[rank], tree.logProb[node] + scoreOf(chance(rank, promised[rank])), 0)
       if (tree.size === before) continue
       this.promised[child] = promised[rank]
       this.rank[child] = rank
@@ -68,7 +71,7 @@ export class CandidateTree {
     const { tree, order } = this
     const { logProb, parent, count } = tree
     for (let node = 1; node < count; node++) {
-      logProb[node] = logProb[parent[node]] + Math.log(chance(this.rank[node], this.promised[node]))
+      logProb[node] = logProb[parent[node]] + scoreOf(chance(this.rank[node], this.promised[node]))
       order[node - 1] = node
     }
     order.subarray(0, tree.size).sort((a, b) => logProb[b] - logProb[a] || a - b)

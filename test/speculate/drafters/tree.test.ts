@@ -2,143 +2,10 @@
 import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Assembly, assemble } from '../../../src/engine/assemble.ts'
-import { prepare } from '../../../src/engine/prepare.ts'
-import { LoadBoard } from '../../../src/memory/load-board.ts'
-import { Timeline } from '../../../src/memory/timeline.ts'
 import type { Transformer } from '../../../src/model/transformer.ts'
-import { BRANCHING } from '../../../src/speculate/child-ranking.ts'
-import { Context } from '../../../src/speculate/context.ts'
-import { type DraftingRule, expansionRows, MAXIMUM_DEPTH, TreeDrafter } from '../../../src/speculate/drafters/tree.ts'
-import { FixedPacing } from '../../../src/speculate/pacing.ts'
-import { PassCosts } from '../../../src/speculate/pass-costs.ts'
+import type { Context } from '../../../src/speculate/context.ts'
 import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
-import { Control } from '../../../src/tensor/control.ts'
-import { compileKernels } from '../../../src/tensor/kernel-modules.ts'
-import { DRAFT, TARGET } from '../../e2e/models.ts'
-import { createMemories, openInline } from '../../engine/harness.ts'
-
-const CONTEXT = 128
-const PROMPTS = [
-  [477, 673, 896, 1233, 365, 262, 995, 282, 262, 288, 1531, 44, 283],
-  [1713, 841, 258, 1324, 290, 1507, 44, 32],
-  [4094, 447, 267, 10, 65, 3581, 4040, 115],
-]
-/** Differences of scores below this are rounding: the drafter's sums are of f32, the oracle's of f64. */
-const ROUNDING = 1e-4
-
-function openDraft(nodes: number): Transformer {
-  const control = new Control()
-  const options = { weights: 'q4', draft: DRAFT, nodes, context: CONTEXT, threads: 1 } as const
-  const preparation = {
-    ...prepare(TARGET, options, { onProgress: () => {}, isAborted: () => false }),
-    loaders: 0,
-  }
-  const assembly: Assembly = assemble({
-    preparation,
-    memories: createMemories(preparation.plan),
-    control,
-    board: new LoadBoard(preparation.board, control),
-    timeline: new Timeline(0),
-    kernels: compileKernels('simd128'),
-    onProgress: () => {},
-  })
-  return assembly.draft!
-}
-
-const contextOf = (tokens: readonly number[]): Context => {
-  const context = new Context(tokens, CONTEXT)
-  return context
-}
-
-const budget = (nodes: number) => ({ nodes, depth: MAXIMUM_DEPTH })
-
-/** Log-probabilities of the best next tokens after a text, computed anew for every text. */
-const oracle = (() => {
-  const model = openInline(DRAFT, { weights: 'f32', context: CONTEXT })
-  const known = new Map<string, [number, number][]>()
-  return (tokens: readonly number[], sharpening: number): [number, number][] => {
-    const key = `${sharpening} ${tokens.join()}`
-    let best = known.get(key)
-    if (best === undefined) {
-      const { data, rows, vocab } = model.engine.logits({ tokens })
-      const row = data.subarray((rows - 1) * vocab)
-      const largest = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
-      const sum = row.reduce((a, b) => a + Math.exp((b - largest) * sharpening), 0)
-      best = [...row.keys()]
-        .sort((a, b) => row[b] - row[a] || a - b)
-        .slice(0, BRANCHING)
-        .map((id) => [id, (row[id] - largest) * sharpening - Math.log(sum)])
-      known.set(key, best)
-    }
-    return best
-  }
-})()
-
-/** Paths of the best `nodes` continuations with their scores, by plain best-first search. */
-function bestFirst(tokens: readonly number[], nodes: number, sharpening: number): Map<string, number> {
-  const chosen = new Map<string, number>()
-  const frontier: { path: number[]; score: number }[] = []
-  const open = (path: number[], score: number): void => {
-    if (path.length >= MAXIMUM_DEPTH) return
-    for (const [id, logProb] of oracle([...tokens, ...path], sharpening)) {
-      frontier.push({ path: [...path, id], score: score + logProb })
-    }
-  }
-  open([], 0)
-  while (chosen.size < nodes) {
-    let best = 0
-    frontier.forEach(({ score }, i) => {
-      if (score > frontier[best].score) best = i
-    })
-    const [{ path, score }] = frontier.splice(best, 1)
-    chosen.set(path.join(), score)
-    open(path, score)
-  }
-  return chosen
-}
-
-const pathsOf = (tree: TokenTree): Map<string, number> =>
-  new Map(Array.from({ length: tree.size }, (_, i) => [tree.pathTokens(i + 1).join(), tree.logProb[i + 1]] as const))
-
-/** The same nodes with the same scores; nodes as good as the last one may differ. */
-function assertBestFirst(tree: TokenTree, tokens: readonly number[], nodes: number, sharpening: number): void {
-  const actual = pathsOf(tree)
-  const expected = bestFirst(tokens, nodes, sharpening)
-  assert.is(actual.size, nodes)
-  const edge = Math.min(...expected.values())
-  for (const [path, score] of actual) {
-    const wanted = expected.get(path)
-    if (wanted === undefined) assert.ok(Math.abs(score - edge) < ROUNDING, `${path} is not among the best: ${score}`)
-    else assert.ok(Math.abs(score - wanted) < ROUNDING, `${path}: ${score}, should be ${wanted}`)
-  }
-  for (const [path, score] of expected) {
-    if (!actual.has(path)) assert.ok(Math.abs(score - edge) < ROUNDING, `${path} (${score}) is missing`)
-  }
-}
-
-function propose(drafter: TreeDrafter, context: Context, nodes: number): TokenTree {
-  const tree = new TokenTree(nodes)
-  tree.reset(context.root)
-  drafter.propose(context, tree, budget(nodes))
-  return tree
-}
-
-const ruleOf = (sharpening: number): DraftingRule => ({ temperature: 0, sharpening, calibration: undefined })
-
-function open(draft: Transformer, nodes: number, sharpening: number): TreeDrafter {
-  const drafter = new TreeDrafter(draft, {
-    name: 'tree',
-    nodes,
-    branching: BRANCHING,
-    leastProbability: 0,
-    vocabulary: draft.config.vocabulary,
-    pacing: new FixedPacing(nodes),
-    costs: new PassCosts(nodes + 1, expansionRows(nodes)),
-  })
-  drafter.begin(ruleOf(sharpening))
-  return drafter
-}
+import { assertBestFirst, contextOf, open, openDraft, oracle, PROMPTS, pathsOf, propose, ruleOf } from './drafting.ts'
 
 const test = suite('best-first trees')
 
@@ -195,10 +62,10 @@ interface Round {
 
 const rounds: fc.Arbitrary<Round[]> = fc.array(
   fc.record({
-    follow: fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 6 }),
+    follow: fc.array(fc.constantFrom(0, 0, 0, 1, 2, 3), { maxLength: 6 }),
     last: fc.oneof(
-      fc.record({ rank: fc.integer({ min: 0, max: 2 }) }),
-      fc.record({ token: fc.integer({ min: 0, max: 4095 }) }),
+      { weight: 3, arbitrary: fc.record({ rank: fc.integer({ min: 0, max: 2 }) }) },
+      { weight: 1, arbitrary: fc.record({ token: fc.integer({ min: 0, max: 4095 }) }) },
     ),
     grow: fc.integer({ min: 0, max: 12 }),
   }),
@@ -223,11 +90,22 @@ function accept(tree: TokenTree, context: Context, { follow, last }: Round): { p
   return { path, tokens: [...tokens, next] }
 }
 
-/** Fails when a pass writes a scratch slot that was written since the last acceptance, or lies elsewhere. */
-function watchSlots(draft: Transformer): { forget(): void } {
+/** What became of the draft passes that were half done when the target had spoken. */
+interface HalfDone {
+  ended: number
+  dropped: number
+}
+
+/**
+ * Fails when a pass writes a scratch slot that was written since the last acceptance, or lies elsewhere; and
+ * counts the passes that are cut in two by an acceptance.
+ */
+function watch(draft: Transformer): { forget(): void; accepting(accept: () => void): void; halfDone: HalfDone } {
   const written = new Set<number>()
-  const { forward } = draft
-  draft.forward = (idle) => {
+  const halfDone: HalfDone = { ended: 0, dropped: 0 }
+  let layers = 0
+  const { steps } = draft
+  const check = (): void => {
     const { count, slots, prefixes, positions } = draft.batch
     for (let row = 0; row < count; row++) {
       if (slots[row] < draft.cache.context) {
@@ -239,35 +117,100 @@ function watchSlots(draft: Transformer): { forget(): void } {
       assert.not(written.has(slots[row]), `slot ${slots[row]} is written twice`)
       written.add(slots[row])
     }
-    forward.call(draft, idle)
   }
-  return { forget: () => written.clear() }
+  draft.steps = function* (idle) {
+    check()
+    layers = 0
+    for (const _ of steps.call(draft, idle)) {
+      layers++
+      yield
+    }
+    layers = 0
+  }
+  return {
+    forget: () => written.clear(),
+    accepting: (accept) => {
+      const isHalfDone = layers > 0
+      accept()
+      if (isHalfDone) halfDone[layers === 0 ? 'ended' : 'dropped']++
+      layers = 0
+    },
+    halfDone,
+  }
 }
 
 for (const nodes of [3, 12]) {
   const draft = openDraft(nodes)
-  const watch = watchSlots(draft)
+  const watched = watch(draft)
   const drafter = open(draft, nodes, 1.5)
 
   test(`${nodes} nodes stay the best ones through any acceptances and any growing`, () => {
     fc.assert(
       fc.property(fc.constantFrom(...PROMPTS), rounds, (prompt, all) => {
         drafter.begin(ruleOf(1.5))
-        watch.forget()
+        watched.forget()
         const context = contextOf(prompt)
         for (const round of all) {
           const tree = propose(drafter, context, nodes)
           assertBestFirst(tree, [...context.tokens.subarray(0, context.length)], nodes, 1.5)
-          // A deadline in the past is one step of growing.
+          // A deadline in the past is one layer of one draft pass.
           for (let step = 0; step < round.grow; step++) if (!drafter.grow(tree, 0)) break
           const { path, tokens } = accept(tree, context, round)
-          drafter.observe({ tree, path, tokens }, 0)
-          watch.forget()
+          watched.accepting(() => drafter.observe({ tree, path, tokens }, 0))
+          watched.forget()
           for (const token of tokens) context.push(token)
         }
       }),
-      { numRuns: 12, seed: 1 },
+      { numRuns: 20, seed: 1 },
     )
+    const { ended, dropped } = watched.halfDone
+    assert.ok(ended >= 5 && dropped >= 5, `${ended} half-done passes were of use, ${dropped} were not`)
+  })
+}
+
+test('a call with a past deadline is one layer of the draft, and the tree is changed by the last one only', () => {
+  const draft = openDraft(8)
+  let layers = 0
+  const { steps } = draft
+  draft.steps = function* (idle) {
+    for (const _ of steps.call(draft, idle)) {
+      layers++
+      yield
+    }
+  }
+  const drafter = open(draft, 8, 1)
+  const context = contextOf(PROMPTS[0])
+  const tree = propose(drafter, context, 8)
+  layers = 0
+  for (let call = 1; call <= draft.config.layers; call++) {
+    assert.ok(drafter.grow(tree, 0))
+    assert.is(layers, call)
+  }
+  // The output head comes with a call of its own.
+  assert.ok(drafter.grow(tree, 0))
+  assert.is(layers, draft.config.layers)
+  assert.ok(drafter.grow(tree, 0))
+  assert.is(layers, draft.config.layers + 1)
+})
+
+// A proposal of one node needs no pass of its own that would take the place of the old one.
+for (const nodes of [1, 8]) {
+  test(`a text that begins while a pass is half done has nothing of the old one in its ${nodes} nodes`, () => {
+    const drafter = open(openDraft(nodes), nodes, 1)
+    for (const steps of [1, 2, 3, 4]) {
+      drafter.begin(ruleOf(1))
+      const old = propose(drafter, contextOf(PROMPTS[0]), nodes)
+      for (let step = 0; step < steps; step++) drafter.grow(old, 0)
+      drafter.begin(ruleOf(1))
+      const context = contextOf(PROMPTS[1])
+      const tree = propose(drafter, context, nodes)
+      assertBestFirst(tree, PROMPTS[1], nodes, 1)
+      for (let step = 0; step < 7; step++) drafter.grow(tree, 0)
+      const { path, tokens } = accept(tree, context, { follow: [0], last: { rank: 0 }, grow: 0 })
+      drafter.observe({ tree, path, tokens }, 0)
+      for (const token of tokens) context.push(token)
+      assertBestFirst(propose(drafter, context, nodes), [...PROMPTS[1], ...tokens], nodes, 1)
+    }
   })
 }
 
