@@ -32,7 +32,7 @@ export type {
   Prompt,
 } from './engine/types.ts'
 export { CoppiceError, type ErrorCode } from './errors.ts'
-export type { DrafterStatistics, Stats } from './generate/statistics.ts'
+export type { DrafterStatistics, RankStatistics, SpeculationStatistics, Stats } from './generate/statistics.ts'
 export type { Plan, PlannedBank, PlannedGroup, PlannedRegion } from './memory/plan.ts'
 export type { KvKind } from './model/kv-cache.ts'
 export type { DrafterName } from './speculate/drafter.ts'

@@ -99,6 +99,10 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
   })
 }
 
+/** The same without guesses. */
+export const plainLoadOptions = (model: string, values: FlagResults<typeof LOAD_FLAGS>): LoadOptions =>
+  loadOptions(model, { ...values, drafter: undefined, nodes: '0' })
+
 /** @throws CoppiceError INVALID_OPTION */
 function nodeCount(text: string): number {
   if (/^\d+$/.test(text)) return Number(text)

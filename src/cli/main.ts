@@ -4,6 +4,7 @@ import { CoppiceError } from '../errors.ts'
 import { commandArguments, type Flags, helpText, helpWidth, parseArguments, wrap } from '../runtime/arguments.ts'
 import { packageVersion } from '../runtime/files.ts'
 import { setExitCode, stderr, stdout } from '../runtime/terminal.ts'
+import { bench } from './bench.ts'
 import type { Command } from './command.ts'
 import { HELP_FLAG } from './flags.ts'
 import { inspect } from './inspect.ts'
@@ -13,7 +14,7 @@ import { plan } from './plan.ts'
 import { run } from './run.ts'
 import { verify } from './verify.ts'
 
-const COMMANDS = [run, pack, verify, inspect, plan, logits] as unknown as readonly Command<Flags>[]
+const COMMANDS = [run, bench, pack, verify, inspect, plan, logits] as unknown as readonly Command<Flags>[]
 
 /** Exit code for a command line that makes no sense, as shells use it. */
 const USAGE_EXIT_CODE = 2

@@ -1,17 +1,13 @@
 /** Plans and statistics in words. */
-import type { Completion, ModelPlan, PassExpectation, Stats } from '../index.ts'
+
+import { tokensPerSecond } from '../generate/statistics.ts'
+import type { Completion, DrafterStatistics, ModelPlan, PassExpectation, Stats } from '../index.ts'
 import { wrap } from '../runtime/arguments.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { layerBars } from './layer-bars.ts'
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`
 const seconds = (value: number): string => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`)
-
-/** Seconds of a call that went into tokens and not into reading the prompt. */
-export const decodingSeconds = ({ seconds: s }: Stats): number => s.total - s.prefill
-
-export const tokensPerSecond = (stats: Stats): number =>
-  stats.tokens === 0 ? 0 : stats.tokens / Math.max(1e-9, decodingSeconds(stats))
 
 /** Where the target is: one sentence. */
 export function placeOf(plan: ModelPlan): string {
@@ -23,28 +19,131 @@ export function placeOf(plan: ModelPlan): string {
   return `target of ${target} in a budget of ${budget}: ${streaming} of ${plan.layers} layers${head} stream, ${percent(plan.residency)} resident`
 }
 
-/** The lines that `run` writes after the text. */
-export function statisticsLines(completion: Completion, plan: ModelPlan): string[] {
-  const { stats } = completion
+/** The lines that `run` writes after the text, of at most `columns` columns where words allow. */
+export function statisticsLines({ stats }: Completion, plan: ModelPlan, columns: number): string[] {
   const s = stats.seconds
+  const perToken = stats.tokens === 0 ? 0 : stats.bytesRead / stats.tokens
+  const hidden = s.draftHidden > 0 ? ` (${seconds(s.draftHidden)} of it hidden)` : ''
   const lines = [
     placeOf(plan),
     `${stats.tokens} tokens in ${stats.passes} passes: ${stats.tokensPerPass.toFixed(2)} tokens per pass, ${tokensPerSecond(stats).toFixed(1)} tokens/s`,
-  ]
-  for (const [name, { proposed, accepted }] of Object.entries(stats.perDrafter)) {
-    const share = proposed === 0 ? 0 : accepted / proposed
-    lines.push(`drafter ${name}: ${accepted} of ${proposed} guesses accepted (${percent(share)})`)
-  }
-  if (stats.acceptedHistogram.length > 1) {
-    const counts = stats.acceptedHistogram.map((count, k) => `${k}:${count}`).join(' ')
-    lines.push(`accepted guesses per pass: ${counts}`)
-  }
-  const perToken = stats.tokens === 0 ? 0 : stats.bytesRead / stats.tokens
-  lines.push(
+    ...guessingFacts(stats),
     `disk: ${formatBytes(stats.bytesRead)} read, ${formatBytes(perToken)} per token, ${seconds(s.wait)} waited`,
-    `time: ${seconds(s.total)} = prompt ${seconds(s.prefill)}, drafting ${seconds(s.draft)}, target ${seconds(s.verify)}, waiting ${seconds(s.wait)}`,
+    `time: ${seconds(s.total)} = prompt ${seconds(s.prefill)}, drafting ${seconds(s.draft)}${hidden}, target ${seconds(s.verify)}, waiting ${seconds(s.wait)}`,
+  ]
+  if (stats.verdict !== undefined) lines.push(`verdict: ${stats.verdict}`)
+  return wrapped(lines, columns)
+}
+
+/** What went over the first line is indented. */
+const wrapped = (lines: readonly string[], columns: number): string[] =>
+  lines.flatMap((line) => wrap(line, columns, 0, 2))
+
+/** What became of the guesses; nothing where there were none. */
+function guessingFacts(stats: Stats): string[] {
+  const drafters = Object.entries(stats.perDrafter)
+  if (drafters.length === 0) return []
+  const lines: string[] = []
+  for (const [name, { proposed, accepted }] of drafters) {
+    lines.push(
+      `drafter ${name}: ${accepted} of ${proposed} guesses accepted (${percent(accepted / Math.max(1, proposed))})`,
+    )
+  }
+  lines.push(
+    `accepted guesses per pass: ${countsOf(stats.acceptedHistogram)}`,
+    `trees: ${stats.nodesPerPass.toFixed(1)} guesses per pass; passes by depth ${countsOf(stats.depths)}`,
   )
+  for (const [name, { ranks }] of drafters) {
+    const which = drafters.length === 1 ? '' : ` of ${name}`
+    lines.push(`accepted by rank${which}, in %: ${ranksOf(ranks)}`)
+  }
   return lines
+}
+
+/** Places that are empty say nothing. */
+const countsOf = (histogram: readonly number[]): string =>
+  histogram.flatMap((count, k) => (count === 0 ? [] : [`${k}:${count}`])).join(' ')
+
+const ranksOf = (ranks: DrafterStatistics['ranks']): string =>
+  ranks.map(({ seen, accepted }, rank) => `${rank + 1}:${Math.round((100 * accepted) / Math.max(1, seen))}`).join(' ')
+
+/** One prompt of `bench`; `plain` is absent where an interruption came first. */
+export interface BenchRow {
+  readonly stats: Stats
+  readonly plain?: Stats
+}
+
+/** Plain decoding's seconds as a multiple of those with guesses. */
+export const speedUpOf = ({ stats, plain }: BenchRow): number | undefined =>
+  plain === undefined || plain.tokens === 0 ? undefined : tokensPerSecond(stats) / tokensPerSecond(plain)
+
+export interface BenchMedians {
+  readonly tokensPerPass: number
+  readonly tokensPerSecond: number
+  readonly plainTokensPerSecond?: number
+  readonly speedUp?: number
+}
+
+/** @param rows at least one */
+export function benchMedians(rows: readonly BenchRow[]): BenchMedians {
+  const paired = rows.filter((row) => speedUpOf(row) !== undefined)
+  return {
+    tokensPerPass: median(rows.map(({ stats }) => stats.tokensPerPass)),
+    tokensPerSecond: median(rows.map(({ stats }) => tokensPerSecond(stats))),
+    ...(paired.length > 0 && {
+      plainTokensPerSecond: median(paired.map(({ plain }) => tokensPerSecond(plain!))),
+      speedUp: median(paired.map((row) => speedUpOf(row)!)),
+    }),
+  }
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+}
+
+/** A line per prompt in 40 columns, and one of the medians. */
+export function benchTable(rows: readonly BenchRow[]): string[] {
+  const line = (name: string, ...cells: (string | undefined)[]): string => {
+    const widths = [7, 9, 8, 7, 6]
+    return name.padStart(3) + cells.map((cell = '-', i) => cell.padStart(widths[i])).join('')
+  }
+  const figure = (value: number | undefined): string | undefined =>
+    value === undefined ? undefined : threeDigits(value)
+  const ratio = (value: number | undefined): string | undefined =>
+    value === undefined ? undefined : `${value.toFixed(2)}x`
+  const medians = benchMedians(rows)
+  return [
+    line('', '', '', 'tok/s', 'tok/s'),
+    line('', 'tokens', 'tok/pass', 'drafted', 'plain', 'ratio'),
+    ...rows.map((row, i) => {
+      const { stats, plain } = row
+      const plainSpeed = plain && tokensPerSecond(plain)
+      const cells = [figure(tokensPerSecond(stats)), figure(plainSpeed), ratio(speedUpOf(row))]
+      return line(String(i + 1), String(stats.tokens), stats.tokensPerPass.toFixed(2), ...cells)
+    }),
+    line(
+      'med',
+      '',
+      medians.tokensPerPass.toFixed(2),
+      figure(medians.tokensPerSecond),
+      figure(medians.plainTokensPerSecond),
+      ratio(medians.speedUp),
+    ),
+  ]
+}
+
+/** What all prompts of `bench` say together. @param all the sum over the calls with guesses */
+export function benchFacts(all: Stats, plan: ModelPlan, columns: number): string[] {
+  const { draft, draftHidden } = all.seconds
+  const lines = [
+    placeOf(plan),
+    ...guessingFacts(all),
+    `drafting: ${seconds(draftHidden)} hidden behind the disk, ${seconds(draft - draftHidden)} not`,
+  ]
+  if (all.verdict !== undefined) lines.push(`verdict: ${all.verdict}`)
+  return wrapped(lines, columns)
 }
 
 /** Two ways of writing the same text, side by side. */

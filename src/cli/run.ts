@@ -1,6 +1,6 @@
 /** `coppice run`: text to stdout as it is written, statistics to stderr. */
 import { CoppiceError } from '../errors.ts'
-import { AbortError, type Completion, type LoadOptions, load, type Model, type Piece } from '../index.ts'
+import { type Completion, type LoadOptions, load, type Model, type Piece } from '../index.ts'
 import { writeFileAtomically } from '../runtime/atomic-file.ts'
 import { absolutePath, directoryName, isDirectory } from '../runtime/files.ts'
 import {
@@ -13,8 +13,18 @@ import {
   stdout,
 } from '../runtime/terminal.ts'
 import { command, ProgressView, positionals } from './command.ts'
-import { generateOptions, HELP_FLAG, JSON_FLAG, LOAD_FLAGS, loadOptions, modelPath, SAMPLING_FLAGS } from './flags.ts'
+import {
+  generateOptions,
+  HELP_FLAG,
+  JSON_FLAG,
+  LOAD_FLAGS,
+  loadOptions,
+  modelPath,
+  plainLoadOptions,
+  SAMPLING_FLAGS,
+} from './flags.ts'
 import { comparisonLines, statisticsLines } from './report.ts'
+import { write } from './write.ts'
 
 const USAGE = 'coppice run [flags] MODEL [PROMPT]'
 
@@ -74,7 +84,7 @@ export const run = command({
           : undefined
       if (values.json)
         stdout.write(`${JSON.stringify({ ...completion, plan, ...(plain && { plain: plain.stats }) })}\n`)
-      else say(statisticsLines(completion, plan))
+      else say(statisticsLines(completion, plan, stderr.columns))
       if (plain !== undefined && !values.json) {
         say(comparisonLines(completion.stats, plain.stats))
         const same = plain.tokens.join() === completion.tokens.join()
@@ -108,32 +118,6 @@ async function promptFromStdin(): Promise<string> {
   return (await readStdin()).replace(/\r?\n$/, '')
 }
 
-interface Written {
-  readonly completion: Completion
-  readonly interrupted: boolean
-}
-
-async function write(
-  model: Model,
-  prompt: string,
-  options: Parameters<Model['generate']>[1],
-  onPiece: (piece: Piece) => void,
-): Promise<Written> {
-  const pieces = model.generate(prompt, options)
-  try {
-    for (;;) {
-      const next = await pieces.next()
-      if (next.done) return { completion: next.value, interrupted: false }
-      onPiece(next.value)
-    }
-  } catch (error) {
-    if (error instanceof AbortError && error.partial !== undefined) {
-      return { completion: error.partial, interrupted: true }
-    }
-    throw error
-  }
-}
-
 async function writePlain(
   model: string,
   values: Parameters<typeof loadOptions>[1],
@@ -141,10 +125,7 @@ async function writePlain(
   prompt: string,
   options: Parameters<Model['generate']>[1],
 ): Promise<Completion> {
-  const plain = await load(modelPath(model), {
-    ...loadOptions(model, { ...values, drafter: undefined, nodes: '0' }),
-    ...common,
-  })
+  const plain = await load(modelPath(model), { ...plainLoadOptions(model, values), ...common })
   try {
     return await plain.complete(prompt, options)
   } finally {

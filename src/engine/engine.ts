@@ -6,7 +6,8 @@ import { CoppiceError } from '../errors.ts'
 import { Decoder } from '../generate/decode.ts'
 import { GeneratedText } from '../generate/generated-text.ts'
 import { type GenerationDefaults, generationDefaults, Sampler, type SamplingOptions } from '../generate/sampler.ts'
-import { emptyStats } from '../generate/statistics.ts'
+import { emptyStats, type Stats } from '../generate/statistics.ts'
+import { verdictOn } from '../generate/verdict.ts'
 import { SpanRecord } from '../memory/timeline.ts'
 import { treeLogits } from '../model/tree-logits.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
@@ -45,7 +46,8 @@ export class Engine {
     const { target, draft, store, disk } = this.#assembly
     const vocabulary = Math.min(target.config.vocabulary, draft?.config.vocabulary ?? Number.POSITIVE_INFINITY)
     const { speculation } = preparation
-    this.#speculation = new Speculation(speculation, draft, target.batch.capacity, vocabulary)
+    const streams = preparation.plan.streamedBytesPerPass > 0
+    this.#speculation = new Speculation(speculation, draft, target.batch.capacity, vocabulary, streams)
     this.#defaults = generationDefaults(readGenerationConfig(preparation.target.packed.directory))
     this.#decoder = new Decoder({
       target,
@@ -81,15 +83,18 @@ export class Engine {
     const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
     this.#speculation.begin(sampler)
     const record = options.trace === true ? new SpanRecord() : undefined
-    const complete = (finishReason: FinishReason): Completion => ({
-      text: text.text,
-      tokens: text.tokens,
-      finishReason,
-      usage: { promptTokens: tokens.length, completionTokens: text.tokens.length },
-      seed: options.seed,
-      stats,
-      ...(record && { trace: chromeTrace(record, this.#parts.preparation, stats) }),
-    })
+    const complete = (finishReason: FinishReason): Completion => {
+      this.#judge(stats)
+      return {
+        text: text.text,
+        tokens: text.tokens,
+        finishReason,
+        usage: { promptTokens: tokens.length, completionTokens: text.tokens.length },
+        seed: options.seed,
+        stats,
+        ...(record && { trace: chromeTrace(record, this.#parts.preparation, stats) }),
+      }
+    }
     const flush = (): void => {
       const pieces = text.takePieces()
       if (pieces.length > 0) emit(pieces)
@@ -135,6 +140,14 @@ export class Engine {
 
   close(): void {
     this.#assembly.close()
+  }
+
+  /** Adds what can be said of guessing, if there was any. */
+  #judge(stats: Stats): void {
+    const speculation = this.#speculation.statistics(stats)
+    if (speculation === undefined) return
+    stats.speculation = speculation
+    stats.verdict = verdictOn(stats)
   }
 
   #progress(progress: Progress): void {

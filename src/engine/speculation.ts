@@ -1,5 +1,6 @@
 /** The drafter of a model with all that it learns: what passes cost here, and what guesses are worth. */
 import type { Sampler } from '../generate/sampler.ts'
+import { type SpeculationStatistics, type Stats, tokensPerSecond } from '../generate/statistics.ts'
 import type { Transformer } from '../model/transformer.ts'
 import { Calibration } from '../speculate/calibration.ts'
 import { BRANCHING } from '../speculate/child-ranking.ts'
@@ -18,6 +19,9 @@ import type { SpeculationChoices } from './speculation-options.ts'
 const GREEDY_SHARPENING = 3
 const COUPLED_SHARPENING = 2
 
+/** A plain pass that takes so many times one with a tree tells nothing. */
+const DISTURBED = 1.1
+
 /** Texts at temperatures so close share what was learnt. */
 const TEMPERATURE_STEP = 0.25
 
@@ -30,14 +34,25 @@ export class Speculation {
   readonly #planner: Planner | undefined
   /** By the way of sampling. */
   readonly #calibrations = new Map<string, Calibration>()
+  readonly #streams: boolean
+  /** Of the planner, when the text began. */
+  #declinedBefore = 0
 
   /**
    * @param rows of the target's largest pass
    * @param vocabulary tokens that target and draft both have
+   * @param streams whether weights come from disk in every pass
    */
-  constructor(choices: SpeculationChoices, draft: Transformer | undefined, rows: number, vocabulary: number) {
+  constructor(
+    choices: SpeculationChoices,
+    draft: Transformer | undefined,
+    rows: number,
+    vocabulary: number,
+    streams: boolean,
+  ) {
     const { drafter: name, pacing, nodes, leastProbability } = choices
     this.#choices = choices
+    this.#streams = streams
     const draftRows = expansionRows(nodes)
     this.costs = new PassCosts(rows, draftRows)
     if (draft === undefined || nodes === 0) return
@@ -58,6 +73,7 @@ export class Speculation {
   begin(sampler: Sampler): void {
     const { coupled, sharpening, drafter } = this.#choices
     const { temperature } = sampler.options
+    this.#declinedBefore = this.#planner?.declined ?? 0
     const isCoupled = coupled && temperature > 0
     const calibration = this.#calibrationOf(isCoupled, temperature)
     if (this.#planner !== undefined) this.#planner.calibration = calibration
@@ -68,6 +84,27 @@ export class Speculation {
       calibration: sharpening === undefined ? calibration : undefined,
       ...(isCoupled && { noise: sampler.noise }),
     })
+  }
+
+  /** What guessing brought to the text that was prepared for last. */
+  statistics(stats: Stats): SpeculationStatistics | undefined {
+    if (this.drafter === undefined || stats.passes === 0) return undefined
+    const costs = this.costs
+    const drafted = stats.passes - (stats.depths[0] ?? 0)
+    const rows = Math.round((stats.nodesPerPass * stats.passes) / Math.max(1, drafted)) + 1
+    const withTree = drafted > 0 ? costs.pass(rows) : undefined
+    // Without such a pass there is only an assumption of how passes grow; and a plain pass that took longer than
+    // those with more rows was disturbed, as the first ones often are.
+    const isKnown = costs.hasSeen(1) && costs.pass(1) <= DISTURBED * (withTree ?? Number.POSITIVE_INFINITY)
+    const plain = isKnown ? costs.pass(1) : undefined
+    const declinedSpeedUp = this.#planner?.declinedSpeedUp
+    return {
+      streams: this.#streams,
+      declined: (this.#planner?.declined ?? 0) - this.#declinedBefore,
+      ...(withTree !== undefined && { draftedSecondsPerPass: withTree }),
+      ...(plain !== undefined && { plainSecondsPerPass: plain, speedUp: tokensPerSecond(stats) * plain }),
+      ...(declinedSpeedUp !== undefined && { declinedSpeedUp }),
+    }
   }
 
   #calibrationOf(isCoupled: boolean, temperature: number): Calibration {

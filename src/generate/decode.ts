@@ -10,7 +10,7 @@ import { ROOT, TokenTree } from '../speculate/token-tree.ts'
 import { type Verification, verify } from '../speculate/verify.ts'
 import { LogitsReader } from './logits-reader.ts'
 import type { Sampler } from './sampler.ts'
-import type { Stats } from './statistics.ts'
+import type { RankStatistics, Stats } from './statistics.ts'
 
 export interface DecodeRequest {
   readonly prompt: readonly number[]
@@ -96,7 +96,11 @@ export class Decoder {
       timeline.end()
       addTimes(stats, timeline)
       stats.seconds.total = (now() - began) / 1000
-      stats.tokensPerPass = stats.passes === 0 ? 0 : stats.tokens / stats.passes
+      if (stats.passes > 0) {
+        const proposed = Object.values(stats.perDrafter).reduce((sum, drafter) => sum + drafter.proposed, 0)
+        stats.tokensPerPass = stats.tokens / stats.passes
+        stats.nodesPerPass = proposed / stats.passes
+      }
     }
   }
 
@@ -216,7 +220,7 @@ export class Decoder {
     const slots = path.slice(0, kept).map((node) => tree.targetSlot[node])
     target.cache.commit(slots, slots.length)
     stats.passes++
-    count(stats, result, Math.min(path.length, kept), this.#parts.drafter)
+    count(stats, result, kept, this.#parts.drafter)
     for (let i = 0; i < kept; i++) {
       stats.tokens++
       const isEnd = request.isEnd(tokens[i])
@@ -238,13 +242,35 @@ function addTimes({ seconds }: Stats, timeline: Timeline): void {
   seconds.draft = seconds.draftHidden + timeline.ms('propose') / 1000
 }
 
-function count(stats: Stats, { tree }: Verification, accepted: number, drafter: Drafter | undefined): void {
-  while (stats.acceptedHistogram.length <= accepted) stats.acceptedHistogram.push(0)
-  stats.acceptedHistogram[accepted]++
+/** @param kept tokens of the pass that are part of the text */
+function count(stats: Stats, { tree, path }: Verification, kept: number, drafter: Drafter | undefined): void {
+  const accepted = Math.min(path.length, kept)
+  countAt(stats.acceptedHistogram, accepted)
+  let depth = 0
+  for (let node = 1; node < tree.count; node++) depth = Math.max(depth, tree.depth[node])
+  countAt(stats.depths, depth)
   if (drafter === undefined || tree.size === 0) return
-  stats.perDrafter[drafter.name] ??= { proposed: 0, accepted: 0 }
-  stats.perDrafter[drafter.name].proposed += tree.size
-  stats.perDrafter[drafter.name].accepted += accepted
+  stats.perDrafter[drafter.name] ??= { proposed: 0, accepted: 0, ranks: [] }
+  const counts = stats.perDrafter[drafter.name]
+  counts.proposed += tree.size
+  counts.accepted += accepted
+  for (let i = 0; i < kept; i++) countRanks(counts.ranks, tree, i === 0 ? ROOT : path[i - 1], path[i])
+}
+
+function countAt(histogram: number[], place: number): void {
+  while (histogram.length <= place) histogram.push(0)
+  histogram[place]++
+}
+
+/** @param taken the child that the target took, if it took one */
+function countRanks(ranks: RankStatistics[], tree: TokenTree, node: number, taken: number | undefined): void {
+  const { logProb } = tree
+  const siblings = [...tree.children(node)].sort((a, b) => logProb[b] - logProb[a] || a - b)
+  for (const [rank, sibling] of siblings.entries()) {
+    ranks[rank] ??= { seen: 0, accepted: 0 }
+    ranks[rank].seen++
+    if (sibling === taken) ranks[rank].accepted++
+  }
 }
 
 function checkPrompt(prompt: readonly number[], vocabulary: number): void {

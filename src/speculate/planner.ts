@@ -30,6 +30,10 @@ const EXPLORE_EVERY = 12
 export class Planner implements Pacing {
   /** What the chances of guesses come from; the request's. */
   calibration: Calibration
+  /** Passes so far that were left without guesses because none seemed to pay. */
+  declined = 0
+  /** Tokens per second with guesses as a multiple of those without, when guessing was last found not to pay. */
+  declinedSpeedUp: number | undefined
   readonly #costs: PassCosts
   readonly #nodes: number
   /** Chances by falling order: of a tree, and of what a further draft pass should add to it. */
@@ -56,6 +60,7 @@ export class Planner implements Pacing {
     if (this.#nodes === 0) return false
     if (this.#resting > 0) {
       this.#resting--
+      this.declined++
       return false
     }
     // Without knowing what a plain pass costs there is no telling what pays; and it changes with the text's length.
@@ -79,6 +84,7 @@ export class Planner implements Pacing {
 
   cut(growth: Growth): number {
     const { nodes } = this.#best(this.#take(growth), growth.seconds)
+    if (nodes === 0 && growth.size > 0) this.declined++
     return this.#passes % EXPLORE_EVERY === 0 && nodes > 0 ? this.#unseenNear(nodes, growth.size) : nodes
   }
 
@@ -87,10 +93,12 @@ export class Planner implements Pacing {
     this.#tokens = this.#tokens * RATE_DECAY + tokens
     this.#seconds = this.#seconds * RATE_DECAY + draftSeconds + passSeconds
     if (++this.#drafted < this.#trial) return
-    if (this.#tokens / this.#seconds >= 1 / this.#costs.pass(1)) {
+    const speedUp = (this.#tokens / this.#seconds) * this.#costs.pass(1)
+    if (speedUp >= 1) {
       this.#rest = FIRST_REST
       return
     }
+    this.declinedSpeedUp = speedUp
     this.#resting = this.#rest
     this.#rest = Math.min(LONGEST_REST, 2 * this.#rest)
     this.#trial = LATER_TRIAL

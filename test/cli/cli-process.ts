@@ -23,6 +23,8 @@ export interface Surroundings {
   readonly killAfterMs?: number
   /** Called with everything that came on stdout so far, whenever more comes. */
   readonly onStdout?: (text: string, child: ChildProcess) => void
+  /** The same of stderr. */
+  readonly onStderr?: (text: string, child: ChildProcess) => void
 }
 
 /** Runs the command to its end. */
@@ -44,6 +46,7 @@ export function coppice(args: readonly string[], surroundings: Surroundings = {}
   })
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text
+    surroundings.onStderr?.(stderr, child)
   })
   child.stdin.on('error', () => {})
   child.stdin.end(surroundings.input ?? '')

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import { root } from '../paths.ts'
 import { coppice } from './cli-process.ts'
 
-const COMMANDS = ['run', 'pack', 'verify', 'inspect', 'plan', 'logits']
+const COMMANDS = ['run', 'bench', 'pack', 'verify', 'inspect', 'plan', 'logits']
 const widest = (text: string): number => Math.max(...text.split('\n').map((line) => line.length))
 
 const test = suite('coppice --help')

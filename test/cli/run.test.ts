@@ -27,6 +27,9 @@ test('the text goes to stdout, what it cost to stderr, without escape codes', as
   assert.match(stderr, /24 tokens in \d+ passes: \d+\.\d\d tokens per pass/)
   assert.match(stderr, /drafter tree: \d+ of \d+ guesses accepted/)
   assert.match(stderr, /resident/)
+  assert.match(stderr, /trees: \d+\.\d guesses per pass; passes by depth \d+:\d+/)
+  assert.match(stderr, /accepted by rank, in %: 1:\d+ 2:\d+/)
+  assert.match(stderr, /\nverdict: resident: .*\d+\s+nodes/)
 })
 
 test('--json writes one object with the text, the statistics and the plan', async () => {
@@ -110,7 +113,7 @@ test('a budget that is too small names the least that works, which then works, a
   const least = Number(/at least (\d+) bytes/.exec(refused.stderr)![1])
   const works = await coppice([...call, '--memory', String(least)])
   assert.is(works.code, 0, works.stderr)
-  assert.match(works.stderr, /8 of 8 layers( and the output head)? stream/)
+  assert.match(works.stderr, /8 of 8 layers( and the output\s+head)?\s+stream/)
   const page = await coppice([...call, '--memory', String(least - 65536)])
   assert.is(page.code, 1)
   assert.match(page.stderr, new RegExp(`at least ${least} bytes`))

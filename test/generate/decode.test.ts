@@ -127,6 +127,8 @@ test('plain decoding takes one pass per token and drafts nothing', () => {
   assert.is(plain.stats.passes, 30)
   assert.is(plain.stats.tokensPerPass, 1)
   assert.equal(plain.stats.acceptedHistogram, [30])
+  assert.equal(plain.stats.depths, [30])
+  assert.is(plain.stats.nodesPerPass, 0)
   assert.equal(plain.stats.perDrafter, {})
   assert.ok(plain.tokens.every(({ drafted }) => !drafted))
   assert.equal(
@@ -150,6 +152,15 @@ for (const right of [1, 2, 3, 6]) {
     assert.is(stats.perDrafter.tree.accepted, accepted)
     assert.is(drafted.tokens.filter((token) => token.drafted).length, accepted)
     assert.ok(stats.perDrafter.tree.proposed >= accepted)
+    assert.is(
+      stats.perDrafter.tree.ranks.reduce((sum, rank) => sum + rank.accepted, 0),
+      accepted,
+    )
+    assert.is(stats.nodesPerPass, stats.perDrafter.tree.proposed / stats.passes)
+    assert.is(
+      stats.depths.reduce((a, b) => a + b, 0),
+      stats.passes,
+    )
   })
 }
 
@@ -159,6 +170,58 @@ test('a drafter that is always wrong costs nothing but its guesses', () => {
   assert.equal(ids(drafted), text)
   assert.is(drafted.stats.perDrafter.tree.accepted, 0)
   assert.is(drafted.stats.passes, 30)
+})
+
+/** Two guesses at every node of a chain: the right one with a score of its own. */
+class Ranked implements Drafter {
+  readonly name = 'tree'
+  readonly #scores: readonly number[]
+
+  constructor(scores: readonly number[]) {
+    this.#scores = scores
+  }
+
+  propose(context: Context, tree: TokenTree): void {
+    const at = context.length - PROMPT.length
+    let node = 0
+    for (const [i, score] of this.#scores.entries()) {
+      const token = text[at + i]
+      if (token === undefined) return
+      tree.add(node, (token + 1) % vocabulary, -i - 5, 1)
+      node = tree.add(node, token, -i - score, 1)
+    }
+  }
+
+  observe(): void {}
+}
+
+test('guesses are counted by rank where the target came to, and trees by depth', () => {
+  // The likelier one first, then last: whichever was added first.
+  const { stats } = run(new Ranked([4, 6]), { maxTokens: 9 })
+  assert.is(stats.passes, 3)
+  assert.equal(stats.perDrafter.tree.ranks, [
+    { seen: 6, accepted: 3 },
+    { seen: 6, accepted: 3 },
+  ])
+  assert.equal(stats.depths, [0, 0, 3])
+  assert.is(stats.nodesPerPass, 4)
+})
+
+test('nodes beyond the last token of the text are not counted by rank', () => {
+  const { stats } = run(new Ranked([4, 4, 4]), { emit: ({ token }) => token !== text[0] })
+  assert.equal(stats.perDrafter.tree.ranks, [
+    { seen: 3, accepted: 3 },
+    { seen: 3, accepted: 0 },
+  ])
+  const cut = run(new Ranked([4, 4, 4]), { maxTokens: 2 })
+  assert.equal(cut.stats.perDrafter.tree, {
+    proposed: 6,
+    accepted: 2,
+    ranks: [
+      { seen: 2, accepted: 2 },
+      { seen: 2, accepted: 0 },
+    ],
+  })
 })
 
 test('a drafter may abstain', () => {

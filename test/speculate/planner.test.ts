@@ -82,4 +82,18 @@ for (const [name, text, costs] of CASES) {
   })
 }
 
+test('passes without guesses that would not pay are counted, with what guessing brought when it was tried', () => {
+  const run = (text: SimulatedText, costs: SimulatedCosts): Planner => {
+    const learner = planned()
+    simulate(text, costs, learner, { nodes: NODES, rows: ROWS, passes: PASSES })
+    return learner.pacing as Planner
+  }
+  const useless = run(USELESS, slowDraft)
+  assert.ok(useless.declined > PASSES / 2 && useless.declined < PASSES, `${useless.declined} of ${PASSES}`)
+  assert.ok(useless.declinedSpeedUp! > 0 && useless.declinedSpeedUp! < 1)
+  const good = run(GOOD, streaming)
+  assert.is(good.declined, 0)
+  assert.is(good.declinedSpeedUp, undefined)
+})
+
 test.run()

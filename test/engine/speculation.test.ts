@@ -1,0 +1,42 @@
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { DRAFT, TARGET } from '../e2e/models.ts'
+import { openInline } from './harness.ts'
+import { PROMPT } from './open-model.ts'
+
+const test = suite('what is said of guessing')
+const LOADED = { weights: 'q8', context: 256, draft: DRAFT } as const
+const TEXT = { temperature: 0, maxTokens: 24 }
+
+test('a text without a drafter has neither figures nor verdict', () => {
+  const { stats } = openInline(TARGET, { ...LOADED, draft: 'none' }).generate(PROMPT, TEXT)
+  assert.not('speculation' in stats)
+  assert.not('verdict' in stats)
+})
+
+test('trees of a fixed size: nothing is declined, and no plain pass is made up', () => {
+  const { stats } = openInline(TARGET, { ...LOADED, nodes: 6 }).generate(PROMPT, TEXT)
+  const { streams, declined, draftedSecondsPerPass } = stats.speculation!
+  assert.is(streams, false)
+  assert.is(declined, 0)
+  assert.ok(draftedSecondsPerPass! > 0)
+  assert.match(stats.verdict!, /^resident: /)
+})
+
+test('what a planner declined is counted text by text', () => {
+  const model = openInline(TARGET, { ...LOADED, nodes: 'auto' })
+  for (let text = 0; text < 3; text++) {
+    const { stats } = model.generate(PROMPT, TEXT)
+    const { declined } = stats.speculation!
+    assert.ok(declined >= 0 && declined <= stats.depths[0], `${declined} of ${stats.depths[0]}`)
+  }
+})
+
+test('a model that streams says so', () => {
+  const streaming = { ...LOADED, weights: 'f32', memory: '22MB', nodes: 6 } as const
+  const { stats } = openInline(TARGET, streaming).generate(PROMPT, TEXT)
+  assert.is(stats.speculation!.streams, true)
+  assert.match(stats.verdict!, /^streaming: /)
+})
+
+test.run()
