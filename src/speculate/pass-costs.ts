@@ -7,6 +7,8 @@
 const GAIN = 0.12
 /** A figure that is so many times the mean is a disturbance and counts for no more than that. */
 const DISTURBED = 2.5
+/** So many figures of a size are taken as they are. */
+const SURE = 2
 /** A row's share of a pass over one row, before two sizes have been seen. */
 const ASSUMED_SLOPE = 0.25
 
@@ -70,9 +72,9 @@ export class PassCosts {
     return this.#whole[rows].count > 0
   }
 
-  /** Whether passes wait for the disk at so many rows. */
-  isDiskBound(rows: number): boolean {
-    return this.#disk.count > 0 && this.#disk.value >= between(this.#compute, rows)
+  /** Whether there are enough of them to go by. */
+  isSure(rows: number): boolean {
+    return this.#whole[rows].count >= SURE
   }
 
   /** Seconds to expect of a pass; 0 when nothing is known. */
@@ -91,7 +93,10 @@ export class PassCosts {
     const disk = this.#disk.value
     for (let rows = 1; rows <= this.#rows; rows++) {
       const { value, count } = this.#whole[rows]
-      this.#table[rows] = count > 0 ? value : Math.max(disk, between(this.#compute, rows))
+      const estimate = Math.max(disk, between(this.#compute, rows))
+      // One disturbed figure must not rule a size out for good.
+      const trust = Math.min(1, count / SURE)
+      this.#table[rows] = trust * value + (1 - trust) * estimate
     }
   }
 }

@@ -24,7 +24,7 @@ const PLAIN_EVERY = 200
 /** What is left of a drafted pass in the running rate after another one. */
 const RATE_DECAY = 0.9
 
-/** Every so many passes a size nearby is tried that was not seen yet: costs are stairs, and stairs hide behind edges. */
+/** Every so many passes a size nearby is tried that is not well known yet: costs are stairs, and stairs hide behind edges. */
 const EXPLORE_EVERY = 12
 
 export class Planner implements Pacing {
@@ -147,12 +147,12 @@ export class Planner implements Pacing {
     return place
   }
 
-  /** A size close by whose cost was never seen, or the same. */
+  /** A size close by whose cost is not well known, or the same. */
   #unseenNear(nodes: number, size: number): number {
     const reach = Math.max(2, nodes >> 2)
     for (let distance = 1; distance <= reach; distance++) {
       for (const near of [nodes - distance, nodes + distance]) {
-        if (near >= 1 && near <= Math.min(size, this.#nodes) && !this.#costs.hasSeen(near + 1)) return near
+        if (near >= 1 && near <= Math.min(size, this.#nodes) && !this.#costs.isSure(near + 1)) return near
       }
     }
     return nodes
