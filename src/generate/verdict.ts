@@ -5,6 +5,8 @@ import { decodingSeconds, type SpeculationStatistics, type Stats } from './stati
 const MOST_PASSES = 0.8
 /** Slower than plain decoding by more than what figures vary. */
 const SLOWER = 0.95
+/** The same on the other side: then no planner's doubt counts. */
+const FASTER = 1.05
 /** A pass with a tree takes as long as one without, but for what figures vary: the disk takes longer than either. */
 const HIDDEN = 1.15
 /** Drafting, in the way of everything else, that is worth a word. */
@@ -18,7 +20,8 @@ export function verdictOn(stats: Stats, measured?: number): string | undefined {
   const { speculation, passes } = stats
   if (speculation === undefined || passes === 0) return undefined
   const drafted = passes - (stats.depths[0] ?? 0)
-  if (speculation.declined > passes / 2) return againstGuessing(stats, speculation, drafted, measured)
+  const pays = (measured ?? speculation.speedUp ?? 0) > FASTER && drafted > 0
+  if (speculation.declined > passes / 2 && !pays) return againstGuessing(stats, speculation, drafted, measured)
   const place = speculation.streams ? 'streaming' : 'resident'
   if (drafted === 0) return `${place}: nothing was guessed in ${passes === 1 ? 'the one pass' : `${passes} passes`}`
   const nodes = (stats.nodesPerPass * passes) / drafted

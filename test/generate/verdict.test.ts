@@ -107,6 +107,15 @@ test('a planner that rests says why', () => {
   )
 })
 
+test('a planner that rests is not quoted against figures that say otherwise', () => {
+  const figures = { plain: 80, nodesPerPass: 1.6, tokensPerPass: 1.5 }
+  const speculation = { plainSecondsPerPass: 0.1, draftedSecondsPerPass: 0.12, declined: 78, speedUp: 0.9 }
+  assert.is(
+    verdictOn(stats({ ...figures, speculation }), 1.33),
+    'resident: a pass with 8 nodes in 20 % of the passes takes about 1.2x a plain one, 1.5 tokens per pass, 1.3x plain',
+  )
+})
+
 test('a text that was all plain by earlier experience says so without figures of its own', () => {
   const speculation = { declined: 100, plainSecondsPerPass: 0.1, speedUp: 1 }
   assert.is(
