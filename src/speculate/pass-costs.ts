@@ -7,6 +7,8 @@
 const GAIN = 0.12
 /** A figure that is so many times the mean is a disturbance and counts for no more than that. */
 const DISTURBED = 2.5
+/** A pass that waits for so much of its time takes as long as the disk; shorter waits are hitches of a pass that computes. */
+const DISK_BOUND = 0.35
 /** So many figures of a size are taken as they are. */
 const SURE = 2
 /** A row's share of a pass over one row, before two sizes have been seen. */
@@ -59,7 +61,7 @@ export class PassCosts {
     this.#isStale = true
     if (whole === undefined) return
     this.#whole[rows].add(whole)
-    const isWaiting = whole - compute > 0.1 * whole
+    const isWaiting = whole - compute > DISK_BOUND * whole
     if (isWaiting || whole < this.#disk.value) this.#disk.add(whole)
   }
 
