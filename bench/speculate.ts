@@ -10,7 +10,7 @@
  * - `streaming`: the pair inflated to the shapes of large models (see inflation.ts): costs of the large pair, texts of
  *   the small one. Part of the target streams; `--disk-mbps` holds the disk to the speed of a common one.
  *
- *     npm run bench:speculate [-- --parts overhead,acceptance,resident,streaming --prompts DIR --per-category 1 --tokens 64
+ *     npm run bench:speculate [-- --parts overhead,acceptance,resident,streaming --prompts DIR --per-category 1 --categories own,gsm8k --tokens 64
  *                               --temperatures 0,0.8 --shape 1.1B --kind q4 --residency 25 --disk-mbps 500
  *                               --policies short --rounds 5 --json FILE]
  */
@@ -310,7 +310,10 @@ async function streaming(prompts: readonly BenchPrompt[]): Promise<void> {
 const directory = promptsDirectory()
 /** Most greedy texts of the small target go in circles. */
 const TRIED = 12
-const prompts = loadPrompts({ tokenizer: readTokenizer(target), directory, perCategory: TRIED * perCategory })
+const categories = text('--categories', '')
+const prompts = loadPrompts({ tokenizer: readTokenizer(target), directory, perCategory: TRIED * perCategory }).filter(
+  ({ category }) => categories === '' || categories.split(',').includes(category),
+)
 report.note(`${prompts.length} prompts of ${new Set(prompts.map(({ category }) => category)).size} kinds`)
 if (parts.includes('overhead')) {
   for (const draftPasses of [2, 4, 8, 12]) {

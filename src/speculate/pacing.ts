@@ -99,12 +99,12 @@ export class FallbackPacing implements Pacing {
 
   cut({ size, next, depth, chanceAt }: Growth): number {
     this.#confidence = next.length > 0 ? next[0] : this.#alpha
-    // The next node itself is too unlikely to be in the tree.
-    this.#length = Math.max(1, depth - 1)
-    // There is always a guess, or the rule would have nothing to learn from.
-    let count = Math.min(1, size)
-    while (count < Math.min(size, this.#nodes) && chanceAt(count) >= this.#alpha) count++
-    return count
+    this.#length = Math.max(1, depth)
+    const most = Math.min(size, this.#nodes)
+    let likely = 0
+    while (likely < most && chanceAt(likely) >= this.#alpha) likely++
+    // With the guess that was too unlikely to go on from, which the best path ends with.
+    return Math.min(most, likely + 1)
   }
 
   observe({ nodes, tokens }: Outcome): void {

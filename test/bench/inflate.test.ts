@@ -6,7 +6,7 @@ import { type InflationRequest, inflatedModel } from '../../bench/inflated-pair.
 import { inflate, inflatedConfig, type LargeShape, originalLayers } from '../../bench/inflation.ts'
 import { compareLogits } from '../../bench/perplexity.ts'
 import { readTokenizer } from '../../src/engine/tokenizer-files.ts'
-import { hostTag } from '../../src/runtime/platform.ts'
+import { processSpace } from '../../src/runtime/platform.ts'
 import { readHfConfig } from '../../src/weights/hf-config.ts'
 import { openPacked } from '../../src/weights/packed.ts'
 import { openSafetensors } from '../../src/weights/safetensors.ts'
@@ -114,7 +114,7 @@ function requestIn(name: string, changes: Partial<InflationRequest> = {}) {
 test('a packed model is made once, and what was left half made is never taken for it', async () => {
   const { cache, notes, request } = requestIn('made')
   // Left by a process of this machine that is gone: no process has this number.
-  const left = join(cache, `work-${hostTag}-4194305-abcdef`)
+  const left = join(cache, `work-${processSpace}-4194305-abcdef`)
   mkdirSync(join(left, 'packed'), { recursive: true })
   const directory = await inflatedModel(request)
   assert.equal(openPacked(directory).manifest.config, inflatedConfig(draft, LARGE))

@@ -30,7 +30,7 @@ function assertSameTokens(actual: readonly number[], expected: readonly number[]
 const write = (model: InlineModel, call: Partial<CallOptions>) =>
   model.generate({ tokens: PROMPT }, { maxTokens: LENGTH, ignoreEos: true, ...call })
 
-for (const family of ['llama', 'mistral-swa']) {
+for (const family of ['mistral-swa']) {
   long(`${family}: ${LENGTH} tokens are plain decoding’s, greedy and sampled`, () => {
     const path = stretched(family)
     const common: EngineOptions = { weights: 'f32', context: CONTEXT }

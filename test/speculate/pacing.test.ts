@@ -65,7 +65,7 @@ function pass(pacing: FallbackPacing, confidence: number, length: number, tokens
 fallback('drafting goes on while the best path is as likely as alpha', () => {
   const pacing = new FallbackPacing(10, 0.2)
   assert.is(pacing.expand(growing([0.5, 0.3], [0.5, 0.3])), 2)
-  assert.is(pacing.expand(growing([0.5, 0.3], [0.2, 0.1])), 2)
+  assert.is(pacing.expand(growing([0.5, 0.3], [0.2, 0.1])), 1)
   assert.is(pacing.expand(growing([0.5, 0.3], [0.19, 0.1])), 0)
 })
 
