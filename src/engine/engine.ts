@@ -9,6 +9,7 @@ import { type GenerationDefaults, generationDefaults, Sampler, type SamplingOpti
 import { emptyStats } from '../generate/statistics.ts'
 import { SpanRecord } from '../memory/timeline.ts'
 import { treeLogits } from '../model/tree-logits.ts'
+import { VERIFY_RULES, type VerifyRule } from '../speculate/residual.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type Assembly, type AssemblyParts, assemble } from './assemble.ts'
@@ -79,7 +80,8 @@ export class Engine {
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
     const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
-    this.#speculation.begin(sampler)
+    const residual = checkVerify(options.verify) === 'residual' ? this.#speculation.beginResidual(sampler) : undefined
+    if (residual === undefined) this.#speculation.begin(sampler)
     const record = options.trace === true ? new SpanRecord() : undefined
     const complete = (finishReason: FinishReason): Completion => ({
       text: text.text,
@@ -99,6 +101,7 @@ export class Engine {
         {
           prompt: tokens,
           sampler,
+          residual,
           maxTokens,
           isEnd,
           emit: (token) => text.push(token),
@@ -196,6 +199,11 @@ function stopStrings(stop: CallOptions['stop']): readonly string[] {
     throw new CoppiceError('INVALID_OPTION', 'stop must be a text of at least one character, or a list of such texts')
   }
   return list
+}
+
+function checkVerify(verify: VerifyRule = 'exact'): VerifyRule {
+  if (VERIFY_RULES.includes(verify)) return verify
+  throw new CoppiceError('INVALID_OPTION', `verify must be 'exact' or 'residual', not ${JSON.stringify(verify)}`)
 }
 
 function checkMaxTokens(maxTokens: number | undefined): number | undefined {
