@@ -37,6 +37,7 @@ export type { Plan, PlannedBank, PlannedGroup, PlannedRegion } from './memory/pl
 export type { KvKind } from './model/kv-cache.ts'
 export type { DrafterName } from './speculate/drafter.ts'
 export type { PacingName } from './speculate/pacing.ts'
+export type { VerifyRule } from './speculate/residual.ts'
 export type { Region } from './tensor/arena.ts'
 export type { KernelVariant } from './tensor/kernels.ts'
 export type { Kind } from './tensor/layout.ts'

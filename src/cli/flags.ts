@@ -52,6 +52,11 @@ export const SAMPLING_FLAGS = {
   predict: { type: 'integer', short: 'n', help: 'tokens to write at the most' },
   stop: { type: 'string', help: 'end the text before this string' },
   ignoreEos: { type: 'boolean', help: 'go on past end-of-sequence tokens' },
+  verify: {
+    type: 'string',
+    value: 'RULE',
+    help: 'exact, or residual: the text has the distribution of plain decoding, but is not the same text',
+  },
 } as const satisfies Flags
 
 /** The pair that comes with the package. */
@@ -110,8 +115,19 @@ function nodeCount(text: string): number {
 }
 
 export function generateOptions(values: FlagResults<typeof SAMPLING_FLAGS>): GenerateOptions {
-  const { temp, topK, topP, minP, repeatPenalty, seed, predict, stop, ignoreEos } = values
-  return defined({ temperature: temp, topK, topP, minP, repeatPenalty, seed, maxTokens: predict, stop, ignoreEos })
+  const { temp, topK, topP, minP, repeatPenalty, seed, predict, stop, ignoreEos, verify } = values
+  return defined({
+    temperature: temp,
+    topK,
+    topP,
+    minP,
+    repeatPenalty,
+    seed,
+    maxTokens: predict,
+    stop,
+    ignoreEos,
+    verify: verify as GenerateOptions['verify'],
+  })
 }
 
 function defined<T extends object>(options: { [K in keyof T]: T[K] | undefined }): T {

@@ -10,6 +10,7 @@ import { emptyStats, type Stats } from '../generate/statistics.ts'
 import { verdictOn } from '../generate/verdict.ts'
 import { SpanRecord } from '../memory/timeline.ts'
 import { treeLogits } from '../model/tree-logits.ts'
+import { VERIFY_RULES, type VerifyRule } from '../speculate/residual.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type Assembly, type AssemblyParts, assemble } from './assemble.ts'
@@ -81,7 +82,8 @@ export class Engine {
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
     const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
-    this.#speculation.begin(sampler)
+    const residual = checkVerify(options.verify) === 'residual' ? this.#speculation.beginResidual(sampler) : undefined
+    if (residual === undefined) this.#speculation.begin(sampler)
     const record = options.trace === true ? new SpanRecord() : undefined
     const complete = (finishReason: FinishReason): Completion => {
       this.#judge(stats)
@@ -104,6 +106,7 @@ export class Engine {
         {
           prompt: tokens,
           sampler,
+          residual,
           maxTokens,
           isEnd,
           emit: (token) => text.push(token),
@@ -209,6 +212,11 @@ function stopStrings(stop: CallOptions['stop']): readonly string[] {
     throw new CoppiceError('INVALID_OPTION', 'stop must be a text of at least one character, or a list of such texts')
   }
   return list
+}
+
+function checkVerify(verify: VerifyRule = 'exact'): VerifyRule {
+  if (VERIFY_RULES.includes(verify)) return verify
+  throw new CoppiceError('INVALID_OPTION', `verify must be 'exact' or 'residual', not ${JSON.stringify(verify)}`)
 }
 
 function checkMaxTokens(maxTokens: number | undefined): number | undefined {

@@ -1,13 +1,15 @@
 /** The drafter of a model with all that it learns: what passes cost here, and what guesses are worth. */
-import type { Sampler } from '../generate/sampler.ts'
+import { Sampler } from '../generate/sampler.ts'
 import { type SpeculationStatistics, type Stats, tokensPerSecond } from '../generate/statistics.ts'
 import type { Transformer } from '../model/transformer.ts'
 import { Calibration } from '../speculate/calibration.ts'
 import { BRANCHING } from '../speculate/child-ranking.ts'
+import { SampledTreeDrafter } from '../speculate/drafters/sampled-tree.ts'
 import { expansionRows, TreeDrafter } from '../speculate/drafters/tree.ts'
 import { FallbackPacing, FixedPacing, type Pacing } from '../speculate/pacing.ts'
 import { PassCosts } from '../speculate/pass-costs.ts'
 import { Planner } from '../speculate/planner.ts'
+import type { ResidualDrafter } from '../speculate/residual.ts'
 import type { SpeculationChoices } from './speculation-options.ts'
 
 /**
@@ -25,12 +27,17 @@ const DISTURBED = 1.1
 /** Texts at temperatures so close share what was learnt. */
 const TEMPERATURE_STEP = 0.25
 
+/** Of a tree for the residual rule, when its size is left open. */
+const RESIDUAL_NODES = 16
+
 export class Speculation {
   /** What the target's passes and the draft's cost. */
   readonly costs: PassCosts
   /** Absent: plain decoding. */
   readonly drafter: TreeDrafter | undefined
   readonly #choices: SpeculationChoices
+  readonly #draft: Transformer | undefined
+  readonly #vocabulary: number
   readonly #planner: Planner | undefined
   /** By the way of sampling. */
   readonly #calibrations = new Map<string, Calibration>()
@@ -53,6 +60,8 @@ export class Speculation {
     const { drafter: name, pacing, nodes, leastProbability } = choices
     this.#choices = choices
     this.#streams = streams
+    this.#draft = draft
+    this.#vocabulary = vocabulary
     const draftRows = expansionRows(nodes)
     this.costs = new PassCosts(rows, draftRows)
     if (draft === undefined || nodes === 0) return
@@ -105,6 +114,25 @@ export class Speculation {
       ...(plain !== undefined && { plainSecondsPerPass: plain, speedUp: tokensPerSecond(stats) * plain }),
       ...(declinedSpeedUp !== undefined && { declinedSpeedUp }),
     }
+  }
+
+  /**
+   * Prepares for a text under the residual rule.
+   * @returns undefined where the exact walk does the same: at temperature 0, and without guesses
+   */
+  beginResidual(sampler: Sampler): ResidualDrafter | undefined {
+    const { drafter: name, nodes, pacing } = this.#choices
+    const vocabulary = this.#vocabulary
+    if (this.#draft === undefined || nodes === 0 || sampler.isGreedy) return undefined
+    const { logitBias } = sampler.options
+    const known = Object.entries(logitBias).filter(([token]) => Number(token) < vocabulary)
+    // The nearer the draft's distribution comes to the target's, the more is accepted.
+    const own = new Sampler({ ...sampler.options, logitBias: Object.fromEntries(known) }, vocabulary)
+    return new SampledTreeDrafter(
+      this.#draft,
+      { name, nodes: pacing === 'planner' ? Math.min(RESIDUAL_NODES, nodes) : nodes, vocabulary },
+      { distribution: own.distribution.bind(own), uniform: sampler.uniform },
+    )
   }
 
   #calibrationOf(isCoupled: boolean, temperature: number): Calibration {

@@ -5,6 +5,7 @@ import type { Plan } from '../memory/plan.ts'
 import type { KvKind } from '../model/kv-cache.ts'
 import type { DrafterName } from '../speculate/drafter.ts'
 import type { PacingName } from '../speculate/pacing.ts'
+import type { VerifyRule } from '../speculate/residual.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
@@ -105,6 +106,13 @@ export interface GenerateOptions {
   logitBias?: Readonly<Record<number, number>>
   /** Integer. The same seed, prompt and options give the same text, whatever the drafter. Default: drawn. */
   seed?: number
+  /**
+   * How guesses are verified. 'exact': the text is plain decoding's, token for token. 'residual': it only has the
+   * same distribution, by the rule of SpecInfer, and depends on the draft, `nodes` and `maxTokens` as well as on the seed. Trees
+   * then have a fixed shape of `nodes` nodes (of 16 where these are planned), and `pacing`, `pipeline`, `coupled`,
+   * `sharpening` and `draftPMin` mean nothing. At temperature 0, and without a draft model, it is 'exact'. Default 'exact'.
+   */
+  verify?: VerifyRule
   /** The text ends before the first of these strings. */
   stop?: string | readonly string[]
   /** Go on past end-of-sequence tokens. */

@@ -6,6 +6,7 @@ import { now } from '../runtime/platform.ts'
 import { Context } from '../speculate/context.ts'
 import type { Budget, Drafter } from '../speculate/drafter.ts'
 import type { PassCosts } from '../speculate/pass-costs.ts'
+import { type ResidualDrafter, verifyResidual } from '../speculate/residual.ts'
 import { ROOT, TokenTree } from '../speculate/token-tree.ts'
 import { type Verification, verify } from '../speculate/verify.ts'
 import { LogitsReader } from './logits-reader.ts'
@@ -15,6 +16,8 @@ import type { RankStatistics, Stats } from './statistics.ts'
 export interface DecodeRequest {
   readonly prompt: readonly number[]
   readonly sampler: Sampler
+  /** Guesses for this text, verified by the residual rule; absent: the decoder's drafter and the exact walk. */
+  readonly residual?: ResidualDrafter | undefined
   /** Undefined: until the context is full. */
   readonly maxTokens: number | undefined
   /** Tokens after which the text ends. */
@@ -69,6 +72,8 @@ export class Decoder {
   readonly #parts: DecoderParts
   readonly #tree: TokenTree
   readonly #logits: LogitsReader
+  /** Of the text that is being written. */
+  #drafter: Drafter | undefined
 
   constructor(parts: DecoderParts) {
     this.#parts = parts
@@ -84,6 +89,7 @@ export class Decoder {
     const { target, disk, timeline } = this.#parts
     const began = now()
     const bytesBefore = disk.bytesRead
+    this.#drafter = request.residual ?? this.#parts.drafter
     timeline.begin(request.record)
     try {
       const context = this.#begin(request)
@@ -136,7 +142,7 @@ export class Decoder {
   }
 
   #decode(context: Context, request: DecodeRequest, limit: number, stats: Stats): DecodeEnd {
-    const { drafter, timeline, costs, isWarm } = this.#parts
+    const { timeline, costs, isWarm } = this.#parts
     let written = 0
     for (;;) {
       const tree = this.#draft(context, limit - written)
@@ -155,13 +161,14 @@ export class Decoder {
       request.afterPass()
       if (end !== undefined) return end
       if (written >= limit) return limit === request.maxTokens ? 'length' : 'context'
-      drafter?.observe(result, whole)
+      this.#drafter?.observe(result, whole)
       for (const token of result.tokens) context.push(token)
     }
   }
 
   #draft(context: Context, remaining: number): TokenTree {
-    const { drafter, nodes, depth, timeline } = this.#parts
+    const { nodes, depth, timeline } = this.#parts
+    const drafter = this.#drafter
     const tree = this.#tree
     const began = now()
     tree.reset(context.root)
@@ -176,7 +183,8 @@ export class Decoder {
 
   /** Root and nodes in one pass. The root's key and value go to the prefix: it is accepted already. */
   #forward(tree: TokenTree, context: Context): void {
-    const { target, drafter, pipeline } = this.#parts
+    const { target, pipeline } = this.#parts
+    const drafter = this.#drafter
     const { batch, cache } = target
     const position = context.length - 1
     batch.clear()
@@ -201,8 +209,9 @@ export class Decoder {
   }
 
   #verify(tree: TokenTree, context: Context, request: DecodeRequest): Verification {
-    const { sampler, isEnd } = request
+    const { sampler, isEnd, residual } = request
     this.#logits.reset()
+    if (residual !== undefined) return this.#verifyResidual(tree, context, request, residual)
     const choose = (node: number, path: readonly number[]): number => {
       const depth = path.length
       if (depth > 0) context.tokens[context.length + depth - 1] = tree.token[node]
@@ -210,6 +219,21 @@ export class Decoder {
       return sampler.sample(this.#logits.after(node), length, context.tokens, length, context.promptLength)
     }
     return verify(tree, choose, isEnd)
+  }
+
+  #verifyResidual(
+    tree: TokenTree,
+    { tokens, length, promptLength }: Context,
+    { sampler, isEnd }: DecodeRequest,
+    drafter: ResidualDrafter,
+  ): Verification {
+    const target = (node: number, path: readonly number[]): Float64Array => {
+      const end = length + path.length
+      if (path.length > 0) tokens[end - 1] = tree.token[node]
+      return sampler.distribution(this.#logits.after(node), tokens, end, promptLength)
+    }
+    const draft = (node: number): Float32Array => drafter.drawnFrom(node)
+    return verifyResidual(tree, { position: length, target, draft, uniform: sampler.uniform }, isEnd)
   }
 
   /** Makes the accepted path part of the cache, and hands the tokens out. */
@@ -220,7 +244,7 @@ export class Decoder {
     const slots = path.slice(0, kept).map((node) => tree.targetSlot[node])
     target.cache.commit(slots, slots.length)
     stats.passes++
-    count(stats, result, kept, this.#parts.drafter)
+    count(stats, result, kept, this.#drafter)
     for (let i = 0; i < kept; i++) {
       stats.tokens++
       const isEnd = request.isEnd(tokens[i])

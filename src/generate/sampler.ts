@@ -131,6 +131,8 @@ export class Sampler {
   readonly #seen: Uint8Array
   /** How often each token occurs in the output; cleared after each use. */
   readonly #written: Uint32Array
+  /** Of `distribution`; empty until it is asked for. */
+  #probabilities = new Float64Array(0)
 
   /**
    * @param vocabulary logits per row
@@ -157,6 +159,9 @@ export class Sampler {
   readonly noise = (position: number, token: number, least: number): number =>
     this.#noise.gumbel(position, token, least)
 
+  /** Uniform in (0, 1), as `Noise.uniform`: words below 0 are independent of what decides between tokens. */
+  readonly uniform = (position: number, word: number): number => this.#noise.uniform(position, word)
+
   get isGreedy(): boolean {
     return this.options.temperature === 0
   }
@@ -172,15 +177,30 @@ export class Sampler {
    */
   sample(logits: Float32Array, position: number, tokens: Int32Array, length: number, promptLength: number): number {
     const values = this.#adjusts ? this.#adjust(logits, tokens, length, promptLength) : logits
-    const best = largest(values, this.#vocabulary)
-    if (best < 0) throw largest(logits, this.#vocabulary) < 0 ? brokenModel(0, -Infinity) : allBanned()
-    const { temperature, topK, topP, minP } = this.options
-    if (temperature === 0) return best
-    let count = this.#gather(values, values[best], temperature)
-    if (topK > 0 && topK < count) count = this.#keepLargest(count, topK)
-    if (topP < 1) count = this.#keepNucleus(count, topP)
-    if (minP > 0) count = this.#keep(count, this.#minScore, Infinity)
-    return this.#draw(count, position, best)
+    const best = this.#best(values, logits)
+    if (this.isGreedy) return best
+    return this.#draw(this.#select(values, best), position, best)
+  }
+
+  /**
+   * What `sample` draws from: the probability of every token.
+   * @returns [vocabulary], valid until the next call; the caller may change it
+   * @throws CoppiceError as `sample`
+   */
+  distribution(logits: Float32Array, tokens: Int32Array, length: number, promptLength: number): Float64Array {
+    const values = this.#adjusts ? this.#adjust(logits, tokens, length, promptLength) : logits
+    const best = this.#best(values, logits)
+    if (this.#probabilities.length === 0) this.#probabilities = new Float64Array(this.#vocabulary)
+    const probabilities = this.#probabilities.fill(0)
+    if (this.isGreedy) {
+      probabilities[best] = 1
+      return probabilities
+    }
+    const count = this.#select(values, best)
+    let total = 0
+    for (let i = 0; i < count; i++) total += exp(this.#scores[i])
+    for (let i = 0; i < count; i++) probabilities[this.#candidates[i]] = exp(this.#scores[i]) / total
+    return probabilities
   }
 
   /**
@@ -194,6 +214,23 @@ export class Sampler {
     let sum = 0
     for (let i = 0; i < this.#vocabulary; i++) sum += exp(logits[i] - top)
     return logits[token] - top - log(sum)
+  }
+
+  /** The likeliest token. @throws CoppiceError as `sample` */
+  #best(values: ArrayLike<number>, logits: Float32Array): number {
+    const best = largest(values, this.#vocabulary)
+    if (best < 0) throw largest(logits, this.#vocabulary) < 0 ? brokenModel(0, -Infinity) : allBanned()
+    return best
+  }
+
+  /** Fills candidates and scores with what may be drawn. @returns how many */
+  #select(values: ArrayLike<number>, best: number): number {
+    const { temperature, topK, topP, minP } = this.options
+    let count = this.#gather(values, values[best], temperature)
+    if (topK > 0 && topK < count) count = this.#keepLargest(count, topK)
+    if (topP < 1) count = this.#keepNucleus(count, topP)
+    if (minP > 0) count = this.#keep(count, this.#minScore, Infinity)
+    return count
   }
 
   #adjust(logits: Float32Array, tokens: Int32Array, length: number, promptLength: number): Float64Array {

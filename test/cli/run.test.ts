@@ -73,6 +73,17 @@ test('the same seed writes the same text with and without a draft', async () => 
   assert.match(plain.stderr, /1\.00 tokens per pass/)
 })
 
+test('--verify residual writes a text of its own, which --compare does not call wrong; other rules are refused', async () => {
+  const sampled = ['run', ...BASE, '--temp', '0.8', '--seed', '7', '-n', '16', 'embedded', PROMPT]
+  const residual = await coppice([...sampled, '--verify', 'residual', '--compare'])
+  assert.is(residual.code, 0, residual.stderr)
+  assert.match(residual.stderr, /the two texts differ, as they may under the residual rule/)
+  assert.not.match(residual.stdout, (await coppice(sampled)).stdout)
+  const refused = await coppice([...sampled, '--verify', 'typical'])
+  assert.is(refused.code, 2)
+  assert.match(refused.stderr, /verify must be 'exact' or 'residual', not "typical"/)
+})
+
 test('a model and its draft may be given as paths', async () => {
   const { code, stdout, stderr } = await coppice([
     ...['run', ...BASE, TARGET, PROMPT, '--draft', DRAFT],

@@ -22,14 +22,13 @@ function throwsCode(run: () => unknown, code: ErrorCode, message: RegExp): void 
   )
 }
 
-/** The definition, written for reading: full sorts, no short cuts. */
-function reference(
+/** The definition, written for reading: full sorts, no short cuts. Likeliest first. */
+function candidates(
   logits: readonly number[],
-  position: number,
   tokens: readonly number[],
   promptLength: number,
   o: SamplingOptions,
-): number {
+): { token: number; score: number }[] {
   const values = logits.map((v) => Math.fround(v))
   const window = o.repeatWindow < 0 ? tokens : tokens.slice(Math.max(0, tokens.length - o.repeatWindow))
   const output = tokens.slice(promptLength)
@@ -41,7 +40,7 @@ function reference(
   }
   for (const [token, value] of Object.entries(o.logitBias)) values[Number(token)] += value
   const top = Math.max(...values)
-  if (o.temperature === 0) return values.indexOf(top)
+  if (o.temperature === 0) return [{ token: values.indexOf(top), score: 0 }]
   const score = values.map((v) => (v - top) / o.temperature)
   let kept = score.map((_, token) => token).filter((token) => score[token] >= -60)
   kept.sort((a, b) => score[b] - score[a] || a - b)
@@ -56,9 +55,14 @@ function reference(
     if (last >= 0) kept = kept.slice(0, last + 1)
   }
   if (o.minP > 0) kept = kept.filter((token) => score[token] >= log(o.minP))
-  const noise = new Noise(o.seed)
-  const mark = (token: number): number => score[token] + noise.gumbel(position, token)
-  return kept.sort((a, b) => mark(b) - mark(a) || a - b)[0]
+  return kept.map((token) => ({ token, score: score[token] }))
+}
+
+/** Gumbel-max over them. */
+function reference(kept: readonly { token: number; score: number }[], position: number, seed: number): number {
+  const noise = new Noise(seed)
+  const marks = kept.map(({ token, score }) => ({ token, mark: score + noise.gumbel(position, token) }))
+  return marks.sort((a, b) => b.mark - a.mark || a.token - b.token)[0].token
 }
 
 const logitValues = fc.oneof(
@@ -93,17 +97,25 @@ const cases = fc
     })
   })
 
-test('the result is the definition: penalties, bias, temperature, top-k, top-p, min-p, Gumbel-max', () => {
+test('result and distribution are the definition: penalties, bias, temperature, top-k, top-p, min-p, Gumbel-max', () => {
   fc.assert(
     fc.property(cases, ({ logits, position, tokens, promptPart, options }) => {
       const promptLength = Math.floor(promptPart * tokens.length)
       const sampler = new Sampler(options, logits.length)
       const row = Float32Array.from(logits)
-      const expected = reference(logits, position, tokens, promptLength, sampler.options)
+      const kept = candidates(logits, tokens, promptLength, sampler.options)
+      const expected = reference(kept, position, sampler.options.seed)
       const given = Int32Array.from([...tokens, 0, 0])
       assert.is(sampler.sample(row, position, given, tokens.length, promptLength), expected)
       assert.equal(row, Float32Array.from(logits), 'the logits are not changed')
       assert.is(sampler.sample(row, position, given, tokens.length, promptLength), expected, 'nothing is left behind')
+      const total = kept.reduce((sum, { score }) => sum + exp(score), 0)
+      const probabilities = new Float64Array(logits.length)
+      for (const { token, score } of kept) probabilities[token] = exp(score) / total
+      sampler.distribution(row, given, tokens.length, promptLength).forEach((probability, token) => {
+        assert.ok(Math.abs(probability - probabilities[token]) < 1e-12, `token ${token}: ${probability}`)
+        assert.is(probability > 0, probabilities[token] > 0)
+      })
     }),
     { numRuns: 3000 },
   )
@@ -118,7 +130,7 @@ test('the result is the definition on a large vocabulary too, whatever the filte
       const sampler = new Sampler({ temperature: 0.8, seed: 11, ...options }, size)
       for (let position = 0; position < 5; position++) {
         const got = sampler.sample(Float32Array.from(logits), position, none, 0, 0)
-        assert.is(got, reference(logits, position, [], 0, sampler.options))
+        assert.is(got, reference(candidates(logits, [], 0, sampler.options), position, 11))
       }
     }
   }
