@@ -68,7 +68,7 @@ function holdsInDistribution(model: InlineModel, prompt: readonly number[], call
 const test = suite('text under the residual rule')
 
 /** Eight tokens that even unrelated models agree to choose from. */
-const EIGHT = { logitBias: Object.fromEntries([10, 20, 30, 40, 50, 60, 70, 80].map((token) => [token, 40])) }
+const EIGHT = { logitBias: Object.fromEntries([10, 20, 30, 40, 50, 60, 70, 80].map((token) => [token, 80])) }
 
 const TINY: [string, EngineOptions, Call][] = [
   ['another model', { draft: join(fixtures, 'qwen3') }, { temperature: 2, ...EIGHT }],
@@ -82,6 +82,18 @@ for (const [name, options, call] of TINY) {
     holdsInDistribution(model, [3, 1, 4, 1, 5], call, 2000)
   })
 }
+
+test('penalties see the path to a node: none of eight tokens comes twice while another is left', () => {
+  const model = openInline(join(fixtures, 'llama'), { weights: 'f32', draft: 'self:1-layers', nodes: 12, context: 32 })
+  const call = { temperature: 2, presencePenalty: 60, ...EIGHT, maxTokens: 8, ...RESIDUAL }
+  let drafted = 0
+  for (let seed = 0; seed < 100; seed++) {
+    const { tokens, stats } = model.generate({ tokens: [3, 1, 4, 1, 5] }, { ...call, seed })
+    assert.is(new Set(tokens).size, 8, tokens.join())
+    drafted += stats.tokens - stats.passes
+  }
+  assert.ok(drafted > 100, `only ${drafted} guesses were accepted`)
+})
 
 test('the embedded pair: the first two tokens have the target’s distribution', () => {
   const model = openInline(TARGET, { weights: 'q8', draft: DRAFT, context: CONTEXT })
