@@ -74,17 +74,26 @@ const TINY: [string, EngineOptions, Call][] = [
   ['another model', { draft: join(fixtures, 'qwen3') }, { temperature: 2, ...EIGHT }],
   ['another model, in chains', { draft: join(fixtures, 'qwen2'), drafters: ['chain'] }, { temperature: 2, ...EIGHT }],
   ['its own copy', { draft: 'self:q4' }, { temperature: 1.5, topP: 0.8 }],
-  ['its first layer, with penalties', { draft: 'self:1-layers' }, { temperature: 1.5, presencePenalty: 6, ...EIGHT }],
+  [
+    'another model, with penalties',
+    { draft: join(fixtures, 'qwen2') },
+    { temperature: 1.5, presencePenalty: 6, ...EIGHT },
+  ],
 ]
 for (const [name, options, call] of TINY) {
   test(`drafted by ${name}: the first two tokens have the target’s distribution`, () => {
     const model = openInline(join(fixtures, 'llama'), { weights: 'f32', nodes: 9, context: 32, ...options })
-    holdsInDistribution(model, [3, 1, 4, 1, 5], call, 2000)
+    holdsInDistribution(model, [3, 1, 4, 1, 5], call, 1000)
   })
 }
 
 test('penalties see the path to a node: none of eight tokens comes twice while another is left', () => {
-  const model = openInline(join(fixtures, 'llama'), { weights: 'f32', draft: 'self:1-layers', nodes: 12, context: 32 })
+  const model = openInline(join(fixtures, 'llama'), {
+    weights: 'f32',
+    draft: join(fixtures, 'qwen2'),
+    nodes: 12,
+    context: 32,
+  })
   const call = { temperature: 2, presencePenalty: 60, ...EIGHT, maxTokens: 8, ...RESIDUAL }
   let drafted = 0
   for (let seed = 0; seed < 100; seed++) {
