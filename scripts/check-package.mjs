@@ -77,7 +77,7 @@ function checkUse({ filename }, manifest) {
     [
       "import { CoppiceError, load, type LoadOptions, type Model } from 'coppice'",
       "import * as safetensors from 'coppice/safetensors'",
-      "const options: LoadOptions = { memory: '22MB', nodes: 4 }",
+      "const options: LoadOptions = { memory: '22MB', threads: 2 }",
       'const missing: Promise<Model> = load("nowhere", options)',
       'missing.catch((error: unknown) => {',
       '  if (!(error instanceof CoppiceError) || error.code !== "MODEL_NOT_FOUND") throw error',

@@ -4,9 +4,9 @@ import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 
 /** In the order of their bits in a node's sources. */
-export const DRAFTERS = ['tree', 'chain'] as const
+export const DRAFTERS = ['tree', 'chain'] as const satisfies readonly DrafterName[]
 /** 'tree': best-first trees from a draft model; 'chain': its likeliest continuation. */
-export type DrafterName = (typeof DRAFTERS)[number]
+export type DrafterName = 'tree' | 'chain'
 
 export const sourceOf = (name: DrafterName): number => 1 << DRAFTERS.indexOf(name)
 

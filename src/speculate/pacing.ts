@@ -1,7 +1,8 @@
 /** When to stop drafting, and how much of what was drafted to put before the target. */
 
-export const PACINGS = ['planner', 'fixed', 'fallback'] as const
-export type PacingName = (typeof PACINGS)[number]
+export const PACINGS = ['planner', 'fixed', 'fallback'] as const satisfies readonly PacingName[]
+/** When to stop drafting; see `LoadOptions.pacing`. */
+export type PacingName = 'planner' | 'fixed' | 'fallback'
 
 /** A tree that is being grown, as far as a decision needs it. */
 export interface Growth {

@@ -17,8 +17,9 @@ import { ROOT, type TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 
 /** 'exact': the tokens of plain decoding; 'residual': their distribution. */
-export const VERIFY_RULES = ['exact', 'residual'] as const
-export type VerifyRule = (typeof VERIFY_RULES)[number]
+export const VERIFY_RULES = ['exact', 'residual'] as const satisfies readonly VerifyRule[]
+/** By which rule guesses are accepted; see `GenerateOptions.verify`. */
+export type VerifyRule = 'exact' | 'residual'
 
 /** Uniform in (0, 1), a function of seed, position and word alone; independent for different words. */
 export type UniformOf = (position: number, word: number) => number
