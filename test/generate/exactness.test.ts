@@ -13,7 +13,7 @@ import { padVocabulary } from '../weights/checkpoints.ts'
 type Call = Partial<CallOptions>
 type Written = ReturnType<InlineModel['generate']>
 
-const NODES = [1, 4, 16, 63]
+const NODES = [1, 16, 63]
 const CONTEXT = 96
 const PROMPT = 'The old house stood at the end of the lane, and'
 
