@@ -70,12 +70,12 @@ const describe = ({ banks, streamedBytesPerPass }: ModelPlan): string =>
 const test = suite('several memories')
 
 const CASES: [Kind, KvKind, number][] = [
-  ['f32', 'f32', 6],
-  ['f32', 'q8', 5],
-  ['q8', 'f32', 8],
-  ['q8', 'q8', 8],
-  ['q4', 'f32', 8],
-  ['q4', 'q8', 5],
+  ['f32', 'f32', 4],
+  ['f32', 'q8', 3],
+  ['q8', 'f32', 4],
+  ['q8', 'q8', 4],
+  ['q4', 'f32', 4],
+  ['q4', 'q8', 3],
 ]
 
 for (const [weights, kvCache, runs] of CASES) {

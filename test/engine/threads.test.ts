@@ -5,7 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Kind, type KvKind, type LoadOptions, type Logits, type LogitsInput, load } from '../../src/index.ts'
 import { KINDS } from '../../src/tensor/layout.ts'
-import { DRAFT, TARGET } from '../e2e/models.ts'
+import { TARGET } from '../e2e/models.ts'
 import { fixtures } from '../paths.ts'
 import { asF16, copyCheckpoint } from '../weights/checkpoints.ts'
 import { scratch } from './harness.ts'
@@ -105,28 +105,5 @@ for (const [weights, kvCache] of kinds) {
     assertSame((await logitsOf(TARGET, tight, inputs)).all, resident.all, '2 threads, smallest budget')
   })
 }
-
-pair('text with a draft is the same with 1, 2 and 3 threads, resident and streamed', async () => {
-  const call = { temperature: 0.8, seed: 5, maxTokens: 24 }
-  const texts: (string | number[])[][] = []
-  for (const threads of [1, 2, 3]) {
-    const options: LoadOptions = { weights: 'q8', draft: DRAFT, nodes: 16, context: 256, threads }
-    const resident = await load(TARGET, options)
-    const memory = resident.plan.smallestBudgetBytes
-    const first = await resident.complete('The old house stood', call)
-    assert.is(
-      (await resident.complete('The old house stood', call)).stats.bytesRead,
-      0,
-      'all was read by the first call',
-    )
-    await resident.close()
-    const streamed = await load(TARGET, { ...options, memory })
-    const second = await streamed.complete('The old house stood', call)
-    await streamed.close()
-    assert.ok(second.stats.bytesRead > first.stats.bytesRead)
-    texts.push([first.text, first.tokens], [second.text, second.tokens])
-  }
-  for (const text of texts) assert.equal(text, texts[0])
-})
 
 pair.run()

@@ -64,7 +64,7 @@ for (const weights of KINDS) {
   for (const nodes of NODES) {
     pair(`${weights} with ${nodes} nodes writes what plain decoding writes, greedy and sampled`, () => {
       const tree = openInline(TARGET, { weights, draft: DRAFT, nodes, context: CONTEXT })
-      compare(`${weights}, ${nodes} nodes`, plainPair(weights), tree, SAMPLED, 20)
+      compare(`${weights}, ${nodes} nodes`, plainPair(weights), tree, SAMPLED.slice(0, 2), 20)
     })
   }
 }
