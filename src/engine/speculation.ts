@@ -19,7 +19,7 @@ import type { SpeculationChoices } from './speculation-options.ts'
  * temperature in them.
  */
 const GREEDY_SHARPENING = 3
-const COUPLED_SHARPENING = 2
+const COUPLED_SHARPENING = 1.5
 
 /** A plain pass that takes so many times one with a tree tells nothing. */
 const DISTURBED = 1.1
