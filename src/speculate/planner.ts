@@ -21,6 +21,11 @@ const LONGEST_REST = 384
 const SECOND_PLAIN = 8
 const PLAIN_EVERY = 200
 
+/** After so many drafted passes that paid, a verdict against drafting would be the first again. */
+const CONVINCING = 24
+/** What is left of the running rate at a verdict against drafting: as much as a trial brings. */
+const KEPT = 0.3
+
 /** What is left of a drafted pass in the running rate after another one. */
 const RATE_DECAY = 0.9
 
@@ -95,7 +100,7 @@ export class Planner implements Pacing {
     if (++this.#drafted < this.#trial) return
     const speedUp = (this.#tokens / this.#seconds) * this.#costs.pass(1)
     if (speedUp >= 1) {
-      this.#rest = FIRST_REST
+      if (this.#drafted >= CONVINCING) this.#rest = FIRST_REST
       return
     }
     this.declinedSpeedUp = speedUp
@@ -103,8 +108,9 @@ export class Planner implements Pacing {
     this.#rest = Math.min(LONGEST_REST, 2 * this.#rest)
     this.#trial = LATER_TRIAL
     this.#drafted = 0
-    this.#tokens = 0
-    this.#seconds = 0
+    // A trial of two passes says little by itself, so some of what is known stays.
+    this.#tokens *= KEPT
+    this.#seconds *= KEPT
   }
 
   /** The number of nodes with the most tokens per second, and that rate. @param count of `#chances` */
