@@ -110,13 +110,12 @@ function chooseNodes(nodes: EngineOptions['nodes'], drafter: DrafterName, pacing
 }
 
 function plainNodes({ nodes, drafters }: EngineOptions): 0 {
-  if (nodes !== undefined && nodes !== 'auto' && checkNodes(nodes) > 0 && drafters === undefined) {
-    throw new CoppiceError(
-      'INVALID_OPTION',
-      `nodes is ${nodes}, but without a draft model there is nothing to fill a tree with; give \`draft\` or nodes 0`,
-    )
-  }
-  return 0
+  if (nodes === undefined || nodes === 'auto' || checkNodes(nodes) === 0) return 0
+  const why = drafters === undefined ? 'without a draft model' : 'without a drafter'
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `nodes is ${nodes}, but ${why} there is nothing to fill a tree with; give one or nodes 0`,
+  )
 }
 
 function checkNodes(nodes: unknown): number {

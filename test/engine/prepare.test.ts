@@ -110,6 +110,7 @@ test('options that make no sense are refused by name', () => {
     [{ drafters: ['chain'] }, 'chain'],
     [{ draft, drafters: ['tree', 'chain'] }, 'one drafter'],
     [{ draft, nodes: 'many' as 'auto' }, 'nodes'],
+    [{ draft, drafters: [], nodes: 4 }, 'without a drafter'],
     [{ draft, pacing: 'slow' as 'fixed' }, 'pacing'],
     [{ draft, pipeline: 'yes' as unknown as boolean }, 'pipeline'],
     [{ draft, coupled: 1 as unknown as boolean }, 'coupled'],
