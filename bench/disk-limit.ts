@@ -12,7 +12,8 @@ const VERSION_2 = '/sys/fs/cgroup'
  */
 export function limitDisk(directory: string, bytesPerSecond: number): string | undefined {
   const { dev } = statSync(directory)
-  const device = `${(dev >> 8) & 0xfff}:${dev & 0xff}`
+  // As glibc packs them.
+  const device = `${(dev >> 8) & 0xfff}:${(dev & 0xff) | ((dev >> 12) & 0xfff00)}`
   const first = existsSync(VERSION_1)
   const parent = first ? VERSION_1 : VERSION_2
   const group = join(parent, `coppice-disk-${process.pid}`)
@@ -28,6 +29,7 @@ export function limitDisk(directory: string, bytesPerSecond: number): string | u
     })
     return undefined
   } catch (error) {
+    if (existsSync(group)) rmdirSync(group)
     return `the disk cannot be held to a speed here (${error instanceof Error ? error.message : error}); it takes root, Linux and a block device of its own`
   }
 }
