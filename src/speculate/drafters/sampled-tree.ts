@@ -13,6 +13,7 @@
  */
 import type { Transformer } from '../../model/transformer.ts'
 import type { Context } from '../context.ts'
+import { DraftText } from '../draft-text.ts'
 import { type Budget, type DrafterName, sourceOf } from '../drafter.ts'
 import { drawChildren, type ResidualDrafter, type UniformOf } from '../residual.ts'
 import { ROOT, type TokenTree } from '../token-tree.ts'
@@ -52,6 +53,7 @@ export interface SamplingRule {
 export class SampledTreeDrafter implements ResidualDrafter {
   readonly name: DrafterName
   readonly #draft: Transformer
+  readonly #text: DraftText
   readonly #vocabulary: number
   readonly #shape: TreeShape
   readonly #rule: SamplingRule
@@ -68,6 +70,7 @@ export class SampledTreeDrafter implements ResidualDrafter {
     const { name, nodes, vocabulary } = options
     this.name = name
     this.#draft = draft
+    this.#text = new DraftText(draft, vocabulary)
     this.#vocabulary = vocabulary
     this.#rule = rule
     this.#shape = treeShape(name === 'chain' ? CHANCES.slice(0, 1) : CHANCES, {
@@ -82,10 +85,11 @@ export class SampledTreeDrafter implements ResidualDrafter {
 
   propose(context: Context, tree: TokenTree, budget: Budget): void {
     this.#places.length = 0
-    if (budget.nodes <= 0 || budget.depth <= 0 || !this.#knows(context)) return
+    if (budget.nodes <= 0 || budget.depth <= 0 || !this.#text.knows(context)) return
     this.#tokens.fill(-1)
     this.#slots.fill(-1)
-    this.#draw(ROOT, this.#read(context), context, budget)
+    this.#text.finish(context)
+    this.#draw(ROOT, 0, context, budget)
     let used = 0
     for (let depth = 1; depth < budget.depth; depth++) {
       const parents = this.#parentsAt(depth, budget)
@@ -109,26 +113,6 @@ export class SampledTreeDrafter implements ResidualDrafter {
 
   drawnFrom(node: number): Float32Array {
     return this.#kept.get(this.#places[node])!
-  }
-
-  /** Whether all tokens of the text are in the draft's vocabulary. */
-  #knows({ tokens, length }: Context): boolean {
-    for (let p = this.#draft.cache.length; p < length; p++) if (tokens[p] >= this.#vocabulary) return false
-    return true
-  }
-
-  /** Takes the text into the draft's cache. @returns the row of its last token, whose logits are there */
-  #read({ tokens, length }: Context): number {
-    const { cache, batch } = this.#draft
-    while (cache.length < length) {
-      const end = Math.min(cache.length + batch.capacity, length)
-      batch.clear()
-      for (let p = cache.length; p < end; p++) batch.addPrefixRow(tokens[p], p)
-      this.#draft.forward()
-      cache.extend(batch.count)
-    }
-    this.#draft.head([batch.count - 1])
-    return 0
   }
 
   /** Places of a depth that hold a token and are to have children. */

@@ -13,6 +13,7 @@ import type { Calibration } from '../calibration.ts'
 import { CandidateTree, type Chance } from '../candidate-tree.ts'
 import { ChildRanking, type RankingRule } from '../child-ranking.ts'
 import type { Context } from '../context.ts'
+import { DraftText } from '../draft-text.ts'
 import { type Budget, type Drafter, type DrafterName, sourceOf } from '../drafter.ts'
 import type { Growth, Pacing } from '../pacing.ts'
 import type { PassCosts } from '../pass-costs.ts'
@@ -67,6 +68,7 @@ export class TreeDrafter implements Drafter {
   readonly name: DrafterName
   readonly #options: TreeDrafterOptions
   readonly #draft: Transformer
+  readonly #text: DraftText
   readonly #ranking: ChildRanking
   readonly #grown: CandidateTree
   readonly #rows: number
@@ -86,6 +88,7 @@ export class TreeDrafter implements Drafter {
     this.name = options.name
     this.#options = options
     this.#draft = draft
+    this.#text = new DraftText(draft, options.vocabulary)
     this.#ranking = new ChildRanking(draft, options.vocabulary, options.branching)
     this.#rows = options.branching === 1 ? 1 : expansionRows(options.nodes)
     // Every expansion adds a node per guess, and there are no more expansions than slots (and the root's).
@@ -196,26 +199,10 @@ export class TreeDrafter implements Drafter {
 
   /** Reads what was written while nothing was drafted, the prompt first of all, but for the last few tokens. */
   #catchUp(context: Context): void {
-    const { cache, batch } = this.#draft
     const end = context.length - EXPANSION_ROWS
-    if (cache.length >= end || !this.#knows(context)) return
+    if (this.#draft.cache.length >= end || !this.#text.knows(context)) return
     this.#usable = false
-    while (cache.length < end) this.#read(context, Math.min(cache.length + batch.capacity, end))
-  }
-
-  /** Whether all tokens of the text are in the draft's vocabulary. */
-  #knows({ tokens, length }: Context): boolean {
-    for (let p = this.#draft.cache.length; p < length; p++) if (tokens[p] >= this.#options.vocabulary) return false
-    return true
-  }
-
-  /** Takes the tokens before `end` into the draft's cache, in one pass. */
-  #read(context: Context, end: number): void {
-    const { cache, batch } = this.#draft
-    batch.clear()
-    for (let p = cache.length; p < end; p++) batch.addPrefixRow(context.tokens[p], p)
-    this.#draft.forward()
-    cache.extend(batch.count)
+    this.#text.read(context, end)
   }
 
   /**
@@ -227,12 +214,11 @@ export class TreeDrafter implements Drafter {
     const { tree } = this.#grown
     this.#prefix = context.length
     if (this.#usable && cache.length === context.length && tree.token[ROOT] === context.root) return true
-    if (!this.#knows(context)) return false
+    if (!this.#text.knows(context)) return false
     this.#grown.reset(context.root)
     this.#freeSlots()
     const began = now()
-    this.#read(context, context.length)
-    this.#draft.head([batch.count - 1])
+    this.#text.finish(context)
     this.#addChildren(ROOT, 0)
     if (batch.count <= this.#rows) this.#options.costs.observeDraft(batch.count, (now() - began) / 1000)
     this.#usable = true
