@@ -1,0 +1,59 @@
+/** Ways of guessing to race against each other. */
+import type { LoadOptions } from '../src/index.ts'
+
+export interface Policy {
+  readonly name: string
+  readonly kind: 'plain' | 'plain with the whole budget' | 'chain' | 'tree' | 'fallback' | 'planner'
+  readonly options: LoadOptions
+}
+
+export const chain = (length: number): Policy => ({
+  name: `chain ${length}`,
+  kind: 'chain',
+  options: { drafters: ['chain'], nodes: length, draftPMin: 0 },
+})
+
+export const tree = (nodes: number, more: LoadOptions = {}, suffix = ''): Policy => ({
+  name: `tree ${nodes}${suffix}`,
+  kind: 'tree',
+  options: { nodes, ...more },
+})
+
+export const PLAIN: Policy = { name: 'plain', kind: 'plain', options: { draft: 'none' } }
+export const PLANNER: Policy = { name: 'planner', kind: 'planner', options: {} }
+
+const OFF = ' no pipeline'
+/** With and without the pipeline, all else equal. */
+export const PIPELINES = ['tree 31', 'fallback', 'planner'].map((on) => ({ on, off: on + OFF }))
+
+const CHAINS = [1, 2, 3, 4, 6, 8, 12, 16]
+const TREES = [2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 63, 64, 127]
+const ALL: readonly Policy[] = [
+  PLAIN,
+  PLANNER,
+  ...CHAINS.map(chain),
+  { name: 'chain p 0.75', kind: 'chain', options: { drafters: ['chain'] } },
+  ...TREES.map((nodes) => tree(nodes)),
+  { name: 'fallback', kind: 'fallback', options: { pacing: 'fallback' } },
+  tree(31, { pipeline: false }, OFF),
+  { name: `fallback${OFF}`, kind: 'fallback', options: { pacing: 'fallback', pipeline: false } },
+  { ...PLANNER, name: `planner${OFF}`, options: { pipeline: false } },
+]
+const SKIPPED = [...[1, 3, 6, 12, 16].map(chain), ...[2, 3, 5, 8, 16, 32, 64, 127].map((n) => tree(n))]
+
+/**
+ * @param choice `all`, `short`, or names with commas between them; plain decoding comes first in any case, for all
+ *   others are compared with it
+ */
+export function choosePolicies(choice: string): Policy[] {
+  if (choice === 'all') return [...ALL]
+  if (choice === 'short') return ALL.filter(({ name }) => SKIPPED.every((skipped) => skipped.name !== name))
+  const named = choice.split(',').map((name) => {
+    const found = ALL.find((policy) => policy.name === name)
+    if (found === undefined) {
+      throw new Error(`--policies knows all, short, ${ALL.map((policy) => policy.name).join(', ')}; not "${name}"`)
+    }
+    return found
+  })
+  return [PLAIN, ...named.filter((policy) => policy !== PLAIN)]
+}

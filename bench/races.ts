@@ -1,0 +1,119 @@
+/** Policies on the same prompts, whose texts must be the same. */
+import { type Completion, type LoadOptions, load, type Model } from '../src/index.ts'
+import { isLoop } from './loops.ts'
+import type { Policy } from './policies.ts'
+import type { BenchPrompt } from './prompts.ts'
+
+/** What one policy made of one prompt. */
+export interface Result {
+  readonly policy: Policy
+  readonly prompt: BenchPrompt
+  readonly completion: Completion
+}
+
+export interface Race {
+  readonly directory: string
+  /** What the policies have in common. */
+  readonly common: LoadOptions
+  /** The first one says what the texts are. */
+  readonly policies: readonly Policy[]
+  readonly prompts: readonly BenchPrompt[]
+  readonly temperature: number
+  readonly tokens: number
+}
+
+export const decodeSeconds = ({ stats }: Completion): number => stats.seconds.total - stats.seconds.prefill
+
+async function write(model: Model, prompt: BenchPrompt, race: Pick<Race, 'temperature' | 'tokens'>) {
+  const call = { temperature: race.temperature, seed: 7, maxTokens: race.tokens, ignoreEos: true }
+  return await model.complete({ tokens: prompt.tokens }, call)
+}
+
+/**
+ * Outputs that go in circles are guessed without error by anything, and say nothing.
+ * @param directory the embedded target, which writes them in memory
+ * @returns the first prompts of every category after which it writes something else, and how many were tried
+ */
+export async function withoutLoops(
+  directory: string,
+  prompts: readonly BenchPrompt[],
+  perCategory: number,
+  race: Pick<Race, 'temperature' | 'tokens'>,
+): Promise<{ kept: BenchPrompt[]; tried: number }> {
+  const model = await load(directory, { context: 512 })
+  const kept: BenchPrompt[] = []
+  let tried = 0
+  try {
+    for (const prompt of prompts) {
+      if (kept.filter(({ category }) => category === prompt.category).length === perCategory) continue
+      tried++
+      if (!isLoop((await write(model, prompt, race)).tokens)) kept.push(prompt)
+    }
+  } finally {
+    await model.close()
+  }
+  return { kept, tried }
+}
+
+class Texts {
+  readonly #texts = new Map<BenchPrompt, string>()
+
+  check({ policy, prompt, completion }: Result): void {
+    const text = completion.tokens.join()
+    const expected = this.#texts.get(prompt)
+    if (expected === undefined) this.#texts.set(prompt, text)
+    else if (text !== expected) {
+      throw new Error(`${policy.name} wrote another text than plain decoding: please report this`)
+    }
+  }
+}
+
+/** All policies at once in memory, each prompt written by all of them in turn, `rounds` times: medians by seconds. */
+export async function interleaved(race: Race, rounds: number): Promise<Result[]> {
+  const models: Model[] = []
+  const texts = new Texts()
+  const results: Result[] = []
+  try {
+    for (const { options } of race.policies) models.push(await load(race.directory, { ...race.common, ...options }))
+    for (const prompt of race.prompts) {
+      const runs: Result[][] = race.policies.map(() => [])
+      for (let round = 0; round < rounds; round++) {
+        for (const [i, policy] of race.policies.entries()) {
+          const result = { policy, prompt, completion: await write(models[i], prompt, race) }
+          texts.check(result)
+          runs[i].push(result)
+        }
+      }
+      for (const run of runs) {
+        run.sort((a, b) => decodeSeconds(a.completion) - decodeSeconds(b.completion))
+        results.push(run[rounds >> 1])
+      }
+    }
+    return results
+  } finally {
+    for (const model of models) await model.close()
+  }
+}
+
+/**
+ * One policy after the other, for models of which many do not fit into memory.
+ * @param tell of every policy when it is through
+ */
+export async function oneByOne(race: Race, tell: (results: readonly Result[]) => void): Promise<Result[]> {
+  const texts = new Texts()
+  const results: Result[] = []
+  for (const policy of race.policies) {
+    const model = await load(race.directory, { ...race.common, ...policy.options })
+    try {
+      for (const prompt of race.prompts) {
+        const result = { policy, prompt, completion: await write(model, prompt, race) }
+        texts.check(result)
+        results.push(result)
+      }
+    } finally {
+      await model.close()
+    }
+    tell(results)
+  }
+  return results
+}
