@@ -26,7 +26,7 @@ import { isLoop } from './loops.ts'
 import { planningMicroseconds } from './planner-overhead.ts'
 import { type BenchPrompt, loadPrompts, promptsDirectory } from './prompts.ts'
 import { median, number, Report, text, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES } from './shapes.ts'
 import { planOf } from './stream-model.ts'
 
 const PARTS = ['overhead', 'acceptance', 'resident', 'streaming'] as const
@@ -277,7 +277,7 @@ async function resident(prompts: readonly BenchPrompt[]): Promise<void> {
 }
 
 async function streaming(prompts: readonly BenchPrompt[]): Promise<void> {
-  const [shape] = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['1.1B'])
+  const [shape] = words('--shape', SHAPE_NAMES, ['1.1B'])
   const [kind] = words<Kind>('--kind', KINDS, ['q4'])
   const share = number('--residency', 25) / 100
   const limit = number('--disk-mbps', 0)
