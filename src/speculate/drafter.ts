@@ -4,9 +4,13 @@ import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 
 /** In the order of their bits in a node's sources. */
-export const DRAFTERS = ['tree', 'chain'] as const satisfies readonly DrafterName[]
-/** 'tree': best-first trees from a draft model; 'chain': its likeliest continuation. */
-export type DrafterName = 'tree' | 'chain'
+export const DRAFTERS = ['tree', 'chain', 'trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const
+/**
+ * Where guesses come from. With a draft model: 'tree', best-first trees; 'chain', its likeliest continuation. Without:
+ * 'trie', what was read and written before (Lookahead); 'trigram', a table with a search (ADED); 'recycle', the target's own
+ * second choices (Token Recycling); 'ngram', prompt lookup; 'jacobi', n-grams of guesses beside the tree (Lookahead Decoding).
+ */
+export type DrafterName = (typeof DRAFTERS)[number]
 
 export const sourceOf = (name: DrafterName): number => 1 << DRAFTERS.indexOf(name)
 
