@@ -1,7 +1,7 @@
 /** What every drafter offers: guesses for the tree, and an ear for what became of them. */
 import type { Context } from './context.ts'
 import type { TokenTree } from './token-tree.ts'
-import type { Verification } from './verify.ts'
+import type { TopTokens, Verification } from './verify.ts'
 
 /** In the order of their bits in a node's sources. */
 export const DRAFTERS = ['tree', 'chain', 'trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const
@@ -24,6 +24,12 @@ export interface Budget {
 
 export interface Drafter {
   readonly name: DrafterName
+  /** How many of the target's likeliest tokens at every node of a tree it wants to hear of; absent or 0: none. */
+  readonly topTokens?: number
+  /** A text begins, the prompt being in the target's cache. */
+  startText?(context: Context): void
+  /** The text is over, well or not. */
+  endText?(): void
   /** Adds nodes below the tree's root, which is the context's last token; or none: abstaining is normal. */
   propose(context: Context, tree: TokenTree, budget: Budget): void
   /**
@@ -35,9 +41,7 @@ export interface Drafter {
   grow?(tree: TokenTree, deadline: number): boolean
   /**
    * Tells what the target accepted. Called before the accepted tokens join the context.
-   * @param seconds that the target's pass took
+   * @param seconds that the target's pass took @param top as wanted
    */
-  observe(result: Verification, seconds: number): void
-  save?(): Uint8Array
-  load?(bytes: Uint8Array): void
+  observe(result: Verification, seconds: number, top?: TopTokens): void
 }

@@ -17,7 +17,7 @@ export interface Verification {
 export interface TopTokens {
   /** Per node. */
   readonly k: number
-  /** [nodes][k]. */
+  /** [nodes][k]; -1 where there are fewer. */
   readonly ids: Int32Array
 }
 
