@@ -13,9 +13,9 @@ import { randomFloats } from '../test/tensor/harness.ts'
 import { attend, plain } from '../test/tensor/twins/attention.ts'
 import { AttentionStack, type BatchForm, Team } from './harness.ts'
 import { defaultThreads, number, numbers, Report, race, ratio, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES, SHAPES, type ShapeName } from './shapes.ts'
 
-const shapes = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['135M', '1.1B', '8B'])
+const shapes = words('--shape', SHAPE_NAMES, SHAPE_NAMES)
 const threadCounts = numbers('--threads', defaultThreads())
 const time = number('--ms', 60)
 

@@ -22,12 +22,12 @@ import { allocateMatrices, headOutputs, layerBytes, MatrixPass, passBytes, readJ
 import { chainModel, isOnnxKind, madeUpMatrix, type OnnxKind } from './onnx.ts'
 import { Baseline, type BaselineName, type LoadedChain } from './onnxruntime.ts'
 import { type Contestant, defaultThreads, number, numbers, Report, race, ratio, words } from './report.ts'
-import { layerMatrices, SHAPES, type ShapeName } from './shapes.ts'
+import { layerMatrices, SHAPE_NAMES, SHAPES, type ShapeName } from './shapes.ts'
 
 const kinds = words<Kind>('--kinds', KINDS, ['q4', 'q8'])
 const rowCounts = numbers('--rows', [1, 8, 9, 32, 33, 64])
 const threadCounts = numbers('--threads', defaultThreads())
-const shapes = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['1.1B'])
+const shapes = words('--shape', SHAPE_NAMES, ['1.1B'])
 const wanted = words<BaselineName | 'none'>('--baselines', ['node', 'web', 'none'], ['node', 'web'])
 const time = number('--ms', 150)
 

@@ -17,12 +17,12 @@ import { atEnd } from './cleanup.ts'
 import { INFLATED, inflatedPair } from './inflated-pair.ts'
 import { compareLogits, windowsOf } from './perplexity.ts'
 import { number, Report, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES } from './shapes.ts'
 
 /** Logits of one model in f32 and in the corner of a larger one. */
 const F32_LIMIT = 1e-4
 
-const [shape] = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['1.1B'])
+const [shape] = words('--shape', SHAPE_NAMES, ['1.1B'])
 const [kind] = words<Kind>('--kind', KINDS, ['q4'])
 const size = number('--window', 256)
 const report = new Report('inflate')

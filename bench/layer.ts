@@ -10,11 +10,11 @@ import { KINDS, type Kind } from '../src/tensor/layout.ts'
 import { layerBytes } from './harness.ts'
 import { measurePasses, PASS_COLUMNS } from './passes.ts'
 import { defaultThreads, number, numbers, Report, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES, SHAPES, withLayers } from './shapes.ts'
 import { layersPass } from './synthetic-model.ts'
 
 const kinds = words<Kind>('--kinds', KINDS, ['q4'])
-const shapes = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['135M', '1.1B', '8B'])
+const shapes = words('--shape', SHAPE_NAMES, SHAPE_NAMES)
 
 /** Weights that are gone through at the least: more than caches hold. */
 const LEAST_BYTES = 64e6
@@ -29,7 +29,7 @@ for (const shape of shapes) {
       PASS_COLUMNS,
     )
     // A vocabulary of a few rows: the head is no part of a layer.
-    const config = { ...SHAPES[shape], layers, windows: Array.from({ length: layers }, () => 0), vocabulary: 64 }
+    const config = { ...withLayers(SHAPES[shape], layers), vocabulary: 64 }
     await measurePasses({
       report,
       labels: { shape, kind, prefix },

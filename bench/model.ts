@@ -17,12 +17,12 @@ import { KINDS, type Kind } from '../src/tensor/layout.ts'
 import { root } from '../test/paths.ts'
 import { measurePasses, PASS_COLUMNS } from './passes.ts'
 import { defaultThreads, number, numbers, Report, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES, SHAPES, type ShapeName } from './shapes.ts'
 import { writeSyntheticModel } from './synthetic-files.ts'
 import { modelPass, SyntheticModel } from './synthetic-model.ts'
 
 const kinds = words<Kind>('--kinds', KINDS, ['q4'])
-const shapes = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['135M', '1.1B', '8B'])
+const shapes = words('--shape', SHAPE_NAMES, SHAPE_NAMES)
 const threadCounts = numbers('--threads', defaultThreads())
 const prefix = number('--prefix', 512)
 

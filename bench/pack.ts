@@ -19,7 +19,7 @@ import { root } from '../test/paths.ts'
 import { atEnd } from './cleanup.ts'
 import { median, number, Report, text, words } from './report.ts'
 import { peakResidentBytes } from './resident.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES, SHAPES, withLayers } from './shapes.ts'
 import { writeSyntheticCheckpoint } from './synthetic-checkpoint.ts'
 
 const COLUMNS = [
@@ -72,9 +72,8 @@ function packOnce(source: string, output: string, weights: Kind): void {
 }
 
 async function compare(): Promise<void> {
-  const name = text('--model', '1.1B') as ShapeName
+  const [name] = words('--model', SHAPE_NAMES, ['1.1B'])
   const shape = SHAPES[name]
-  if (shape === undefined) throw new Error(`--model knows ${Object.keys(SHAPES).join(', ')}, not "${name}"`)
   const layers = number('--layers', Math.min(8, shape.layers))
   const rounds = number('--rounds', 3)
   const kinds = words<Kind>('--kinds', KINDS, KINDS)
@@ -83,7 +82,7 @@ async function compare(): Promise<void> {
   const scratch = mkdtempSync(join(place, 'pack-'))
   atEnd(() => rmSync(scratch, { recursive: true, force: true }))
   const plain = { theta: shape.rope.theta, scaling: { type: 'none' } } as const
-  const config = { ...shape, rope: plain, layers, windows: Array.from({ length: layers }, () => 0) }
+  const config = { ...withLayers(shape, layers), rope: plain }
   const { bavail, bsize } = statfsSync(scratch)
   // Source, the largest output, and as much for the disk's own speed.
   const needed = 5 * 2 * parameterCount(config)

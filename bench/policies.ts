@@ -24,7 +24,7 @@ export const PLANNER: Policy = { name: 'planner', kind: 'planner', options: {} }
 
 const OFF = ' no pipeline'
 /** With and without the pipeline, all else equal. */
-export const PIPELINES = ['tree 31', 'fallback', 'planner'].map((on) => ({ on, off: on + OFF }))
+export const PIPELINES = ['tree 15', 'tree 31', 'fallback', 'planner'].map((on) => ({ on, off: on + OFF }))
 
 const CHAINS = [1, 2, 3, 4, 6, 8, 12, 16]
 const TREES = [2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 63, 64, 127]
@@ -35,6 +35,7 @@ const ALL: readonly Policy[] = [
   { name: 'chain p 0.75', kind: 'chain', options: { drafters: ['chain'] } },
   ...TREES.map((nodes) => tree(nodes)),
   { name: 'fallback', kind: 'fallback', options: { pacing: 'fallback' } },
+  tree(15, { pipeline: false }, OFF),
   tree(31, { pipeline: false }, OFF),
   { name: `fallback${OFF}`, kind: 'fallback', options: { pacing: 'fallback', pipeline: false } },
   { ...PLANNER, name: `planner${OFF}`, options: { pipeline: false } },

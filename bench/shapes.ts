@@ -22,7 +22,8 @@ const llama = (
   ...sizes,
 })
 
-export type ShapeName = '135M' | '1.1B' | '8B'
+export const SHAPE_NAMES = ['135M', '1.1B', '8B'] as const
+export type ShapeName = (typeof SHAPE_NAMES)[number]
 
 export const SHAPES: Readonly<Record<ShapeName, ModelConfig>> = {
   /** HuggingFaceTB/SmolLM2-135M */
@@ -74,6 +75,13 @@ export const SHAPES: Readonly<Record<ShapeName, ModelConfig>> = {
     false,
   ),
 }
+
+/** The shape with another number of layers. */
+export const withLayers = (config: ModelConfig, layers: number): ModelConfig => ({
+  ...config,
+  layers,
+  windows: Array.from({ length: layers }, () => 0),
+})
 
 /** A matrix of the model: W[outputs x columns]. */
 export interface MatrixShape {

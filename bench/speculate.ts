@@ -27,7 +27,7 @@ import { chain, choosePolicies, PIPELINES, PLAIN, PLANNER, type Policy, tree } f
 import { type BenchPrompt, loadPrompts, promptsDirectory } from './prompts.ts'
 import { decodeSeconds, interleaved, oneByOne, type Race, type Result, withoutLoops } from './races.ts'
 import { median, number, Report, text, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES } from './shapes.ts'
 import { planOf } from './stream-model.ts'
 
 const PARTS = ['overhead', 'acceptance', 'resident', 'streaming'] as const
@@ -183,7 +183,7 @@ async function resident(): Promise<void> {
 }
 
 async function streaming(): Promise<void> {
-  const [shape] = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['1.1B'])
+  const [shape] = words('--shape', SHAPE_NAMES, ['1.1B'])
   const [kind] = words<Kind>('--kind', KINDS, ['q4'])
   const share = number('--residency', 25) / 100
   const limit = number('--disk-mbps', 0)

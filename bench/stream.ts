@@ -27,7 +27,7 @@ import { describeDisk, dropCaches, type FioSpeed, fioSpeeds } from './disk.ts'
 import { findLlama, type Llama, readAhead, runLlama, SMALL_READ_AHEAD, setReadAhead } from './llama.ts'
 import { isInstalled, run } from './processes.ts'
 import { median, number, numbers, Report, ratio, text, words } from './report.ts'
-import { SHAPES, type ShapeName } from './shapes.ts'
+import { SHAPE_NAMES, SHAPES, type ShapeName, withLayers } from './shapes.ts'
 import { Compute } from './stream-compute.ts'
 import type { DecodeAnswer, DecodeRequest } from './stream-decode.ts'
 import { freeMemory, planOf, type StreamModel } from './stream-model.ts'
@@ -35,7 +35,7 @@ import { type PassesAnswer, PassProcess } from './stream-process.ts'
 import { syntheticBytes, writeSyntheticModel } from './synthetic-files.ts'
 
 const kind = words<Kind>('--kind', KINDS, ['q4'])[0]
-const shapes = words<ShapeName>('--shape', Object.keys(SHAPES) as ShapeName[], ['1.1B', '8B'])
+const shapes = words('--shape', SHAPE_NAMES, ['1.1B', '8B'])
 const residencies = numbers('--residency', [100, 50, 25, 0], 0)
 const rowCounts = numbers('--rows', [1, 8, 32, 64])
 const threads = number('--threads', Math.min(cores(), 8))
@@ -122,7 +122,7 @@ function scaled(shape: ShapeName): ModelConfig | undefined {
     return undefined
   }
   report.note(`\nSCALED DOWN: ${needed}: ${layers} of ${config.layers} layers`)
-  return { ...config, layers, windows: config.windows.slice(0, layers) }
+  return withLayers(config, layers)
 }
 
 function coldness(mode: OpenMode): string {

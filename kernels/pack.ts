@@ -49,7 +49,7 @@ export function packBlocks(
   const step: usize = dtype == DTYPE_F32 ? 128 : 64
   for (let b = 0; b < blocks; b++) {
     if (dtype == DTYPE_F32) packBlock(kind, source, stride, target, scratch)
-    else if (dtype == DTYPE_BF16 && kind == KIND_Q8) packQ8Bfloats(source, stride, target)
+    else if (dtype == DTYPE_BF16 && kind == KIND_Q8) packQ8<u16>(source, stride, target)
     else {
       if (dtype == DTYPE_BF16) widenBfloats(source, stride, scratch + ROWS)
       else widenHalves(source, stride, scratch + ROWS)
@@ -63,7 +63,7 @@ export function packBlocks(
 function packBlock(kind: i32, rows: usize, stride: usize, target: usize, scratch: usize): void {
   if (kind == KIND_Q4) packQ4(rows, stride, target, scratch)
   else if (kind == KIND_Q4A) packQ4a(rows, stride, target, scratch)
-  else if (kind == KIND_Q8) packQ8(rows, stride, target)
+  else if (kind == KIND_Q8) packQ8<f32>(rows, stride, target)
   else if (kind == KIND_F16) packF16(rows, stride, target)
   else packF32(rows, stride, target)
 }
@@ -104,51 +104,24 @@ function packF16(rows: usize, stride: usize, target: usize): void {
   }
 }
 
-@inline
-function largestMagnitudeOf(row: usize): v128 {
-  // Without a sign that zeros may have.
-  return v128.and(f32x4.pmax(largestOf(row), f32x4.neg(smallestOf(row))), magnitudeBits)
-}
-
-function packQ8(rows: usize, stride: usize, target: usize): void {
+// `T` is f32, or u16 for bf16 as it is: most checkpoints are in bf16, and widening a block first took a third of the time.
+function packQ8<T>(rows: usize, stride: usize, target: usize): void {
   for (let half: usize = 0; half < 2; half++) {
     const first = rows + 4 * half * stride
     const inverse = storeScales(
-      largestMagnitudeOf(first),
-      largestMagnitudeOf(first + stride),
-      largestMagnitudeOf(first + 2 * stride),
-      largestMagnitudeOf(first + 3 * stride),
+      largestMagnitudeOf<T>(first),
+      largestMagnitudeOf<T>(first + stride),
+      largestMagnitudeOf<T>(first + 2 * stride),
+      largestMagnitudeOf<T>(first + 3 * stride),
       target + 256 + 8 * half,
     )
-    for (let k: usize = 0; k < 128; k += 64) {
+    for (let k: usize = 0; k < 32 * sizeof<T>(); k += 16 * sizeof<T>()) {
       const at = first + k
-      const a = bytes16(at, lane4(inverse, 0))
-      const b = bytes16(at + stride, lane4(inverse, 1))
-      const c = bytes16(at + 2 * stride, lane4(inverse, 2))
-      const d = bytes16(at + 3 * stride, lane4(inverse, 3))
-      storeColumns(target + 16 * half + 2 * k, 32, a, b, c, d)
-    }
-  }
-}
-
-// The same straight from bf16, which most checkpoints are in: widening a block first took a third of the time.
-function packQ8Bfloats(rows: usize, stride: usize, target: usize): void {
-  for (let half: usize = 0; half < 2; half++) {
-    const first = rows + 4 * half * stride
-    const inverse = storeScales(
-      largestOfBfloats(first),
-      largestOfBfloats(first + stride),
-      largestOfBfloats(first + 2 * stride),
-      largestOfBfloats(first + 3 * stride),
-      target + 256 + 8 * half,
-    )
-    for (let k: usize = 0; k < 64; k += 32) {
-      const at = first + k
-      const a = bytes16OfBfloats(at, lane4(inverse, 0))
-      const b = bytes16OfBfloats(at + stride, lane4(inverse, 1))
-      const c = bytes16OfBfloats(at + 2 * stride, lane4(inverse, 2))
-      const d = bytes16OfBfloats(at + 3 * stride, lane4(inverse, 3))
-      storeColumns(target + 16 * half + 4 * k, 32, a, b, c, d)
+      const a = bytes16<T>(at, lane4(inverse, 0))
+      const b = bytes16<T>(at + stride, lane4(inverse, 1))
+      const c = bytes16<T>(at + 2 * stride, lane4(inverse, 2))
+      const d = bytes16<T>(at + 3 * stride, lane4(inverse, 3))
+      storeColumns(target + 16 * half + (8 / sizeof<T>()) * k, 32, a, b, c, d)
     }
   }
 }
@@ -159,6 +132,13 @@ function storeScales(a: v128, b: v128, c: v128, d: v128, at: usize): v128 {
   const halves = toHalves(f32x4.div(largestOfRows(a, b, c, d), f32x4.splat(127)))
   v128.store64_lane(at, lowHalves(halves, halves), 0)
   return inverseOf(fromHalves(halves))
+}
+
+@inline
+function largestMagnitudeOf<T>(row: usize): v128 {
+  if (sizeof<T>() == 2) return largestOfBfloats(row)
+  // Without a sign that zeros may have.
+  return v128.and(f32x4.pmax(largestOf(row), f32x4.neg(smallestOf(row))), magnitudeBits)
 }
 
 // The bits of magnitudes are in the order of the magnitudes.
@@ -173,6 +153,16 @@ function largestOfBfloats(row: usize): v128 {
 }
 
 // Sixteen values of a row as integers -127..127.
+@inline
+function bytes16<T>(at: usize, inverse: v128): v128 {
+  if (sizeof<T>() == 2) return bytes16OfBfloats(at, inverse)
+  const a = nearest(f32x4.mul(v128.load(at), inverse))
+  const b = nearest(f32x4.mul(v128.load(at, 16), inverse))
+  const c = nearest(f32x4.mul(v128.load(at, 32), inverse))
+  const d = nearest(f32x4.mul(v128.load(at, 48), inverse))
+  return narrow16(a, b, c, d)
+}
+
 @inline
 function bytes16OfBfloats(at: usize, inverse: v128): v128 {
   const zero = i32x4.splat(0)
@@ -189,15 +179,6 @@ function bytes16OfBfloats(at: usize, inverse: v128): v128 {
 function narrow16(a: v128, b: v128, c: v128, d: v128): v128 {
   const bytes = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d))
   return i8x16.max_s(bytes, i8x16.splat(-127))
-}
-
-@inline
-function bytes16(at: usize, inverse: v128): v128 {
-  const a = nearest(f32x4.mul(v128.load(at), inverse))
-  const b = nearest(f32x4.mul(v128.load(at, 16), inverse))
-  const c = nearest(f32x4.mul(v128.load(at, 32), inverse))
-  const d = nearest(f32x4.mul(v128.load(at, 48), inverse))
-  return narrow16(a, b, c, d)
 }
 
 // The largest magnitude among `count` 16-bit floats (f16 or bf16), as bits: these are in the order of the magnitudes,

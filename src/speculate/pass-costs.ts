@@ -79,6 +79,11 @@ export class PassCosts {
     return this.#whole[rows].count >= SURE
   }
 
+  /** Whether passes have been seen that took as long as the disk. */
+  get areDiskBound(): boolean {
+    return this.#disk.value > 0
+  }
+
   /** Seconds to expect of a pass; 0 when nothing is known. */
   pass(rows: number): number {
     if (this.#isStale) this.#build()

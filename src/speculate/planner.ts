@@ -13,9 +13,17 @@ const EXPECTED_CHILDREN = 3
 /** Drafted passes before the first verdict on drafting as such, and in each later trial of it. */
 const FIRST_TRIAL = 6
 const LATER_TRIAL = 2
-/** Plain passes after a verdict against drafting: so many, then twice as many, and so on. */
+/**
+ * Plain passes after a verdict against drafting: so many, then twice as many, and so on. Where passes wait for a
+ * disk, drafting nearly always pays, and a verdict against it is mostly that of a machine that was busy otherwise.
+ */
 const FIRST_REST = 24
 const LONGEST_REST = 384
+const FIRST_REST_AT_DISK = 3
+const LONGEST_REST_AT_DISK = 48
+
+/** A pass that takes so many times what its size should take counts for no more. */
+const DISTURBED = 1.5
 
 /** The first pass is plain; then the ninth, because the first one was perhaps disturbed; then one of so many. */
 const SECOND_PLAIN = 8
@@ -48,7 +56,7 @@ export class Planner implements Pacing {
   #seconds = 0
   #drafted = 0
   #trial = FIRST_TRIAL
-  #rest = FIRST_REST
+  #rest = 0
   #resting = 0
   #passes = 0
 
@@ -96,16 +104,19 @@ export class Planner implements Pacing {
   observe({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
     if (draftSeconds === 0 && nodes === 0) return
     this.#tokens = this.#tokens * RATE_DECAY + tokens
-    this.#seconds = this.#seconds * RATE_DECAY + draftSeconds + passSeconds
+    const usual = this.#costs.isSure(nodes + 1) ? this.#costs.pass(nodes + 1) : passSeconds
+    this.#seconds = this.#seconds * RATE_DECAY + draftSeconds + Math.min(passSeconds, DISTURBED * usual)
     if (++this.#drafted < this.#trial) return
     const speedUp = (this.#tokens / this.#seconds) * this.#costs.pass(1)
     if (speedUp >= 1) {
-      if (this.#drafted >= CONVINCING) this.#rest = FIRST_REST
+      if (this.#drafted >= CONVINCING) this.#rest = 0
       return
     }
     this.declinedSpeedUp = speedUp
-    this.#resting = this.#rest
-    this.#rest = Math.min(LONGEST_REST, 2 * this.#rest)
+    const isAtDisk = this.#costs.areDiskBound
+    const [first, longest] = isAtDisk ? [FIRST_REST_AT_DISK, LONGEST_REST_AT_DISK] : [FIRST_REST, LONGEST_REST]
+    this.#resting = Math.min(longest, Math.max(first, this.#rest))
+    this.#rest = 2 * this.#resting
     this.#trial = LATER_TRIAL
     this.#drafted = 0
     // A trial of two passes says little by itself, so some of what is known stays.

@@ -1,18 +1,12 @@
 /** When a layer store lets others work while it waits. Its clock is the test's: no time passes but what is said here. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { LayerStore, storeRequests } from '../../src/memory/layer-store.ts'
-import { LoadBoard, type Piece, type Unit } from '../../src/memory/load-board.ts'
+import type { Piece } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
-import { findAccess } from '../../src/memory/packed-reader.ts'
-import { Arena, createMemory, type Place } from '../../src/tensor/arena.ts'
-import { checksum } from '../../src/tensor/checksum.ts'
-import { Control } from '../../src/tensor/control.ts'
-import { compileKernels } from '../../src/tensor/kernel-modules.ts'
-import { instantiateKernels } from '../../src/tensor/kernels.ts'
+import { type InlineStore, openStore, writeLayer } from './inline-store.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'coppice-idle-'))
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
@@ -45,45 +39,11 @@ class SlowLoader extends Loader {
   }
 }
 
-interface Setup {
-  readonly loader: SlowLoader
-  readonly store: LayerStore
-}
+type Setup = InlineStore<SlowLoader>
 
 function setUp(name: string, pinnedLayers: readonly number[] = []): Setup {
-  const units: Unit[] = Array.from({ length: LAYERS }, (_, layer) => {
-    const data = new Uint8Array(BYTES).fill(layer + 1)
-    const path = join(directory, `${name}-${layer}`)
-    writeFileSync(path, data)
-    return {
-      name: path,
-      path,
-      fileBytes: BYTES,
-      start: 0,
-      bytes: BYTES,
-      chunkBytes: BYTES,
-      checksums: [checksum(data)],
-    }
-  })
-  const memory = createMemory(1024 * 1024)
-  const arena = new Arena(memory, 0)
-  const kernels = instantiateKernels(memory, compileKernels('simd128'))
-  const control = new Control()
-  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const paths = units.map(({ path }) => path)
-  const loader = new SlowLoader(board, [{ memory, kernels }], findAccess(paths, 'buffered'))
-  const place = (what: string): Place => ({ bank: 0, pointer: arena.allocate(what, BYTES, 4096) })
-  const store = new LayerStore({
-    board,
-    control,
-    firstRequest: 0,
-    inlineLoader: loader,
-    units: units.map((_, i) => i),
-    headStart: units.length,
-    pinned: new Map(pinnedLayers.map((layer) => [layer, place(`layer ${layer}`)])),
-    slots: [place('slot 0').pointer, place('slot 1').pointer],
-  })
-  return { loader, store }
+  const units = Array.from({ length: LAYERS }, (_, layer) => writeLayer(directory, `${name}-${layer}`, layer, BYTES))
+  return openStore(SlowLoader, units, pinnedLayers)
 }
 
 interface Wait {

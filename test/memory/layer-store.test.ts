@@ -5,86 +5,29 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CoppiceError } from '../../src/errors.ts'
-import { LayerStore, storeRequests } from '../../src/memory/layer-store.ts'
-import { LoadBoard, type Unit, unitFootprint } from '../../src/memory/load-board.ts'
+import { type Unit, unitFootprint } from '../../src/memory/load-board.ts'
 import { Loader } from '../../src/memory/loader.ts'
-import { type FileAccesses, findAccess } from '../../src/memory/packed-reader.ts'
-import { Arena, createMemory, type Place } from '../../src/tensor/arena.ts'
-import { checksum } from '../../src/tensor/checksum.ts'
-import { Control } from '../../src/tensor/control.ts'
-import { compileKernels } from '../../src/tensor/kernel-modules.ts'
-import { instantiateKernels } from '../../src/tensor/kernels.ts'
+import type { Place } from '../../src/tensor/arena.ts'
+import { byteOf, type InlineStore, LEAD, openStore, writeLayer } from './inline-store.ts'
 
 const test = suite('layer store')
 const directory = mkdtempSync(join(tmpdir(), 'coppice-store-'))
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
 
-const CHUNK = 4096
-const LEAD = 4096
-
-/** Byte `i` of layer `layer`. */
-const byteOf = (layer: number, i: number): number => (layer * 37 + i * 7 + (i >> 8)) & 255
-
-function writeLayer(name: string, layer: number, bytes: number): Unit {
-  const data = new Uint8Array(LEAD + Math.ceil(bytes / 4096) * 4096)
-  for (let i = 0; i < bytes; i++) data[LEAD + i] = byteOf(layer, i)
-  const path = join(directory, name)
-  writeFileSync(path, data)
-  const checksums: number[] = []
-  for (let at = 0; at < bytes; at += CHUNK) {
-    checksums.push(checksum(data.slice(LEAD + at, LEAD + Math.min(at + CHUNK, bytes))))
-  }
-  return { name, path, fileBytes: data.length, start: LEAD, bytes, chunkBytes: CHUNK, checksums }
+interface Setup extends InlineStore<Loader> {
+  readonly units: readonly Unit[]
 }
 
-const accessesOf = (units: readonly Unit[]): FileAccesses =>
-  findAccess(
-    units.map(({ path }) => path),
-    'buffered',
+const setUpOn = (units: readonly Unit[], pinnedLayers: readonly number[] = []): Setup => ({
+  ...openStore(Loader, units, pinnedLayers),
+  units,
+})
+
+const setUp = (name: string, layers: number, pinnedLayers: readonly number[]): Setup =>
+  setUpOn(
+    Array.from({ length: layers }, (_, i) => writeLayer(directory, `${name}-${i}`, i, 9000)),
+    pinnedLayers,
   )
-
-interface Setup {
-  store: LayerStore
-  arenas: Arena[]
-  control: Control
-  units: Unit[]
-  close(): void
-}
-
-function createBanks(count: number) {
-  const memories = Array.from({ length: count }, () => createMemory(4 * 1024 * 1024))
-  const banks = memories.map((memory) => ({ memory, kernels: instantiateKernels(memory, compileKernels('simd128')) }))
-  return { banks, arenas: memories.map((memory, bank) => new Arena(memory, bank)) }
-}
-
-/** Pinned layers lie in one of two memories by turns. */
-function setUp(name: string, layers: number, pinnedLayers: number[], bytes = 9000): Setup {
-  const units = Array.from({ length: layers }, (_, i) => writeLayer(`${name}-${i}`, i, bytes))
-  const { banks, arenas } = createBanks(2)
-  const control = new Control()
-  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const loader = new Loader(board, banks, accessesOf(units))
-  const footprint = Math.max(...units.map(unitFootprint))
-  const pinned = new Map(
-    pinnedLayers.map((layer, i) => {
-      const bank = (i + 1) % 2
-      return [layer, { bank, pointer: arenas[bank].allocate(`layer ${layer}`, footprint, 4096) }]
-    }),
-  )
-  const streamed = units.map((_, i) => i).filter((i) => !pinned.has(i))
-  const slots = streamed.length === 0 ? [] : [0, 1].map((i) => arenas[0].allocate(`slot ${i}`, footprint, 4096))
-  const store = new LayerStore({
-    board,
-    control,
-    firstRequest: 0,
-    inlineLoader: loader,
-    units: units.map((_, i) => i),
-    headStart: units.length,
-    pinned,
-    slots,
-  })
-  return { store, arenas, control, units, close: () => loader.close() }
-}
 
 function checkBytes({ arenas, units, store }: Setup, layer: number, { bank, pointer }: Place): void {
   assert.is(bank, store.bankOf(layer))
@@ -112,7 +55,7 @@ test('every pass finds every layer, pinned or streamed, pass after pass', () => 
       setup.store.release(layer)
     }
   }
-  setup.close()
+  setup.loader.close()
 })
 
 test('layers may be asked for in any order', () => {
@@ -127,7 +70,7 @@ test('layers may be asked for in any order', () => {
     }),
     { numRuns: 30 },
   )
-  setup.close()
+  setup.loader.close()
 })
 
 test('after a whole pass the loaders have begun the next one, and nothing pinned is read again', () => {
@@ -141,7 +84,7 @@ test('after a whole pass the loaders have begun the next one, and nothing pinned
     }
   }
   assert.is(setup.store.bytesRead, footprint * (1 + 4 * 3))
-  setup.close()
+  setup.loader.close()
 })
 
 test('idle work runs while a layer is on its way, and stops when it has nothing left', () => {
@@ -151,7 +94,7 @@ test('idle work runs while a layer is on its way, and stops when it has nothing 
   setup.store.acquire(0, () => ++calls < 5)
   assert.is(calls, 5)
   setup.store.release(0)
-  setup.close()
+  setup.loader.close()
 })
 
 test('a flipped bit is found on the first read and named with its file', () => {
@@ -161,7 +104,7 @@ test('a flipped bit is found on the first read and named with its file', () => {
   for (let i = 0; i < 9000; i++) data[LEAD + i] = byteOf(2, i)
   data[LEAD + 5000] ^= 4
   writeFileSync(path, data)
-  setup.close()
+  setup.loader.close()
   const damaged = setUpOn(setup.units)
   const message = codeOf(() => {
     damaged.store.begin()
@@ -172,27 +115,8 @@ test('a flipped bit is found on the first read and named with its file', () => {
   })
   assert.match(message, 'CORRUPT_FILE')
   assert.match(message, path)
-  damaged.close()
+  damaged.loader.close()
 })
-
-function setUpOn(units: Unit[]): { store: LayerStore; close(): void } {
-  const { banks, arenas } = createBanks(1)
-  const control = new Control()
-  const board = new LoadBoard({ units, requests: storeRequests(2) }, control)
-  const loader = new Loader(board, banks, accessesOf(units))
-  const slots = [0, 1].map((i) => arenas[0].allocate(`slot ${i}`, unitFootprint(units[0]), 4096))
-  const options = {
-    board,
-    control,
-    firstRequest: 0,
-    inlineLoader: loader,
-    units: units.map((_, i) => i),
-    headStart: units.length,
-    pinned: new Map(),
-    slots,
-  }
-  return { store: new LayerStore(options), close: () => loader.close() }
-}
 
 test('a file that is cut short while in use is an error that names it', () => {
   const setup = setUp('cut', 3, [])
@@ -208,11 +132,11 @@ test('a file that is cut short while in use is an error that names it', () => {
   })
   assert.match(message, 'CORRUPT_FILE')
   assert.match(message, setup.units[2].path)
-  setup.close()
+  setup.loader.close()
 })
 
 test('a file that is missing when the store opens is an error that names it', () => {
-  const units = [0, 1, 2].map((i) => writeLayer(`gone-${i}`, i, 5000))
+  const units = [0, 1, 2].map((i) => writeLayer(directory, `gone-${i}`, i, 5000))
   unlinkSync(units[1].path)
   const message = codeOf(() => setUpOn(units))
   assert.match(message, 'MODEL_NOT_FOUND')
@@ -235,7 +159,7 @@ test('an abort ends the wait for a layer, and the store works on afterwards', ()
     checkBytes(setup, layer, setup.store.acquire(layer))
     setup.store.release(layer)
   }
-  setup.close()
+  setup.loader.close()
 })
 
 test('a fault ends the wait for a layer', () => {
@@ -246,7 +170,7 @@ test('a fault ends the wait for a layer', () => {
     codeOf(() => setup.store.acquire(0)),
     'WORKER_FAILED',
   )
-  setup.close()
+  setup.loader.close()
 })
 
 test.run()
