@@ -1,7 +1,7 @@
 /** Flags that several commands share, and what they become. */
 
 import { CoppiceError } from '../errors.ts'
-import type { DrafterName, GenerateOptions, LoadOptions } from '../index.ts'
+import type { DrafterChoice, GenerateOptions, LoadOptions } from '../index.ts'
 import type { FlagResults, Flags } from '../runtime/arguments.ts'
 import { isDirectory, joinPath, packageDirectory } from '../runtime/files.ts'
 
@@ -90,7 +90,7 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
   return defined({
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
     draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
-    drafters: drafter === undefined ? undefined : [drafter as DrafterName],
+    drafters: drafter === undefined ? undefined : [drafter as DrafterChoice],
     nodes: nodes as LoadOptions['nodes'],
     pacing: values.pacing as LoadOptions['pacing'],
     draftPMin: values.draftPMin,

@@ -49,7 +49,14 @@ export class Engine {
     const vocabulary = Math.min(target.config.vocabulary, draft?.config.vocabulary ?? Number.POSITIVE_INFINITY)
     const { speculation } = preparation
     const streams = preparation.plan.streamedBytesPerPass > 0
-    this.#speculation = new Speculation(speculation, draft, target.batch.capacity, vocabulary, streams)
+    this.#speculation = new Speculation({
+      choices: speculation,
+      draft,
+      rows: target.batch.capacity,
+      vocabulary,
+      targetVocabulary: target.config.vocabulary,
+      streams,
+    })
     this.#defaults = generationDefaults(readGenerationConfig(preparation.target.packed.directory))
     this.#decoder = new Decoder({
       target,
@@ -84,7 +91,7 @@ export class Engine {
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
     const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
     const residual = checkVerify(options.verify) === 'residual' ? this.#speculation.beginResidual(sampler) : undefined
-    if (residual === undefined) this.#speculation.begin(sampler)
+    if (residual === undefined) this.#speculation.begin(sampler, options.owner ?? '')
     const record = options.trace === true ? new SpanRecord() : undefined
     const complete = (finishReason: FinishReason): Completion => {
       this.#judge(stats)

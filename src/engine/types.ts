@@ -3,13 +3,13 @@ import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { KvKind } from '../model/kv-cache.ts'
-import type { DrafterName } from '../speculate/drafter.ts'
 import type { PacingName } from '../speculate/pacing.ts'
 import type { VerifyRule } from '../speculate/residual.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
+import type { DrafterChoice } from './speculation-options.ts'
 
 export interface Progress {
   /** 'pack': writing a packed copy of the model; 'load': bringing resident parts in; 'prefill': reading the prompt. */
@@ -28,10 +28,11 @@ export interface LoadOptions {
    */
   draft?: string
   /**
-   * The drafter to use, in a list of one: 'tree' (the default with a draft model) or 'chain', the draft's likeliest
-   * continuation. [] is plain decoding.
+   * What makes guesses: 'tree' or 'chain', which need a draft model; without one 'trie', 'trigram', 'recycle', 'ngram',
+   * 'jacobi'; several of them as one tree; or 'hybrid', all that pay. One alone that needs no model makes its trees as
+   * published. [] is plain decoding. Default 'hybrid', unless `draft` is 'none'.
    */
-  drafters?: DrafterName[]
+  drafters?: DrafterChoice[]
   /**
    * Guesses checked per pass: a number of nodes, the root not counted, 0 for plain decoding; or 'auto', as many as
    * pay by what passes turn out to cost and guesses to be worth, up to 63. Default 'auto' with a draft model.
@@ -113,6 +114,11 @@ export interface GenerateOptions {
    * `sharpening` and `draftPMin` mean nothing. At temperature 0, and without a draft model, it is 'exact'. Default 'exact'.
    */
   verify?: VerifyRule
+  /**
+   * Whose text this is, any string. What drafters learn from texts stays with their owner: it is neither proposed
+   * for another's texts nor does it change how fast these are written. The last 16 owners are remembered. Default ''.
+   */
+  owner?: string
   /** The text ends before the first of these strings. */
   stop?: string | readonly string[]
   /** Go on past end-of-sequence tokens. */

@@ -3,14 +3,19 @@ import type { Context } from './context.ts'
 import type { TokenTree } from './token-tree.ts'
 import type { TopTokens, Verification } from './verify.ts'
 
-/** In the order of their bits in a node's sources. */
-export const DRAFTERS = ['tree', 'chain', 'trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const
+/** Drafters with a draft model: 'tree', best-first trees; 'chain', its likeliest continuation. */
+export const MODEL_DRAFTERS = ['tree', 'chain'] as const
 /**
- * Where guesses come from. With a draft model: 'tree', best-first trees; 'chain', its likeliest continuation. Without:
- * 'trie', what was read and written before (Lookahead); 'trigram', a table with a search (ADED); 'recycle', the target's own
- * second choices (Token Recycling); 'ngram', prompt lookup; 'jacobi', n-grams of guesses beside the tree (Lookahead Decoding).
+ * Drafters without: 'trie', what was read and written before (Lookahead); 'trigram', a table with a search (ADED);
+ * 'recycle', the target's own second choices (Token Recycling); 'ngram', prompt lookup; 'jacobi', n-grams of guesses that
+ * are made beside the tree (Lookahead Decoding).
  */
-export type DrafterName = (typeof DRAFTERS)[number]
+export const SOURCES = ['trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const
+/** In the order of their bits in a node's sources. */
+export const DRAFTERS = [...MODEL_DRAFTERS, ...SOURCES] as const
+export type ModelDrafter = (typeof MODEL_DRAFTERS)[number]
+export type SourceName = (typeof SOURCES)[number]
+export type DrafterName = ModelDrafter | SourceName
 
 export const sourceOf = (name: DrafterName): number => 1 << DRAFTERS.indexOf(name)
 
@@ -23,7 +28,6 @@ export interface Budget {
 }
 
 export interface Drafter {
-  readonly name: DrafterName
   /** How many of the target's likeliest tokens at every node of a tree it wants to hear of; absent or 0: none. */
   readonly topTokens?: number
   /** A text begins, the prompt being in the target's cache. */

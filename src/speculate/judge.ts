@@ -116,8 +116,18 @@ export class MixingJudge implements Judge {
 /** Place of the one source that a mask has. */
 const placeOf = ({ sources }: CandidateTree, mask: SourceMask): number => sources.indexOf(mask)
 
-/** Probabilities are taken for chances as they are: those of the one source there is. */
-export const TAKEN_AS_THEY_ARE: Judge = { chance: ({ promised }, node) => promised[node], observe: () => {} }
+/** Probabilities are taken for chances as they are; of several, the largest. */
+export const TAKEN_AS_THEY_ARE: Judge = {
+  chance({ sources, promised, tree }, node) {
+    let most = 0
+    for (let source = 0; source < sources.length; source++) {
+      const has = (tree.source[node] & sources[source]) !== 0
+      if (has) most = Math.max(most, promised[node * sources.length + source])
+    }
+    return most
+  },
+  observe() {},
+}
 
 /**
  * What a pass of the target says of the guesses on its way, whether they were put before it or not.

@@ -2,7 +2,7 @@
 import type { CandidateTree, Judge } from './candidate-tree.ts'
 import type { NoiseOf } from './child-ranking.ts'
 import type { Context } from './context.ts'
-import { type Budget, sourceOf } from './drafter.ts'
+import { type Budget, type SourceName, sourceOf } from './drafter.ts'
 import { Guesses, MOST_GUESSES, type Path, SHOWN, type Source } from './sources/source.ts'
 import { ROOT, type SourceMask } from './token-tree.ts'
 import type { TopTokens, Verification } from './verify.ts'
@@ -13,7 +13,8 @@ const COUPLED_SHARPENING = 1.5
 const MEAN_NOISE = 0.5772
 
 export class Lookups {
-  readonly sources: readonly Source[]
+  /** Of whoever's text is written; always of the same names. */
+  sources: readonly Source[] = []
   readonly bits: readonly SourceMask[]
   readonly #first: number
   /** Stands for all of them in `expanded`: they look behind a node together. */
@@ -23,9 +24,8 @@ export class Lookups {
   #noise: NoiseOf | undefined
 
   /** @param first place of the first one among the sources of the trees that they are to grow */
-  constructor(sources: readonly Source[], first: number) {
-    this.sources = sources
-    this.bits = sources.map(({ name }) => sourceOf(name))
+  constructor(names: readonly SourceName[], first: number) {
+    this.bits = names.map(sourceOf)
     this.#first = first
     this.#bit = this.bits[0] ?? 0
   }

@@ -125,8 +125,8 @@ test('options that make no sense are refused by name', () => {
 
 test('how guesses are made follows from what is given', () => {
   const chosen = (options: EngineOptions) => {
-    const { drafter, pacing, nodes } = prepare(target, { draft, ...options }, hooks).speculation
-    return [drafter, pacing, nodes]
+    const { model, pacing, nodes } = prepare(target, { draft, ...options }, hooks).speculation
+    return [model, pacing, nodes]
   }
   assert.equal(chosen({}), ['tree', 'planner', 63])
   assert.equal(chosen({ nodes: 'auto' }), ['tree', 'planner', 63])

@@ -1,8 +1,9 @@
 /** Trees without a draft model: from one source by its own rule, or from all of them, best first. */
 import { now } from '../../runtime/platform.ts'
-import { CandidateTree } from '../candidate-tree.ts'
+import { CandidateTree, type Judge } from '../candidate-tree.ts'
+import type { NoiseOf } from '../child-ranking.ts'
 import type { Context } from '../context.ts'
-import type { Budget, Drafter, DrafterName } from '../drafter.ts'
+import type { Budget, Drafter } from '../drafter.ts'
 import { GrowingTree } from '../growing-tree.ts'
 import { learnFrom } from '../judge.ts'
 import type { Lookups } from '../lookups.ts'
@@ -10,7 +11,7 @@ import type { Pacing } from '../pacing.ts'
 import { MOST_GUESSES } from '../sources/source.ts'
 import type { TokenTree } from '../token-tree.ts'
 import type { TopTokens, Verification } from '../verify.ts'
-import { type DraftingRule, MAXIMUM_DEPTH } from './tree.ts'
+import { MAXIMUM_DEPTH } from './tree.ts'
 
 /** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
 const LEAST_REACH = 8
@@ -19,15 +20,21 @@ export interface LookupDrafterOptions {
   readonly lookups: Lookups
   /** Largest budget that `propose` will be given. */
   readonly nodes: number
+}
+
+/** How the guesses for one text are made. */
+export interface LookupRule {
+  readonly judge: Judge
   readonly pacing: Pacing
+  /** As in `RankingRule`. */
+  readonly noise?: NoiseOf
 }
 
 export class LookupDrafter implements Drafter {
-  readonly name: DrafterName
   readonly #options: LookupDrafterOptions
   readonly #grown: CandidateTree
   readonly #growth: GrowingTree
-  #rule: Pick<DraftingRule, 'judge' | 'noise'> | undefined
+  #rule: LookupRule | undefined
   #context: Context | undefined
   #seconds = 0
   /** Whether the grown tree is that of the pass that is under way. */
@@ -36,9 +43,8 @@ export class LookupDrafter implements Drafter {
 
   constructor(options: LookupDrafterOptions) {
     const { lookups, nodes } = options
-    this.name = lookups.sources[0].name
     this.#options = options
-    const guesses = lookups.sources.length * MOST_GUESSES
+    const guesses = lookups.bits.length * MOST_GUESSES
     this.#grown = new CandidateTree((nodes + 1) * guesses, lookups.bits)
     this.#growth = new GrowingTree(this.#grown)
     this.#reach = nodes
@@ -48,7 +54,7 @@ export class LookupDrafter implements Drafter {
     return this.#options.lookups.topTokens
   }
 
-  begin(rule: Pick<DraftingRule, 'judge' | 'noise'>): void {
+  begin(rule: LookupRule): void {
     this.#rule = rule
   }
 
@@ -63,11 +69,11 @@ export class LookupDrafter implements Drafter {
   }
 
   propose(context: Context, tree: TokenTree, budget: Budget): void {
-    const { pacing, lookups } = this.#options
+    const { lookups } = this.#options
     const rule = this.#rule
     this.#seconds = 0
     this.#isGrown = false
-    if (rule === undefined || budget.nodes <= 0 || !pacing.shouldDraft()) return
+    if (rule === undefined || budget.nodes <= 0 || !rule.pacing.shouldDraft()) return
     const began = now()
     const nodes = Math.min(budget.nodes, this.#reach)
     const depth = Math.min(budget.depth, MAXIMUM_DEPTH)
@@ -79,20 +85,21 @@ export class LookupDrafter implements Drafter {
     this.#seconds = (now() - began) / 1000
     this.#growth.limit = nodes
     this.#growth.look([], this.#seconds)
-    const chosen = Math.min(pacing.cut(this.#growth), nodes)
+    const chosen = Math.min(rule.pacing.cut(this.#growth), nodes)
     this.#reach = Math.max(LEAST_REACH, 2 * chosen)
     this.#grown.copyBest(chosen, tree)
   }
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {
-    const { pacing, lookups } = this.#options
-    pacing.observe({
+    const { lookups } = this.#options
+    const rule = this.#rule
+    rule?.pacing.observe({
       nodes: result.tree.size,
       tokens: result.tokens.length,
       draftSeconds: this.#seconds,
       passSeconds: seconds,
     })
-    if (this.#isGrown && this.#rule !== undefined) learnFrom(result.tokens, this.#grown, this.#rule.judge)
+    if (this.#isGrown && rule !== undefined) learnFrom(result.tokens, this.#grown, rule.judge)
     if (this.#context !== undefined) lookups.learn(this.#context, result, top)
   }
 }

@@ -47,7 +47,6 @@ export interface TreeDrafterOptions {
   readonly leastProbability: number
   /** Tokens that may be guessed, the first ones of the draft's vocabulary. */
   readonly vocabulary: number
-  readonly pacing: Pacing
   /** Takes what draft passes cost. */
   readonly costs: PassCosts
   /** What else guesses, behind the same nodes and behind its own. */
@@ -63,13 +62,13 @@ interface Expansion {
 /** How the guesses for one text are made. */
 export interface DraftingRule extends RankingRule {
   readonly judge: Judge
+  readonly pacing: Pacing
 }
 
 /** Place of the draft model among the sources of the grown tree; those without a model come after it. */
 const MODEL = 0
 
 export class TreeDrafter implements Drafter {
-  readonly name: DrafterName
   readonly #options: TreeDrafterOptions
   readonly #draft: Transformer
   readonly #text: DraftText
@@ -90,7 +89,6 @@ export class TreeDrafter implements Drafter {
   #seconds = 0
 
   constructor(draft: Transformer, options: TreeDrafterOptions) {
-    this.name = options.name
     this.#options = options
     this.#draft = draft
     this.#text = new DraftText(draft, options.vocabulary)
@@ -99,8 +97,8 @@ export class TreeDrafter implements Drafter {
     this.#bit = sourceOf(options.name)
     // Every expansion adds a node per guess, and there are no more expansions than slots (and the root's).
     const expansions = draftScratchSlots(options.nodes) + 1
-    const { sources, bits } = options.lookups
-    this.#grown = new CandidateTree(expansions * (options.branching + sources.length), [this.#bit, ...bits])
+    const { bits } = options.lookups
+    this.#grown = new CandidateTree(expansions * (options.branching + bits.length), [this.#bit, ...bits])
     this.#growth = new GrowingTree(this.#grown)
   }
 
@@ -127,9 +125,9 @@ export class TreeDrafter implements Drafter {
   }
 
   propose(context: Context, tree: TokenTree, budget: Budget): void {
-    const { pacing } = this.#options
+    const pacing = this.#rule?.pacing
     this.#seconds = 0
-    if (budget.nodes <= 0 || !pacing.shouldDraft()) return
+    if (pacing === undefined || budget.nodes <= 0 || !pacing.shouldDraft()) return
     this.#depth = Math.min(budget.depth, MAXIMUM_DEPTH)
     this.#catchUp(context)
     const began = now()
@@ -164,8 +162,8 @@ export class TreeDrafter implements Drafter {
   }
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {
-    const { pacing, lookups } = this.#options
-    pacing.observe({
+    const { lookups } = this.#options
+    this.#rule?.pacing.observe({
       nodes: result.tree.size,
       tokens: result.tokens.length,
       draftSeconds: this.#seconds,
@@ -235,7 +233,7 @@ export class TreeDrafter implements Drafter {
 
   /** One draft pass of the best nodes whose children are not known yet, best first. @param places of the order to look through */
   #bestUnexpanded(places: number): readonly number[] {
-    const limit = Math.min(this.#rows, this.#free.length, Math.floor(this.#grown.room / (this.#options.branching + this.#options.lookups.sources.length)))
+    const limit = Math.min(this.#rows, this.#free.length, Math.floor(this.#grown.room / (this.#options.branching + this.#options.lookups.bits.length)))
     return this.#grown.bestUnexpanded(this.#bit, limit, this.#depth, places, this.#options.vocabulary)
   }
 

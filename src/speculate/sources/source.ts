@@ -1,6 +1,6 @@
 /** What knows likely continuations without a model: guesses by what was read and written before. */
 import type { Context } from '../context.ts'
-import type { Budget, DrafterName } from '../drafter.ts'
+import type { Budget, SourceName } from '../drafter.ts'
 import type { TopTokens, Verification } from '../verify.ts'
 
 /** Tokens of a path that a source is shown, at the most. */
@@ -49,7 +49,7 @@ export interface GuessTree {
 }
 
 export interface Source {
-  readonly name: DrafterName
+  readonly name: SourceName
   /** How many of the target's likeliest tokens at every verified node it learns from; 0: none. */
   readonly topTokens: number
   /** A text begins; the context has its prompt. */

@@ -14,7 +14,9 @@ import {
   TreeDrafter,
   type TreeDrafterOptions,
 } from '../../../src/speculate/drafters/tree.ts'
-import { FixedPacing } from '../../../src/speculate/pacing.ts'
+import { FixedPacing, type Pacing } from '../../../src/speculate/pacing.ts'
+import { TAKEN_AS_THEY_ARE } from '../../../src/speculate/judge.ts'
+import { Lookups } from '../../../src/speculate/lookups.ts'
 import { PassCosts } from '../../../src/speculate/pass-costs.ts'
 import { TokenTree } from '../../../src/speculate/token-tree.ts'
 import { Control } from '../../../src/tensor/control.ts'
@@ -123,7 +125,12 @@ export function propose(drafter: TreeDrafter, context: Context, nodes: number): 
   return tree
 }
 
-export const ruleOf = (sharpening: number): DraftingRule => ({ temperature: 0, sharpening, calibration: undefined })
+export const ruleOf = (sharpening: number, pacing: Pacing): DraftingRule => ({
+  temperature: 0,
+  sharpening,
+  judge: TAKEN_AS_THEY_ARE,
+  pacing,
+})
 
 /** @param changes to a drafter of trees that are always full and hold any token */
 export function open(
@@ -131,6 +138,7 @@ export function open(
   nodes: number,
   sharpening: number,
   changes: Partial<TreeDrafterOptions> = {},
+  pacing: Pacing = new FixedPacing(nodes),
 ): TreeDrafter {
   const drafter = new TreeDrafter(draft, {
     name: 'tree',
@@ -138,10 +146,10 @@ export function open(
     branching: BRANCHING,
     leastProbability: 0,
     vocabulary: draft.config.vocabulary,
-    pacing: new FixedPacing(nodes),
     costs: new PassCosts(nodes + 1, expansionRows(nodes)),
+    lookups: new Lookups([], 1),
     ...changes,
   })
-  drafter.begin(ruleOf(sharpening))
+  drafter.begin(ruleOf(sharpening, pacing))
   return drafter
 }

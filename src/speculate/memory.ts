@@ -1,0 +1,55 @@
+/**
+ * What drafting has learnt, of everything that one owner had written: what sources know, what their guesses turned
+ * out to be worth, and when guessing pays. Owners share nothing of it, so that nobody's text can be proposed to
+ * another, or shows in how fast another's is written.
+ */
+import { Calibration } from './calibration.ts'
+import { MixingJudge } from './judge.ts'
+import type { Pacing } from './pacing.ts'
+import type { Source } from './sources/source.ts'
+import { CLASSES } from './sources/source.ts'
+
+/** Observations of a class that are remembered: less than of a draft model, whose guesses depend less on the text. */
+const REMEMBERED = 192
+
+export interface MemoryParts {
+  readonly sources: readonly Source[]
+  readonly pacing: Pacing
+  /** Guesses per node of the draft model; 0 without one. */
+  readonly branching: number
+  /** Bit of the draft model; 0 without one. */
+  readonly model: number
+}
+
+export interface Learnt {
+  readonly judge: MixingJudge
+  /** Of the draft model's guesses. */
+  readonly calibration: Calibration | undefined
+}
+
+export class DrafterMemory {
+  readonly sources: readonly Source[]
+  readonly pacing: Pacing
+  readonly #parts: MemoryParts
+  /** By the way of sampling. */
+  readonly #learnt = new Map<string, Learnt>()
+
+  constructor(parts: MemoryParts) {
+    this.#parts = parts
+    this.sources = parts.sources
+    this.pacing = parts.pacing
+  }
+
+  /** @param sampling name of the way of sampling: what guesses are worth depends on it */
+  learnt(sampling: string): Learnt {
+    let found = this.#learnt.get(sampling)
+    if (found === undefined) {
+      const { sources, branching, model } = this.#parts
+      const calibration = model === 0 ? undefined : new Calibration(branching)
+      const others = sources.map(() => new Calibration(CLASSES, { classes: CLASSES, remembered: REMEMBERED }))
+      found = { calibration, judge: new MixingJudge(calibration ? [calibration, ...others] : others, model) }
+      this.#learnt.set(sampling, found)
+    }
+    return found
+  }
+}

@@ -1,0 +1,24 @@
+/** Sources by name. */
+import type { SourceName } from '../drafter.ts'
+import { JacobiSource } from './jacobi.ts'
+import { NgramSource } from './ngram.ts'
+import { RecycleSource } from './recycle.ts'
+import type { Source } from './source.ts'
+import { TrieSource } from './trie.ts'
+import { TrigramSource } from './trigram.ts'
+
+/** @param vocabulary of the target */
+export function makeSource(name: SourceName, vocabulary: number): Source {
+  switch (name) {
+    case 'trie':
+      return new TrieSource()
+    case 'trigram':
+      return new TrigramSource(vocabulary)
+    case 'recycle':
+      return new RecycleSource(vocabulary)
+    case 'ngram':
+      return new NgramSource()
+    case 'jacobi':
+      return new JacobiSource()
+  }
+}
