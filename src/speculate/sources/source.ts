@@ -59,6 +59,12 @@ export interface Source {
   /** The published way of making a whole tree, where it is not best-first growth by `successors`. */
   propose?(context: Context, tree: GuessTree, budget: Budget): void
   /**
+   * Nodes that are not there to be accepted: the source learns from what the target says after them. For trees of several
+   * sources, which otherwise ask for `successors` only.
+   * @param nodes that it may add at the most; it may do with any number
+   */
+  window?(tree: GuessTree, nodes: number): void
+  /**
    * Learns from a pass of the target. Called before the accepted tokens join the context.
    * @param top of every node of the tree, the root included; absent when nobody asked for it
    */
