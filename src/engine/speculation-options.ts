@@ -1,6 +1,13 @@
 /** What load options say about drafting, checked and completed. */
 import { CoppiceError } from '../errors.ts'
-import { DRAFTERS, type DrafterName, MODEL_DRAFTERS, type ModelDrafter, SOURCES, type SourceName } from '../speculate/drafter.ts'
+import {
+  DRAFTERS,
+  type DrafterName,
+  MODEL_DRAFTERS,
+  type ModelDrafter,
+  SOURCES,
+  type SourceName,
+} from '../speculate/drafter.ts'
 import { MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import { PACINGS, type PacingName } from '../speculate/pacing.ts'
 import { KINDS, type Kind } from '../tensor/layout.ts'
@@ -98,7 +105,10 @@ function chooseDrafters(
   const isHybrid = drafters.includes('hybrid')
   const [model, second] = MODEL_DRAFTERS.filter((name) => drafters.includes(name))
   if (second !== undefined) {
-    throw new CoppiceError('INVALID_OPTION', `drafters names both ${model} and ${second}: the draft makes the one or the other`)
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `drafters names both ${model} and ${second}: the draft makes the one or the other`,
+    )
   }
   return {
     model: model ?? (isHybrid && hasDraft ? 'tree' : undefined),

@@ -132,7 +132,13 @@ export class CandidateTree {
    * @param vocabulary only nodes whose token is below it. Below others, and below those that are not chosen in time,
    *   nothing is chosen: the source comes to a node by its parent.
    */
-  bestUnexpanded(source: SourceMask, limit: number, depth: number, places: number, vocabulary = 2 ** 31): readonly number[] {
+  bestUnexpanded(
+    source: SourceMask,
+    limit: number,
+    depth: number,
+    places: number,
+    vocabulary = 2 ** 31,
+  ): readonly number[] {
     const chosen = this.#chosen
     chosen.length = 0
     const { tree, order, expanded } = this

@@ -17,7 +17,14 @@ const judging = (chance: Chance): Judge => ({
   observe: () => {},
 })
 
-function expand(grown: CandidateTree, node: number, ids: number[], promised: readonly number[], count: number, chance: Chance): void {
+function expand(
+  grown: CandidateTree,
+  node: number,
+  ids: number[],
+  promised: readonly number[],
+  count: number,
+  chance: Chance,
+): void {
   grown.offer(node, 0, { ids, promised, count })
   grown.settle(judging(chance))
 }

@@ -233,7 +233,11 @@ export class TreeDrafter implements Drafter {
 
   /** One draft pass of the best nodes whose children are not known yet, best first. @param places of the order to look through */
   #bestUnexpanded(places: number): readonly number[] {
-    const limit = Math.min(this.#rows, this.#free.length, Math.floor(this.#grown.room / (this.#options.branching + this.#options.lookups.bits.length)))
+    const limit = Math.min(
+      this.#rows,
+      this.#free.length,
+      Math.floor(this.#grown.room / (this.#options.branching + this.#options.lookups.bits.length)),
+    )
     return this.#grown.bestUnexpanded(this.#bit, limit, this.#depth, places, this.#options.vocabulary)
   }
 

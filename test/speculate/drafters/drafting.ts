@@ -14,9 +14,9 @@ import {
   TreeDrafter,
   type TreeDrafterOptions,
 } from '../../../src/speculate/drafters/tree.ts'
-import { FixedPacing, type Pacing } from '../../../src/speculate/pacing.ts'
 import { TAKEN_AS_THEY_ARE } from '../../../src/speculate/judge.ts'
 import { Lookups } from '../../../src/speculate/lookups.ts'
+import { FixedPacing } from '../../../src/speculate/pacing.ts'
 import { PassCosts } from '../../../src/speculate/pass-costs.ts'
 import { TokenTree } from '../../../src/speculate/token-tree.ts'
 import { Control } from '../../../src/tensor/control.ts'
@@ -125,11 +125,11 @@ export function propose(drafter: TreeDrafter, context: Context, nodes: number): 
   return tree
 }
 
-export const ruleOf = (sharpening: number, pacing: Pacing): DraftingRule => ({
+export const ruleOf = (sharpening: number, nodes: number): DraftingRule => ({
   temperature: 0,
   sharpening,
   judge: TAKEN_AS_THEY_ARE,
-  pacing,
+  pacing: new FixedPacing(nodes),
 })
 
 /** @param changes to a drafter of trees that are always full and hold any token */
@@ -138,7 +138,6 @@ export function open(
   nodes: number,
   sharpening: number,
   changes: Partial<TreeDrafterOptions> = {},
-  pacing: Pacing = new FixedPacing(nodes),
 ): TreeDrafter {
   const drafter = new TreeDrafter(draft, {
     name: 'tree',
@@ -150,6 +149,6 @@ export function open(
     lookups: new Lookups([], 1),
     ...changes,
   })
-  drafter.begin(ruleOf(sharpening, pacing))
+  drafter.begin(ruleOf(sharpening, nodes))
   return drafter
 }
