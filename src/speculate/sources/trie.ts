@@ -260,8 +260,8 @@ function swap(list: Int32Array | Float64Array | Uint8Array, j: number): void {
   list[j - 1] = value
 }
 
-/** Children that are looked at, the last used first: more come only after the commonest tokens, and gained nothing. */
-const MOST_SIBLINGS = 64
+/** Children that are looked at, the last used first. Twice or eight times as many cost time and gained no tokens. */
+const MOST_SIBLINGS = 32
 
 /** The children of a node by falling weight. */
 class Ranking {
