@@ -9,6 +9,10 @@ import type { TopTokens, Verification } from './verify.ts'
 
 /** Exponent on coupled sums: what is to be made of them beside that is the calibration's affair. */
 const COUPLED_SHARPENING = 1.5
+/** Guesses that a source itself gives less are left out. */
+const LEAST_PROMISE = 0.005
+/** Guesses whose whole path promises less than this share of the worst one that could be of use are left out. */
+const HOPE = 0.25
 /** Mean of standard Gumbel noise. */
 const MEAN_NOISE = 0.5772
 
@@ -44,13 +48,13 @@ export class Lookups {
   /** Looks behind the best `places` nodes of a tree, and behind what is found there, until nothing new is among them. */
   grow(grown: CandidateTree, context: Context, judge: Judge, { nodes, depth }: Budget): void {
     if (this.sources.length === 0) return
-    if ((grown.expanded[ROOT] & this.#bit) === 0) this.#look(grown, ROOT, context, judge)
+    if ((grown.expanded[ROOT] & this.#bit) === 0) this.#look(grown, ROOT, context, judge, nodes)
     for (let place = 0; place < Math.min(nodes, grown.size); place++) {
       const node = grown.order[place]
       if ((grown.expanded[node] & this.#bit) !== 0 || grown.tree.depth[node] >= depth) continue
       if (grown.room < this.sources.length * MOST_GUESSES) return
       // Children come after their parents, so what was passed stays passed, unless all got new places.
-      if (this.#look(grown, node, context, judge)) place = -1
+      if (this.#look(grown, node, context, judge, nodes)) place = -1
     }
   }
 
@@ -74,14 +78,17 @@ export class Lookups {
   }
 
   /** @returns whether nodes that were there before got new places */
-  #look(grown: CandidateTree, node: number, context: Context, judge: Judge): boolean {
+  #look(grown: CandidateTree, node: number, context: Context, judge: Judge, places: number): boolean {
     this.#show(grown, node, context)
+    const worst = grown.size < places ? 0 : grown.chanceAt(places - 1)
+    const least = Math.max(LEAST_PROMISE, (HOPE * worst) / Math.exp(grown.tree.logProb[node]))
     const guesses = this.#guesses
     const position = context.length + grown.tree.depth[node]
     for (const [i, source] of this.sources.entries()) {
       guesses.count = 0
       source.successors(this.#path, guesses)
       if (this.#noise !== undefined) couple(guesses, position, this.#noise)
+      while (guesses.count > 0 && guesses.promised[guesses.count - 1] < least) guesses.count--
       grown.offer(node, this.#first + i, guesses)
     }
     return grown.settle(judge)

@@ -226,6 +226,7 @@ export class TreeDrafter implements Drafter {
     const began = now()
     this.#text.finish(context)
     this.#addChildren(ROOT, 0)
+    this.#grown.settle(this.#judge)
     if (batch.count <= this.#rows) this.#options.costs.observeDraft(batch.count, (now() - began) / 1000)
     this.#usable = true
     return true
@@ -268,6 +269,7 @@ export class TreeDrafter implements Drafter {
     }
     this.#draft.head(nodes.map((_, row) => row))
     for (const [row, node] of nodes.entries()) this.#addChildren(node, row)
+    this.#grown.settle(this.#judge)
     this.#pending = undefined
   }
 
@@ -289,7 +291,6 @@ export class TreeDrafter implements Drafter {
     let count = this.#ranking.rank(row, position)
     while (count > 0 && promised[count - 1] < leastProbability) count--
     this.#grown.offer(node, MODEL, { ids, promised, count })
-    this.#grown.settle(this.#judge)
   }
 
   /** Every scratch slot that no expanded node of the grown tree uses is free. */
