@@ -40,7 +40,7 @@ export async function withoutLoops(
   perCategory: number,
   race: Pick<Race, 'temperature' | 'tokens'>,
 ): Promise<{ kept: BenchPrompt[]; tried: number }> {
-  const model = await load(directory, { context: 512 })
+  const model = await load(directory, { draft: 'none', context: 512 })
   const kept: BenchPrompt[] = []
   let tried = 0
   try {
