@@ -24,8 +24,10 @@ export interface Race {
 
 export const decodeSeconds = ({ stats }: Completion): number => stats.seconds.total - stats.seconds.prefill
 
-async function write(model: Model, prompt: BenchPrompt, race: Pick<Race, 'temperature' | 'tokens'>) {
-  const call = { temperature: race.temperature, seed: 7, maxTokens: race.tokens, ignoreEos: true }
+/** @param round in which the same text was not written before: drafters would remember it */
+async function write(model: Model, prompt: BenchPrompt, race: Pick<Race, 'temperature' | 'tokens'>, round = 0) {
+  const owner = `round ${round}`
+  const call = { temperature: race.temperature, seed: 7, maxTokens: race.tokens, ignoreEos: true, owner }
   return await model.complete({ tokens: prompt.tokens }, call)
 }
 
@@ -79,7 +81,7 @@ export async function interleaved(race: Race, rounds: number): Promise<Result[]>
       const runs: Result[][] = race.policies.map(() => [])
       for (let round = 0; round < rounds; round++) {
         for (const [i, policy] of race.policies.entries()) {
-          const result = { policy, prompt, completion: await write(models[i], prompt, race) }
+          const result = { policy, prompt, completion: await write(models[i], prompt, race, round) }
           texts.check(result)
           runs[i].push(result)
         }
