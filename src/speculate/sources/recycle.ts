@@ -69,6 +69,10 @@ export class RecycleSource implements Source {
     return this.#next.byteLength + this.#nodes.byteLength + this.#tokens.byteLength
   }
 
+  get entries(): number {
+    return this.#known().length
+  }
+
   begin(): void {}
 
   end(): void {}
@@ -113,8 +117,7 @@ export class RecycleSource implements Source {
 
   /** Rows that are known, each the token and what follows it. */
   save(): Uint8Array {
-    const known: number[] = []
-    for (let token = 0; token < this.#vocabulary; token++) if (this.#next[token * RANKS] >= 0) known.push(token)
+    const known = this.#known()
     const view = startSaving(KIND, this.#vocabulary, known.length, known.length * ROW_BYTES)
     for (const [i, token] of known.entries()) {
       const at = HEAD_BYTES + i * ROW_BYTES
@@ -146,6 +149,13 @@ export class RecycleSource implements Source {
       const first = view.getInt32(at, true) * RANKS
       for (let rank = 0; rank < RANKS; rank++) this.#next[first + rank] = view.getInt32(at + 4 + 4 * rank, true)
     }
+  }
+
+  /** Tokens after which something is known to follow. */
+  #known(): number[] {
+    const known: number[] = []
+    for (let token = 0; token < this.#vocabulary; token++) if (this.#next[token * RANKS] >= 0) known.push(token)
+    return known
   }
 
   #keep(token: number, { k, ids }: TopTokens, node: number): void {
