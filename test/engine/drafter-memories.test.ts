@@ -76,11 +76,11 @@ saving('a state is refused that is damaged, cut off, foreign, not there, or no f
   open({ drafters: ['trie'] }).engine.memories.save(file('sound'), '')
   const bytes = readFileSync(file('sound'))
   writeFileSync(file('cut'), bytes.subarray(0, bytes.length - 5))
-  const flipped = bytes.slice()
+  const flipped = Uint8Array.from(bytes)
   flipped[30] ^= 4
   writeFileSync(file('flipped'), flipped)
   writeFileSync(file('none'), 'a text')
-  const state = decodeState(bytes, '')
+  const state = decodeState(bytes, 'sound')
   writeFileSync(file('swapped'), encodeState({ ...state, meaning: { ...state.meaning, tokens: '0'.repeat(16) } }))
   mkdirSync(file('directory'))
   for (const [name, code] of [
