@@ -3,14 +3,13 @@ import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { KvKind } from '../model/kv-cache.ts'
-import type { SourceName } from '../speculate/drafter.ts'
+import type { DrafterChoice, SourceName } from '../speculate/drafter.ts'
 import type { PacingName } from '../speculate/pacing.ts'
 import type { VerifyRule } from '../speculate/residual.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
-import type { DrafterChoice } from './speculation-options.ts'
 
 export interface Progress {
   /** 'pack': writing a packed copy of the model; 'load': bringing resident parts in; 'prefill': reading the prompt. */
@@ -229,7 +228,8 @@ export interface Model {
   logits(input: LogitsInput): Promise<Logits>
   /**
    * Writes what drafters without a model learnt of an owner's texts to a file for `LoadOptions.drafterState`: what was
-   * written, and the target's second thoughts, but no prompts. The file is replaced at once or not at all.
+   * written, and what else the target held likely there. Of prompts there is only what these repeat. The file is
+   * replaced at once or not at all.
    * @throws CoppiceError INVALID_OPTION when no drafter learns, or nothing is remembered of the owner | FILE_SYSTEM |
    *   WORKER_FAILED | CLOSED
    */

@@ -78,7 +78,7 @@ export class DrafterMemory {
     }))
   }
 
-  /** What outputs taught the sources, and nothing of prompts. */
+  /** What outputs taught the sources. Of prompts there is only what outputs, and the target's second choices, repeat. */
   save(): StateSection[] {
     return [...saveSections(this.sources), ...this.#others]
   }
