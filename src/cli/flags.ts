@@ -20,7 +20,11 @@ export const LOAD_FLAGS = {
     value: 'MODEL',
     help: "draft model that grows the tree of guesses, 'none', or self:q4: the target's own copy in q4",
   },
-  drafter: { type: 'string', value: 'NAME', help: "tree, or chain: the draft's likeliest continuation" },
+  drafter: {
+    type: 'string',
+    value: 'NAMES',
+    help: "what guesses, with commas between: tree or chain (the draft's likeliest continuation), and without a draft trie, trigram, recycle, ngram, jacobi; hybrid: all that pay",
+  },
   nodes: {
     type: 'string',
     value: 'N',
@@ -90,7 +94,7 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
   return defined({
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
     draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
-    drafters: drafter === undefined ? undefined : [drafter as DrafterChoice],
+    drafters: drafter?.split(',').map((name) => name.trim() as DrafterChoice),
     nodes: nodes as LoadOptions['nodes'],
     pacing: values.pacing as LoadOptions['pacing'],
     draftPMin: values.draftPMin,

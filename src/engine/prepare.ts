@@ -127,7 +127,7 @@ export function planModel(
 ): Planned {
   const source = draftSource(options)
   const speculation = chooseSpeculation(options, source !== undefined)
-  const { nodes, pacing } = speculation
+  const { nodes, pacing, model: drafter } = speculation
   const threads = chooseThreads(options.threads)
   const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
   const draft =
@@ -150,7 +150,7 @@ export function planModel(
   const shape = { context, scratch: Math.max(PASS_ROWS, nodes), kind, rows, threads }
   const targetShape: TransformerShape = { ...shape, logitsRows: LOGITS_ROWS, headStreams: false }
   const streamedShape: TransformerShape = { ...shape, logitsRows: rows, headStreams: true }
-  const drafted = draft === undefined || nodes === 0 ? undefined : draft
+  const drafted = drafter === undefined || nodes === 0 ? undefined : draft
   const draftContext = Math.min(context, drafted?.manifest.config.positions ?? context)
   if (draftContext < context) {
     throw new CoppiceError(

@@ -2,7 +2,7 @@
 import { CoppiceError } from '../errors.ts'
 import {
   DRAFTERS,
-  type DrafterName,
+  type DrafterChoice,
   MODEL_DRAFTERS,
   type ModelDrafter,
   SOURCES,
@@ -32,9 +32,6 @@ export type DraftSource =
   /** The target's own copy in another kind of weights. */
   | { readonly from: 'target'; readonly kind: Kind }
 
-/** What `drafters` may name: one drafter, or all that there are as one. */
-export type DrafterChoice = DrafterName | 'hybrid'
-
 export interface SpeculationChoices {
   /** What the draft model makes; undefined: nothing, or there is none. */
   readonly model: ModelDrafter | undefined
@@ -49,6 +46,8 @@ export interface SpeculationChoices {
   readonly coupled: boolean
   readonly sharpening: number | undefined
   readonly leastProbability: number
+  /** File of what the default owner's drafters begin with. */
+  readonly state: string | undefined
 }
 
 /** @throws CoppiceError INVALID_OPTION */
@@ -68,7 +67,7 @@ export function draftSource({ draft }: EngineOptions): DraftSource | undefined {
 
 /** @throws CoppiceError INVALID_OPTION */
 export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): SpeculationChoices {
-  const { pipeline = true, coupled = true, sharpening, draftPMin } = options
+  const { pipeline = true, coupled = true, sharpening, draftPMin, drafterState } = options
   checkFlag('pipeline', pipeline)
   checkFlag('coupled', coupled)
   if (sharpening !== undefined && !(typeof sharpening === 'number' && sharpening > 0 && sharpening <= 100)) {
@@ -80,16 +79,19 @@ export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): Sp
   const { model, sources } = chooseDrafters(options, hasDraft)
   const isPlain = model === undefined && sources.length === 0
   const pacing = choosePacing(options)
+  const nodes = isPlain ? plainNodes(options) : chooseNodes(options.nodes, model, pacing)
+  checkState(drafterState, sources.length > 0 && nodes > 0)
   return {
     model,
     sources,
     pacing,
-    nodes: isPlain ? plainNodes(options) : chooseNodes(options.nodes, model, pacing),
+    nodes,
     depth: MAXIMUM_DEPTH,
     pipeline,
     coupled,
     sharpening,
     leastProbability: draftPMin ?? (model === 'chain' ? CHAIN_P_MIN : 0),
+    state: drafterState,
   }
 }
 
@@ -156,6 +158,18 @@ function checkNodes(nodes: unknown): number {
   throw new CoppiceError(
     'INVALID_OPTION',
     `nodes must be an integer from 0 to ${MAXIMUM_NODES} or 'auto', not ${nodes}`,
+  )
+}
+
+function checkState(state: unknown, hasSources: boolean): void {
+  if (state === undefined) return
+  if (typeof state !== 'string' || state === '') {
+    throw new CoppiceError('INVALID_OPTION', `drafterState must be the name of a file, not ${JSON.stringify(state)}`)
+  }
+  if (hasSources) return
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `drafterState is "${state}", but no drafter here learns from texts; name one of ${SOURCES.join(', ')} or 'hybrid' in drafters, or leave it out`,
   )
 }
 

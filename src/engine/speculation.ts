@@ -37,7 +37,10 @@ const TEMPERATURE_STEP = 0.25
 /** Of a tree for the residual rule, when its size is left open. */
 const RESIDUAL_NODES = 16
 
-/** Owners whose memories are kept; the one that wrote longest ago is forgotten first. */
+/** Whose texts are nobody's in particular. */
+export const DEFAULT_OWNER = ''
+
+/** Owners whose memories are kept beside the default one's; the one that wrote longest ago is forgotten first. */
 const OWNERS = 16
 
 interface SpeculationParts {
@@ -97,7 +100,7 @@ export class Speculation {
     if (this.drafter === undefined) return
     const { coupled, sharpening, model } = this.#parts.choices
     const { temperature } = sampler.options
-    const memory = this.#memoryOf(owner)
+    const memory = this.memoryOf(owner)
     const isCoupled = coupled && temperature > 0
     const { judge, calibration } = memory.learnt(samplingName(isCoupled, temperature))
     this.#planner = memory.pacing instanceof Planner ? memory.pacing : undefined
@@ -158,7 +161,24 @@ export class Speculation {
     )
   }
 
-  #memoryOf(owner: string): DrafterMemory {
+  /** Whether there is anything to remember. */
+  get remembers(): boolean {
+    return this.drafter !== undefined && this.#parts.choices.sources.length > 0
+  }
+
+  /** Everybody's memory, by owner; whoever wrote last comes last. */
+  get memories(): ReadonlyMap<string, DrafterMemory> {
+    return this.#memories
+  }
+
+  /** Drops what was learnt from an owner's texts. Not to be called while a text is written. */
+  forget(owner: string): void {
+    if (this.#lookups.sources === this.#memories.get(owner)?.sources) this.#lookups.sources = []
+    this.#memories.delete(owner)
+  }
+
+  /** The owner's memory, made when there is none; then the owner that wrote longest ago may lose theirs. */
+  memoryOf(owner: string): DrafterMemory {
     let memory = this.#memories.get(owner)
     this.#memories.delete(owner)
     if (memory === undefined) {
@@ -173,10 +193,15 @@ export class Speculation {
         branching: this.#branching,
         model: model === undefined ? 0 : sourceOf(model),
       })
-      if (this.#memories.size === OWNERS) this.#memories.delete(this.#memories.keys().next().value!)
+      if (owner !== DEFAULT_OWNER) this.#makeRoom()
     }
     this.#memories.set(owner, memory)
     return memory
+  }
+
+  #makeRoom(): void {
+    const others = [...this.#memories.keys()].filter((owner) => owner !== DEFAULT_OWNER)
+    if (others.length === OWNERS) this.#memories.delete(others[0])
   }
 
   get #branching(): number {

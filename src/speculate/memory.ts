@@ -4,10 +4,13 @@
  * another, or shows in how fast another's is written.
  */
 import { Calibration } from './calibration.ts'
+import type { SourceName } from './drafter.ts'
 import { MixingJudge } from './judge.ts'
 import type { Pacing } from './pacing.ts'
+import { loadSections, saveSections, warmSources } from './sources/sections.ts'
 import type { Source } from './sources/source.ts'
 import { CLASSES } from './sources/source.ts'
+import type { StateSection } from './state-file.ts'
 
 /** Observations of a class that are remembered: less than of a draft model, whose guesses depend less on the text. */
 const REMEMBERED = 192
@@ -33,6 +36,8 @@ export class DrafterMemory {
   readonly #parts: MemoryParts
   /** By the way of sampling. */
   readonly #learnt = new Map<string, Learnt>()
+  /** Of sources that are not among these: to be saved again as they came. */
+  #others: readonly StateSection[] = []
 
   constructor(parts: MemoryParts) {
     this.#parts = parts
@@ -51,5 +56,35 @@ export class DrafterMemory {
       this.#learnt.set(sampling, found)
     }
     return found
+  }
+
+  /** Bytes of each source's tables, and of sections that wait to be saved again. */
+  get heldBytes(): { readonly source: SourceName; readonly bytes: number }[] {
+    const held = this.sources.map(({ name, heldBytes }) => ({ source: name, bytes: heldBytes }))
+    return [...held, ...this.#others.map(({ source, bytes }) => ({ source, bytes: bytes.length }))]
+  }
+
+  /**
+   * What sources know from now on. Not part of it are what guesses are worth and when they pay: that is soon learnt
+   * anew, and depends on the machine and the way of sampling.
+   * @param file where it comes from, for messages
+   * @throws CoppiceError CORRUPT_FILE when a section makes no sense; some sources may have theirs then
+   */
+  load(sections: readonly StateSection[], file: string): void {
+    // Copies: what is kept must not keep the file's other bytes.
+    this.#others = loadSections(this.sources, sections, file).map(({ source, bytes }) => ({
+      source,
+      bytes: bytes.slice(),
+    }))
+  }
+
+  /** What outputs taught the sources. Of prompts there is only what outputs, and the target's second choices, repeat. */
+  save(): StateSection[] {
+    return [...saveSections(this.sources), ...this.#others]
+  }
+
+  /** Sources that can learn from a text that was not written here do so. */
+  warm(tokens: ArrayLike<number>): void {
+    warmSources(this.sources, tokens)
   }
 }

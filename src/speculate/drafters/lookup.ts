@@ -39,7 +39,7 @@ export class LookupDrafter implements Drafter {
   #seconds = 0
   /** Whether the grown tree is that of the pass that is under way. */
   #isGrown = false
-  #reach: number
+  #reach = 0
 
   constructor(options: LookupDrafterOptions) {
     const { lookups, nodes } = options
@@ -47,7 +47,6 @@ export class LookupDrafter implements Drafter {
     const guesses = lookups.bits.length * MOST_GUESSES
     this.#grown = new CandidateTree((nodes + 1) * guesses, lookups.bits)
     this.#growth = new GrowingTree(this.#grown)
-    this.#reach = nodes
   }
 
   get topTokens(): number {
@@ -60,6 +59,8 @@ export class LookupDrafter implements Drafter {
 
   startText(context: Context): void {
     this.#context = context
+    // What the last text was worth is no matter of this one's, which may be another owner's.
+    this.#reach = this.#options.nodes
     this.#options.lookups.begin(context, this.#rule?.noise)
   }
 

@@ -54,24 +54,39 @@ export class RecycleSource implements Source {
   readonly #vocabulary: number
   /** [vocabulary][RANKS], likeliest first; -1 where nothing is known. */
   readonly #next: Int32Array
+  /** By token: whether its row may be saved. Tokens of a prompt are guessed, too, and what is saved must not tell them. */
+  readonly #lasting: Uint8Array
+  /** By token: whether it is in the prompt of the text under way. */
+  readonly #inPrompt: Uint8Array
   /** By place of the shape: the node of the tree that holds it, -1 for none. */
   readonly #nodes = new Int32Array(PLACES.length + 1)
   /** By place of the shape. */
   readonly #tokens = new Int32Array(PLACES.length + 1)
 
-  /** @param vocabulary tokens that the target knows: 32 bytes are held for each */
+  /** @param vocabulary tokens that the target knows: 34 bytes are held for each */
   constructor(vocabulary: number) {
     this.#vocabulary = vocabulary
     this.#next = new Int32Array(vocabulary * RANKS).fill(-1)
+    this.#lasting = new Uint8Array(vocabulary)
+    this.#inPrompt = new Uint8Array(vocabulary)
   }
 
   get heldBytes(): number {
-    return this.#next.byteLength + this.#nodes.byteLength + this.#tokens.byteLength
+    return this.#next.byteLength + 2 * this.#vocabulary + this.#nodes.byteLength + this.#tokens.byteLength
   }
 
-  begin(): void {}
+  get entries(): number {
+    return this.#lastingTokens().length
+  }
 
-  end(): void {}
+  begin({ tokens, promptLength }: Context): void {
+    this.end()
+    for (let i = 0; i < promptLength; i++) this.#inPrompt[tokens[i]] = 1
+  }
+
+  end(): void {
+    this.#inPrompt.fill(0)
+  }
 
   successors({ tokens, length }: Path, guesses: Guesses): void {
     if (length === 0) return
@@ -104,17 +119,16 @@ export class RecycleSource implements Source {
    * The paper leaves it to chance what is kept of a token that stands at several nodes (section 3.3). Here a later
    * node's wins over an earlier one's, and an accepted node's over a rejected one's, whose text came to nothing.
    */
-  learn(_: Context, { tree, path }: Verification, top: TopTokens | undefined): void {
+  learn({ length, promptLength }: Context, { tree, path }: Verification, top: TopTokens | undefined): void {
     if (top === undefined) return
-    for (let node = 1; node < tree.count; node++) this.#keep(tree.token[node], top, node)
-    this.#keep(tree.token[ROOT], top, ROOT)
-    for (const node of path) this.#keep(tree.token[node], top, node)
+    for (let node = 1; node < tree.count; node++) this.#keep(tree.token[node], top, node, false)
+    this.#keep(tree.token[ROOT], top, ROOT, length > promptLength)
+    for (const node of path) this.#keep(tree.token[node], top, node, true)
   }
 
-  /** Rows that are known, each the token and what follows it. */
+  /** Rows of tokens that were written or are of no prompt, each the token and what the target held likeliest after it. */
   save(): Uint8Array {
-    const known: number[] = []
-    for (let token = 0; token < this.#vocabulary; token++) if (this.#next[token * RANKS] >= 0) known.push(token)
+    const known = this.#lastingTokens()
     const view = startSaving(KIND, this.#vocabulary, known.length, known.length * ROW_BYTES)
     for (const [i, token] of known.entries()) {
       const at = HEAD_BYTES + i * ROW_BYTES
@@ -141,15 +155,27 @@ export class RecycleSource implements Source {
       }
     }
     this.#next.fill(-1)
+    this.#lasting.fill(0)
     for (let row = 0; row < rows; row++) {
       const at = HEAD_BYTES + row * ROW_BYTES
-      const first = view.getInt32(at, true) * RANKS
+      const token = view.getInt32(at, true)
+      const first = token * RANKS
+      this.#lasting[token] = 1
       for (let rank = 0; rank < RANKS; rank++) this.#next[first + rank] = view.getInt32(at + 4 + 4 * rank, true)
     }
   }
 
-  #keep(token: number, { k, ids }: TopTokens, node: number): void {
+  /** Tokens whose rows may be saved. */
+  #lastingTokens(): number[] {
+    const known: number[] = []
+    for (let token = 0; token < this.#vocabulary; token++) if (this.#lasting[token] === 1) known.push(token)
+    return known
+  }
+
+  /** @param isOutput whether it is the text that stands there, written here */
+  #keep(token: number, { k, ids }: TopTokens, node: number, isOutput: boolean): void {
     const row = token * RANKS
+    this.#lasting[token] = isOutput || this.#inPrompt[token] === 0 ? 1 : 0
     for (let rank = 0; rank < RANKS; rank++) this.#next[row + rank] = rank < k ? ids[node * k + rank] : -1
   }
 }

@@ -73,6 +73,8 @@ export interface Source {
   end(): void
   /** Bytes that its tables take in memory, about. */
   readonly heldBytes: number
+  /** Nodes, pairs or tokens that it knows something of, of what it would save. */
+  readonly entries?: number
   /** What is worth keeping between runs; absent: nothing. */
   save?(): Uint8Array
   /** Takes what `save` returned in place of what it knows. @throws Error in words when the bytes make no sense */

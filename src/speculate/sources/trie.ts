@@ -16,6 +16,8 @@ import { type Guesses, type GuessTree, MOST_GUESSES, type Path, SHOWN, type Sour
 export type TrieMode = 'tree' | 'parallel' | 'single'
 
 export interface TrieOptions {
+  /** Tokens that may be guessed: a saved trie with others is refused. Default: whatever was read. */
+  readonly vocabulary?: number
   /** Tokens of a branch, at least 2. Default 12. */
   readonly branchLength?: number
   /** What a count in the prompt is worth in counts of outputs. Default 2; the public code ranks as if it were 9999. */
@@ -30,6 +32,8 @@ export interface TrieOptions {
   readonly enough?: number
 }
 
+const LARGEST_TOKEN = 0x7fffffff
+
 /** Class of a guess by the tokens that matched before it. */
 const CLASS_BY_LENGTH = [0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7]
 
@@ -39,6 +43,7 @@ const OUTPUT_SHARE = 0.5
 export class TrieSource implements Source {
   readonly name = 'trie'
   readonly topTokens = 0
+  readonly #vocabulary: number
   readonly #branchLength: number
   readonly #promptWeight: number
   readonly #mode: TrieMode
@@ -64,6 +69,7 @@ export class TrieSource implements Source {
       )
     }
     if (!(decay > 0 && decay <= 0.9)) throw new Error(`decay is above 0 and at most 0.9, not ${decay}`)
+    this.#vocabulary = options.vocabulary ?? LARGEST_TOKEN + 1
     this.#branchLength = branchLength
     this.#promptWeight = promptWeight
     this.#mode = mode
@@ -74,7 +80,7 @@ export class TrieSource implements Source {
   }
 
   /** Nodes of the trie, without its root. */
-  get nodes(): number {
+  get entries(): number {
     return this.#trie.count
   }
 
@@ -160,7 +166,7 @@ export class TrieSource implements Source {
   }
 
   load(bytes: Uint8Array): void {
-    this.#trie = this.#trie.load(bytes, this.#branchLength)
+    this.#trie = this.#trie.load(bytes, this.#branchLength, this.#vocabulary)
   }
 
   #append(token: number): void {
@@ -583,7 +589,7 @@ class BranchTrie {
   }
 
   /** A trie like this one of what was saved. @throws Error when the bytes are not what `save` makes */
-  load(bytes: Uint8Array, branchLength: number): BranchTrie {
+  load(bytes: Uint8Array, branchLength: number, vocabulary: number): BranchTrie {
     const input = new Reader(bytes)
     if (MAGIC.some((byte) => input.number() !== byte))
       throw new Error('this is not a saved trie, or of another version')
@@ -606,7 +612,7 @@ class BranchTrie {
       depth[node] = depth[parent] + 1
       if (depth[node] > branchLength)
         throw new Error(`a branch of the saved trie is longer than ${branchLength} tokens`)
-      if (token > 0x7fffffff) throw new Error(`node ${node} of the saved trie has a token that is none: ${token}`)
+      if (token >= vocabulary) throw new Error(`node ${node} of the saved trie has a token that is none: ${token}`)
       if (!(output > 0) || (parent > 0 && Math.fround(output) > trie.output[parent])) {
         throw new Error(`node ${node} of the saved trie has a count that cannot be: ${output}`)
       }

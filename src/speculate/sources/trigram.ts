@@ -61,6 +61,10 @@ export class TrigramSource implements Source {
     return this.#lasting.bytes + this.#passing.bytes + this.#search.bytes
   }
 
+  get entries(): number {
+    return this.#lasting.size
+  }
+
   begin({ tokens, promptLength }: Context): void {
     this.#passing.clear()
     for (let i = 2; i < promptLength; i++) this.#passing.observe(tokens[i - 2], tokens[i - 1], tokens[i])

@@ -195,4 +195,33 @@ test('are the same after saving and loading, and nothing else takes them', () =>
   )
 })
 
+test('rows of a prompt’s tokens are of use, and are saved only when the tokens were written', () => {
+  const source = new RecycleSource(VOCABULARY)
+  const context = contextOf([1, 2, 3])
+  const everywhere = (count: number) => ({ k: 2, ids: Int32Array.from({ length: 2 * count }, (_, i) => 20 + i) })
+  const savedTokens = (): number[] => {
+    const bytes = source.save()
+    const view = new DataView(bytes.buffer)
+    return Array.from({ length: view.getUint32(12, true) }, (_, row) => view.getInt32(16 + row * 36, true))
+  }
+  source.begin(context)
+  const tree = new TokenTree(8)
+  tree.reset(3)
+  const accepted = tree.add(ROOT, 2, 0, 1)
+  tree.add(ROOT, 1, 0, 1)
+  tree.add(ROOT, 9, 0, 1)
+  source.learn(context, { tree, path: [accepted], tokens: [2, 20] }, everywhere(tree.count))
+  for (const token of [1, 2, 3, 9]) assert.is(successors(source, [token]).length, 2)
+  assert.equal(savedTokens(), [2, 9])
+  assert.is(source.entries, 2)
+  // The next text, whose prompt is another one: what the target now says after the token is of no prompt.
+  source.end()
+  source.begin(contextOf([5]))
+  tree.reset(5)
+  tree.add(ROOT, 1, 0, 1)
+  tree.add(ROOT, 9, 0, 1)
+  source.learn(contextOf([5]), { tree, path: [], tokens: [7] }, everywhere(tree.count))
+  assert.equal(savedTokens(), [1, 2, 9])
+})
+
 test.run()

@@ -140,7 +140,7 @@ test('after a text its output is left, as if it had been read alone', () => {
         if (isNext) source.begin(contextOf([]))
         else source.end()
         const alone = warmed(earlier, passes.flat())
-        assert.is(source.nodes, alone.nodes)
+        assert.is(source.entries, alone.entries)
         for (const path of paths) assertGuesses(successorsOf(source, path), successorsOf(alone, path))
       },
     ),
@@ -300,7 +300,7 @@ test('there are never more nodes than allowed; what is recent or frequent stays'
     source.warm(often)
     const fresh = Array.from({ length: 9 }, () => next++)
     source.warm(fresh)
-    assert.ok(source.nodes <= capacity)
+    assert.ok(source.entries <= capacity)
     runs.push(fresh)
     for (const run of runs.slice(-5)) assert.is(successorsOf(source, run.slice(0, 2))[0].id, run[2])
     assert.is(successorsOf(source, often.slice(0, 3))[0].id, 4)
@@ -317,11 +317,11 @@ test('the prompt of the request outlives older outputs, but for a prompt that is
   for (let i = 0; i < 20; i++) source.warm([50, 51, 52])
   source.begin(context)
   for (let i = 0; i < 100; i++) accept(source, context, [1000 + 2 * i, 1001 + 2 * i])
-  assert.ok(source.nodes <= capacity)
+  assert.ok(source.entries <= capacity)
   assert.is(successorsOf(source, [100, 101])[0].id, 102)
   const long = Array.from({ length: 3000 }, (_, i) => 5000 + i)
   source.begin(contextOf(long))
-  assert.ok(source.nodes <= capacity)
+  assert.ok(source.entries <= capacity)
   assert.is(successorsOf(source, long.slice(-4, -1))[0].id, 7999)
   source.end()
   assert.equal(successorsOf(source, long.slice(-4, -1)), [])
@@ -337,14 +337,14 @@ test('whatever happens, the tables stay sound: what is saved loads again, and sa
         const context = contextOf(prompt)
         source.begin(context)
         for (const tokens of passes) accept(source, context, tokens)
-        assert.ok(source.nodes <= options.capacity)
+        assert.ok(source.entries <= options.capacity)
       }
       if (isOver) source.end()
       const bytes = source.save()
       const loaded = new TrieSource(options)
       loaded.load(bytes)
       assert.equal(loaded.save(), bytes)
-      if (isOver) assert.is(loaded.nodes, source.nodes)
+      if (isOver) assert.is(loaded.entries, source.entries)
       for (const { id } of successorsOf(loaded, path)) {
         assert.ok(successorsOf(source, path).some((guess) => guess.id === id) || !isOver)
       }
@@ -381,10 +381,10 @@ test('bytes that are no saved trie are refused in words, and change nothing', ()
         other.load(damaged)
       } catch (error) {
         assert.match((error as Error).message, /saved trie/)
-        assert.is(other.nodes, 0)
+        assert.is(other.entries, 0)
         return
       }
-      assert.ok(other.nodes < 50)
+      assert.ok(other.entries < 50)
     }),
   )
   assert.is(successorsOf(source, [7])[0].id, 8)
