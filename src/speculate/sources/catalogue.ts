@@ -11,7 +11,7 @@ import { TrigramSource } from './trigram.ts'
 export function makeSource(name: SourceName, vocabulary: number): Source {
   switch (name) {
     case 'trie':
-      return new TrieSource()
+      return new TrieSource({ vocabulary })
     case 'trigram':
       return new TrigramSource(vocabulary)
     case 'recycle':

@@ -164,8 +164,8 @@ test('a branch that began in the prompt is not kept', () => {
   }
 })
 
-/** Tokens of all nodes, where every number takes one byte. */
-const savedTokens = (bytes: Uint8Array): number[] => [...bytes.slice(7)].filter((_, i) => i % 3 === 1)
+/** Tokens of all nodes, where every number behind the head takes one byte. */
+const savedTokens = (bytes: Uint8Array): number[] => [...bytes.slice(17)].filter((_, i) => i % 3 === 1)
 
 test('a proposal has the most frequent nodes below the longest suffix', () => {
   fc.assert(
@@ -360,6 +360,22 @@ test('what is loaded takes the place of what was known', () => {
     { id: 7, promised: 1 / 2, kind: 1 },
     { id: 6, promised: 1 / 4, kind: 1 },
   ])
+})
+
+test('a trie that outgrows its first tables is saved and loaded whole', () => {
+  const source = warmed(Array.from({ length: 3000 }, (_, i) => i))
+  const loaded = new TrieSource(OPTIONS)
+  loaded.load(source.save())
+  assert.is(loaded.nodes, source.nodes)
+  assert.is(successorsOf(loaded, [2996, 2997])[0].id, 2998)
+})
+
+test('tokens that the target does not know are not loaded', () => {
+  const bytes = new TrieSource({ ...OPTIONS, vocabulary: 10 }).save()
+  assert.throws(() => new TrieSource({ ...OPTIONS, vocabulary: 9 }).load(bytes), /for 10 tokens, and the model has 9/)
+  const other = warmed([1, 2, 10]).save()
+  new DataView(other.buffer).setUint32(8, 10, true)
+  assert.throws(() => new TrieSource({ ...OPTIONS, vocabulary: 10 }).load(other), /a token that is none: 10/)
 })
 
 test('bytes that are no saved trie are refused in words, and change nothing', () => {
