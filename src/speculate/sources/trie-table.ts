@@ -7,6 +7,13 @@ const LEAST = 1
 
 const FIRST_NODES = 4096
 
+/** What holds on to nodes. */
+export interface Cursors {
+  /** @param to new numbers by old ones; 0 where a node was dropped */
+  moved(to: Int32Array): void
+  faded(decay: number, fadesPrompt: boolean): void
+}
+
 /**
  * The trie in tables. Node 0 is the root; as it is nobody's child or sibling, 0 also stands for none. Children have
  * higher numbers than their parents, and their output counts are at most those of their parents.
@@ -29,6 +36,8 @@ export class BranchTrie {
   output = new Float32Array(FIRST_NODES)
   /** Nodes by their parents and tokens: open addressing, a power of two of places. */
   #slots = new Int32Array(slotsOf(FIRST_NODES))
+  /** Hear when nodes get other numbers. */
+  readonly cursors: Cursors[] = []
   #hasPrompt = false
 
   constructor(capacity: number, decay: number) {
@@ -50,23 +59,32 @@ export class BranchTrie {
     return node
   }
 
-  /** Counts a branch. @param counted tokens at its beginning that were counted before */
-  insert(tokens: ArrayLike<number>, start: number, end: number, kind: 'prompt' | 'output', counted = 0): void {
-    if (this.count + end - start > this.capacity) this.#makeRoom()
-    if (kind === 'prompt') this.#hasPrompt = true
-    let node = 0
-    for (let i = start; i < end; i++) {
-      let child = this.child(node, tokens[i])
-      if (child === 0) child = this.add(node, tokens[i])
-      else if (this.first[node] !== child) {
-        this.#unlink(child)
-        this.#link(child)
-      }
-      const counts = kind === 'prompt' ? this.prompt : this.output
-      // What was counted before may have been dropped since.
-      if (i - start >= counted || counts[child] === 0) counts[child]++
-      node = child
+  /** Makes sure that there is room for so many more nodes, a quarter of the capacity at the most. */
+  reserve(nodes: number): void {
+    if (this.count + nodes > this.capacity) this.#makeRoom()
+  }
+
+  /**
+   * Comes by the child that holds a token, which is added where it is missing.
+   * @param weight of one count
+   * @param isNew whether to count it; what was counted before is so only when it was dropped since
+   * @returns the child
+   */
+  visit(node: number, token: number, kind: 'prompt' | 'output', weight: number, isNew: boolean): number {
+    let child = this.child(node, token)
+    if (child === 0) child = this.add(node, token)
+    else if (this.first[node] !== child) {
+      this.#unlink(child)
+      this.#link(child)
     }
+    if (kind === 'prompt') this.#hasPrompt = true
+    const counts = kind === 'prompt' ? this.prompt : this.output
+    if (isNew || counts[child] === 0) {
+      // Sums of faded counts are rounded: no child may come out above its parent.
+      const most = node === 0 ? Number.POSITIVE_INFINITY : counts[node]
+      counts[child] = Math.min(counts[child] + weight, most)
+    }
+    return child
   }
 
   forgetPrompt(): void {
@@ -156,6 +174,7 @@ export class BranchTrie {
           excess--
         } else if (prompt[node] === 0) others++
       }
+      for (const cursors of this.cursors) cursors.faded(this.decay, fadesPrompt)
       fadesPrompt = others === 0
       this.#compact()
     }
@@ -182,6 +201,7 @@ export class BranchTrie {
       output[at] = output[node]
     }
     this.count = count
+    for (const cursors of this.cursors) cursors.moved(to)
     this.#placeAll()
   }
 

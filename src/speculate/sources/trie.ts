@@ -8,6 +8,7 @@ import type { Context } from '../context.ts'
 import type { Budget } from '../drafter.ts'
 import type { Verification } from '../verify.ts'
 import { type Guesses, type GuessTree, MOST_GUESSES, type Path, SHOWN, type Source } from './source.ts'
+import { OpenBranches } from './trie-branches.ts'
 import { loadTrie, saveTrie, type TrieShape } from './trie-saved.ts'
 import { Frontier, MOST_SIBLINGS, Ranking, Selection } from './trie-selection.ts'
 import { BranchTrie } from './trie-table.ts'
@@ -50,11 +51,10 @@ export class TrieSource implements Source {
   readonly #mode: TrieMode
   readonly #enough: number
   #trie: BranchTrie
-  /** The end of the text: the next branch as far as it is known. */
-  readonly #pending: Int32Array
-  #pendingLength = 0
-  /** How many of them, the first ones, are the prompt's. */
-  #pendingPrompt = 0
+  /** The text that is being written. */
+  #text: OpenBranches
+  /** One that is read beside it. */
+  #beside: OpenBranches
   readonly #ranked: Ranking
   readonly #frontier = new Frontier()
   readonly #selection = new Selection()
@@ -76,7 +76,8 @@ export class TrieSource implements Source {
     this.#mode = mode
     this.#enough = options.enough ?? (mode === 'single' ? branchLength >> 1 : branchLength)
     this.#trie = new BranchTrie(capacity, decay)
-    this.#pending = new Int32Array(branchLength)
+    this.#text = new OpenBranches(this.#trie, branchLength)
+    this.#beside = new OpenBranches(this.#trie, branchLength)
     this.#ranked = new Ranking(promptWeight)
   }
 
@@ -91,31 +92,21 @@ export class TrieSource implements Source {
 
   begin({ tokens, promptLength }: Context): void {
     this.end()
-    const length = this.#branchLength
-    for (let start = 0; start < promptLength; start++) {
-      this.#trie.insert(tokens, start, Math.min(start + length, promptLength), 'prompt')
-    }
-    this.#pendingLength = Math.min(length - 1, promptLength)
-    this.#pendingPrompt = this.#pendingLength
-    this.#pending.set(tokens.subarray(promptLength - this.#pendingLength, promptLength))
+    for (let i = 0; i < promptLength; i++) this.#text.append(tokens[i], 'prompt')
   }
 
   learn(_context: Context, { tokens }: Verification): void {
-    for (const token of tokens) this.#append(token)
+    for (const token of tokens) this.#text.append(token, 'output')
   }
 
   warm(tokens: ArrayLike<number>): void {
-    for (let start = 0; start < tokens.length; start++) {
-      this.#trie.insert(tokens, start, Math.min(start + this.#branchLength, tokens.length), 'output')
-    }
+    for (let i = 0; i < tokens.length; i++) this.#beside.append(tokens[i], 'output')
+    this.#beside.close()
   }
 
+  /** What began in the prompt goes with it. */
   end(): void {
-    for (let start = this.#pendingPrompt; start < this.#pendingLength; start++) {
-      this.#trie.insert(this.#pending, start, this.#pendingLength, 'output')
-    }
-    this.#pendingLength = 0
-    this.#pendingPrompt = 0
+    this.#text.close()
     this.#trie.forgetPrompt()
   }
 
@@ -170,19 +161,8 @@ export class TrieSource implements Source {
     const trie = new BranchTrie(this.#trie.capacity, this.#trie.decay)
     loadTrie(trie, bytes, this.#shape)
     this.#trie = trie
-  }
-
-  #append(token: number): void {
-    const length = this.#branchLength
-    this.#pending[this.#pendingLength++] = token
-    if (this.#pendingLength < length) return
-    if (this.#pendingPrompt === 0) this.#trie.insert(this.#pending, 0, length, 'output')
-    else {
-      // It begins in the prompt, and goes with it; what is of the prompt was counted as such.
-      this.#trie.insert(this.#pending, 0, length, 'prompt', this.#pendingPrompt--)
-    }
-    this.#pending.copyWithin(0, 1)
-    this.#pendingLength--
+    this.#text = new OpenBranches(trie, this.#branchLength)
+    this.#beside = new OpenBranches(trie, this.#branchLength)
   }
 
   /** The most frequent nodes below a match: first by outputs, for their share of what is left, then by all counts. */

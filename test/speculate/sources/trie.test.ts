@@ -18,21 +18,17 @@ const contextOf = (prompt: readonly number[]): Context => new Context(prompt, 20
 /** Runs of tokens that were counted, each with where it is from. */
 interface Counted {
   readonly text: readonly number[]
-  /** Whether the tokens of `[start, end)` were counted together, and as what. */
-  kind(start: number, end: number): 'prompt' | 'output' | undefined
+  /** What a run from this place on was counted as. */
+  kind(start: number): 'prompt' | 'output'
 }
 
 /** A text read as output, whole. */
 const asOutput = (text: readonly number[]): Counted => ({ text, kind: () => 'output' })
 
-/** A text that is being written: the last branches of its output are not complete. */
+/** A text that is being written: a run is what its first token is. */
 const underWay = (text: readonly number[], promptLength: number): Counted => ({
   text,
-  kind: (start, end) => {
-    const isComplete = end <= promptLength || start + LENGTH <= text.length
-    if (!isComplete) return undefined
-    return start < promptLength ? 'prompt' : 'output'
-  },
+  kind: (start) => (start < promptLength ? 'prompt' : 'output'),
 })
 
 /** How often a run was counted, in the prompt and in outputs. */
@@ -41,9 +37,7 @@ function count(all: readonly Counted[], run: readonly number[]): { prompt: numbe
   if (run.length > LENGTH) return times
   for (const { text, kind } of all) {
     for (let start = 0; start + run.length <= text.length; start++) {
-      const found = run.every((token, i) => text[start + i] === token)
-      const what = found ? kind(start, start + run.length) : undefined
-      if (what !== undefined) times[what]++
+      if (run.every((token, i) => text[start + i] === token)) times[kind(start)]++
     }
   }
   return times
