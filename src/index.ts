@@ -14,7 +14,6 @@ import { loadModel } from './engine/front.ts'
 import type { LoadOptions, Model } from './engine/types.ts'
 
 export { AbortError } from './engine/error-report.ts'
-export type { DrafterChoice } from './engine/speculation-options.ts'
 export type {
   Completion,
   Expectation,
@@ -36,7 +35,7 @@ export { CoppiceError, type ErrorCode } from './errors.ts'
 export type { DrafterStatistics, RankStatistics, SpeculationStatistics, Stats } from './generate/statistics.ts'
 export type { Plan, PlannedBank, PlannedGroup, PlannedRegion } from './memory/plan.ts'
 export type { KvKind } from './model/kv-cache.ts'
-export type { DrafterName } from './speculate/drafter.ts'
+export type { DrafterChoice, DrafterName } from './speculate/drafter.ts'
 export type { PacingName } from './speculate/pacing.ts'
 export type { VerifyRule } from './speculate/residual.ts'
 export type { Region } from './tensor/arena.ts'

@@ -2,7 +2,7 @@
 import { CoppiceError } from '../errors.ts'
 import {
   DRAFTERS,
-  type DrafterName,
+  type DrafterChoice,
   MODEL_DRAFTERS,
   type ModelDrafter,
   SOURCES,
@@ -31,9 +31,6 @@ export type DraftSource =
   | { readonly from: 'model'; readonly path: string }
   /** The target's own copy in another kind of weights. */
   | { readonly from: 'target'; readonly kind: Kind }
-
-/** What `drafters` may name: one drafter, or all that there are as one. */
-export type DrafterChoice = DrafterName | 'hybrid'
 
 export interface SpeculationChoices {
   /** What the draft model makes; undefined: nothing, or there is none. */

@@ -3,13 +3,13 @@ import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { KvKind } from '../model/kv-cache.ts'
+import type { DrafterChoice } from '../speculate/drafter.ts'
 import type { PacingName } from '../speculate/pacing.ts'
 import type { VerifyRule } from '../speculate/residual.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
-import type { DrafterChoice } from './speculation-options.ts'
 
 export interface Progress {
   /** 'pack': writing a packed copy of the model; 'load': bringing resident parts in; 'prefill': reading the prompt. */
