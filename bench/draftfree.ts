@@ -287,7 +287,11 @@ async function replay(): Promise<void> {
       tokens,
       isWarm: memory === 'warm',
     }
-    const results = streams === undefined ? await interleaved(race, rounds) : await oneByOne(race, () => {})
+    const tell = (sofar: readonly Result[]): void => {
+      const { policy } = sofar[sofar.length - 1]
+      report.note(`${place}, ${policy.name}: ${perPass(of(sofar, policy)).toFixed(2)} tokens per pass over all texts`)
+    }
+    const results = streams === undefined ? await interleaved(race, rounds) : await oneByOne(race, tell)
     for (const category of new Set(recordings.map((recording) => recording.category))) {
       const own = results.filter(({ prompt }) => prompt.category === category)
       const [{ length }, cut] = [of(own, some[0]), of(own, some[0]).filter(({ prompt }) => prompt.isCut).length]
