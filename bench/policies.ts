@@ -21,7 +21,11 @@ export const tree = (nodes: number, more: LoadOptions = {}, suffix = ''): Policy
 })
 
 export const PLAIN: Policy = { name: 'plain', kind: 'plain', options: { draft: 'none' } }
-export const PLANNER: Policy = { name: 'planner', kind: 'planner', options: {} }
+/** The draft model's trees alone. */
+export const PLANNER: Policy = { name: 'planner', kind: 'planner', options: { drafters: ['tree'] } }
+/** Everything there is, and without the draft model. */
+const HYBRID: Policy = { name: 'hybrid', kind: 'planner', options: {} }
+const FREE: Policy = { name: 'no draft model', kind: 'planner', options: { draft: undefined } }
 
 const OFF = ' no pipeline'
 /** With and without the pipeline, all else equal. */
@@ -32,6 +36,8 @@ const TREES = [2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 63, 64, 127]
 const ALL: readonly Policy[] = [
   PLAIN,
   PLANNER,
+  HYBRID,
+  FREE,
   ...CHAINS.map(chain),
   { name: 'chain p 0.75', kind: 'chain', options: { drafters: ['chain'] } },
   ...TREES.map((nodes) => tree(nodes)),
@@ -39,7 +45,7 @@ const ALL: readonly Policy[] = [
   tree(15, { pipeline: false }, OFF),
   tree(31, { pipeline: false }, OFF),
   { name: `fallback${OFF}`, kind: 'fallback', options: { drafters: ['tree'], pacing: 'fallback', pipeline: false } },
-  { ...PLANNER, name: `planner${OFF}`, options: { pipeline: false } },
+  { ...PLANNER, name: `planner${OFF}`, options: { ...PLANNER.options, pipeline: false } },
 ]
 const SKIPPED = [...[1, 3, 6, 12, 16].map(chain), ...[2, 3, 5, 8, 16, 32, 64, 127].map((n) => tree(n))]
 

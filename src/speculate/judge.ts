@@ -15,9 +15,13 @@ const MOST_ODDS = 7
 /** How fast weights follow, at the least; while there is little experience, faster. */
 const LEAST_GAIN = 0.015
 const FIRST_GAIN = 0.25
-/** To begin with: what each of several opinions weighs, and what silence of the draft model is worth. */
-const SHARED_WEIGHT = 0.7
-const SILENCE = -1.5
+/**
+ * To begin with: what each opinion beside that of the draft model weighs, how much each further one adds, and what
+ * the model's silence takes away.
+ */
+const SECOND_WEIGHT = 0.15
+const AGREEMENT = 0.3
+const SILENCE = -3
 
 /** Guesses of one combination of sources. */
 interface Mix {
@@ -90,9 +94,13 @@ export class MixingJudge implements Judge {
     const key = 2 * mask + (isSilent ? 1 : 0)
     let mix = this.#mixes.get(key)
     if (mix === undefined) {
-      const isAlone = (mask & (mask - 1)) === 0
-      const weights = new Float64Array(sources.length + 1).fill(isAlone ? 1 : SHARED_WEIGHT)
-      weights[sources.length] = isSilent ? SILENCE : 0
+      const opinions = sources.filter((source) => (mask & source) !== 0).length
+      const weights = new Float64Array(sources.length + 1).fill(1 / opinions)
+      if ((mask & this.#model) !== 0) {
+        weights.fill(SECOND_WEIGHT)
+        weights[sources.indexOf(this.#model)] = 1
+      }
+      weights[sources.length] = AGREEMENT * (opinions - 1) + (isSilent ? SILENCE : 0)
       mix = { weights, count: 0 }
       this.#mixes.set(key, mix)
     }
