@@ -2,7 +2,7 @@
 import { perPass, type Result, rate } from './races.ts'
 
 /** What others measured, to stand beside what is measured here. */
-export const NOTE = `Published, on GPUs with models of 7 B and more: Lookahead (trie) 1.7-3.9x on public sets with a trie warmed on their texts; ADED (trigrams) up to 2.5x; Token Recycling 2.73 tokens accepted per pass; on Spec-Bench, prompt lookup 1.75x and Lookahead Decoding (Jacobi) 1.64x. What differs here: a tiny target that writes simple text, whatever is asked; tables that begin empty, where theirs are warm; a CPU, where a guess costs a row of compute that a GPU has to spare. Figures are to be compared with each other, not with those.`
+export const NOTE = `Published, for larger models on GPUs: Lookahead (trie) 1.7-3.9x on public sets; ADED (trigrams) up to 2.5x; Token Recycling 2.73 tokens accepted per pass; on Spec-Bench, prompt lookup 1.75x and Lookahead Decoding (Jacobi) 1.64x. What differs here: a tiny target that writes simple text, whatever is asked; tables that begin empty; a CPU, where every guess costs compute that a GPU has to spare. These are not to be compared with those, only with each other.`
 
 /** Tokens per pass by category, in the order of the results. */
 export function perCategory(results: readonly Result[]): Map<string, number> {
