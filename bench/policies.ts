@@ -1,9 +1,10 @@
 /** Ways of guessing to race against each other. */
 import type { LoadOptions } from '../src/index.ts'
+import { SOURCES } from '../src/speculate/drafter.ts'
 
 export interface Policy {
   readonly name: string
-  readonly kind: 'plain' | 'plain with the whole budget' | 'chain' | 'tree' | 'fallback' | 'planner'
+  readonly kind: 'plain' | 'plain with the whole budget' | 'chain' | 'tree' | 'fallback' | 'planner' | 'free' | 'hybrid'
   readonly options: LoadOptions
 }
 
@@ -63,4 +64,25 @@ export function choosePolicies(choice: string): Policy[] {
     return found
   })
   return [PLAIN, ...named.filter((policy) => policy !== PLAIN)]
+}
+
+/** What guesses without a draft model, each alone and then together; with one; and the one alone. */
+export function drafterPolicies(nodes: number | 'auto'): {
+  readonly free: readonly Policy[]
+  readonly hybrid: Policy
+  readonly hybridWithDraft: Policy
+  readonly tree: Policy
+  readonly chain: Policy
+} {
+  const free = SOURCES.map((name): Policy => {
+    return { name, kind: 'free', options: { draft: 'none', drafters: [name], nodes } }
+  })
+  const hybrid = { drafters: ['hybrid'], nodes } satisfies LoadOptions
+  return {
+    free,
+    hybrid: { name: 'hybrid', kind: 'hybrid', options: { ...hybrid, draft: 'none' } },
+    hybridWithDraft: { name: 'hybrid with draft', kind: 'hybrid', options: hybrid },
+    tree: { name: 'tree', kind: 'tree', options: { drafters: ['tree'], nodes } },
+    chain: { name: 'chain', kind: 'chain', options: { drafters: ['chain'], nodes, draftPMin: 0 } },
+  }
 }

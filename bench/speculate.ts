@@ -25,7 +25,7 @@ import { INFLATED, inflatedPair } from './inflated-pair.ts'
 import { planningMicroseconds } from './planner-overhead.ts'
 import { chain, choosePolicies, PIPELINES, PLAIN, type Policy, tree } from './policies.ts'
 import { type BenchPrompt, loadPrompts, promptsDirectory } from './prompts.ts'
-import { decodeSeconds, interleaved, oneByOne, type Race, type Result, withoutLoops } from './races.ts'
+import { interleaved, of, oneByOne, perPass, type Race, type Result, rate, withoutLoops } from './races.ts'
 import { median, number, Report, text, words } from './report.ts'
 import { SHAPE_NAMES } from './shapes.ts'
 import { planOf } from './stream-model.ts'
@@ -42,7 +42,6 @@ const report = new Report('speculate')
 const target = join(root, 'models', 'target')
 const draft = join(root, 'models', 'draft')
 
-const rate = ({ completion }: Result): number => completion.stats.tokens / decodeSeconds(completion)
 const exposed = ({ completion: { stats } }: Result): number => stats.seconds.draft - stats.seconds.draftHidden
 
 async function prepared(
@@ -57,14 +56,6 @@ async function prepared(
     `${tried - kept.length} of ${tried} outputs go in circles and are left out; written: ${taken.map(({ category }) => category).join(', ')}`,
   )
   return { directory, common, policies: some, prompts: taken, temperature, tokens }
-}
-
-const of = (results: readonly Result[], policy: Policy): Result[] => results.filter((r) => r.policy === policy)
-
-/** Tokens per pass over all prompts. */
-function perPass(results: readonly Result[]): number {
-  const sum = (of: (r: Result) => number): number => results.reduce((total, r) => total + of(r), 0)
-  return sum((r) => r.completion.stats.tokens) / sum((r) => r.completion.stats.passes)
 }
 
 const COLUMNS = ['policy'.padEnd(22), 'tok/pass', 'tok/s', 'x plain', 'draft s', 'hidden', 'wait s', 'nodes']

@@ -100,6 +100,7 @@ export class Engine {
     const tokens = this.#encode(prompt)
     const sampler = new Sampler({ ...this.#defaults.sampling, ...samplingOptions(options) }, this.config.vocabulary)
     const maxTokens = checkMaxTokens(options.maxTokens)
+    const replay = checkReplay(options)
     const ends = new Set([...this.config.eosTokens, ...this.#defaults.eosTokens])
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
@@ -131,6 +132,7 @@ export class Engine {
           sampler,
           residual,
           maxTokens,
+          replay,
           isEnd,
           emit: (token) => text.push(token),
           afterPass: flush,
@@ -254,6 +256,16 @@ function stopStrings(stop: CallOptions['stop']): readonly string[] {
 function checkVerify(verify: VerifyRule = 'exact'): VerifyRule {
   if (VERIFY_RULES.includes(verify)) return verify
   throw new CoppiceError('INVALID_OPTION', `verify must be 'exact' or 'residual', not ${JSON.stringify(verify)}`)
+}
+
+/** The ids are checked with the prompt's. */
+function checkReplay({ replay, verify }: CallOptions): readonly number[] | undefined {
+  if (replay === undefined) return undefined
+  if (!Array.isArray(replay)) {
+    throw new CoppiceError('INVALID_INPUT', `replay must be a list of token ids, not ${JSON.stringify(replay)}`)
+  }
+  if (verify !== 'residual') return replay
+  throw new CoppiceError('INVALID_OPTION', "replay needs verify 'exact': the residual rule draws the text itself")
 }
 
 function checkMaxTokens(maxTokens: number | undefined): number | undefined {

@@ -127,6 +127,14 @@ export interface GenerateOptions {
    * last. Default ''.
    */
   owner?: string
+  /**
+   * Only for measuring how guessing fares on a text that another model or a person wrote: token ids that are taken as
+   * the target's choices, one after the other. All its passes run and cost what they cost, but their outcome is
+   * overridden, so the completion is this text, up to `maxTokens`, an end-of-sequence token or a stop string, and says
+   * nothing of the model. Drafters learn the text as an accepted one; what they learn of the target's likeliest tokens
+   * ('recycle') does not fit it, nor do, at temperatures above 0, guesses that are coupled to the sampler's noise.
+   */
+  replay?: readonly number[]
   /** The text ends before the first of these strings. */
   stop?: string | readonly string[]
   /** Go on past end-of-sequence tokens. */

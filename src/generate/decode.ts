@@ -20,6 +20,8 @@ export interface DecodeRequest {
   readonly residual?: ResidualDrafter | undefined
   /** Undefined: until the context is full. */
   readonly maxTokens: number | undefined
+  /** Tokens that are taken in place of the sampler's own; the text ends after them. Only with the exact walk. */
+  readonly replay?: readonly number[] | undefined
   /** Tokens after which the text ends. */
   readonly isEnd: (token: number) => boolean
   /**
@@ -100,7 +102,7 @@ export class Decoder {
       stats.seconds.prefill = (now() - began) / 1000
       this.#drafter?.startText?.(context)
       const room = target.cache.context - request.prompt.length
-      return this.#decode(context, request, Math.min(request.maxTokens ?? room, room), stats)
+      return this.#decode(context, request, Math.min(mostTokens(request) ?? room, room), stats)
     } finally {
       this.#drafter?.endText?.()
       stats.bytesRead = disk.bytesRead - bytesBefore
@@ -116,9 +118,10 @@ export class Decoder {
 
   #begin(request: DecodeRequest): Context {
     const { target } = this.#parts
-    const { prompt, maxTokens } = request
-    checkPrompt(prompt, target.config.vocabulary)
-    checkRoom(prompt.length, maxTokens, target.cache.context)
+    const { prompt, replay } = request
+    checkTokens('prompt', prompt, target.config.vocabulary)
+    if (replay !== undefined) checkTokens('replay', replay, target.config.vocabulary)
+    checkRoom(prompt.length, mostTokens(request), target.cache.context)
     target.cache.truncate(0)
     // Room for the tokens of one path beyond the end: penalties look at the path while it is walked.
     return new Context(prompt, target.cache.context + this.#parts.depth + 2)
@@ -167,7 +170,7 @@ export class Decoder {
       written += result.tokens.length
       request.afterPass()
       if (end !== undefined) return end
-      if (written >= limit) return limit === request.maxTokens ? 'length' : 'context'
+      if (written >= limit) return limit === mostTokens(request) ? 'length' : 'context'
       this.#drafter?.observe(result, whole, top)
       for (const token of result.tokens) context.push(token)
     }
@@ -216,13 +219,15 @@ export class Decoder {
   }
 
   #verify(tree: TokenTree, context: Context, request: DecodeRequest): Verification {
-    const { sampler, isEnd, residual } = request
+    const { sampler, isEnd, residual, replay } = request
     if (residual !== undefined) return this.#verifyResidual(tree, context, request, residual)
     const choose = (node: number, path: readonly number[]): number => {
       const depth = path.length
       if (depth > 0) context.tokens[context.length + depth - 1] = tree.token[node]
       const length = context.length + depth
-      return sampler.sample(this.#logits.after(node), length, context.tokens, length, context.promptLength)
+      // Also where its choice is overridden: a replay is to cost what writing costs.
+      const own = sampler.sample(this.#logits.after(node), length, context.tokens, length, context.promptLength)
+      return replay?.[length - context.promptLength] ?? own
     }
     return verify(tree, choose, isEnd)
   }
@@ -318,15 +323,19 @@ function countRanks(
   }
 }
 
-function checkPrompt(prompt: readonly number[], vocabulary: number): void {
-  if (prompt.length === 0) {
-    throw new CoppiceError('INVALID_INPUT', 'the prompt has no tokens; give at least one')
+/** Undefined: as many as there is room for. */
+const mostTokens = ({ maxTokens, replay }: DecodeRequest): number | undefined =>
+  replay === undefined ? maxTokens : Math.min(maxTokens ?? replay.length, replay.length)
+
+function checkTokens(what: 'prompt' | 'replay', tokens: readonly number[], vocabulary: number): void {
+  if (tokens.length === 0) {
+    throw new CoppiceError('INVALID_INPUT', `the ${what} has no tokens; give at least one`)
   }
-  prompt.forEach((token, i) => {
+  tokens.forEach((token, i) => {
     if (!Number.isInteger(token) || token < 0 || token >= vocabulary) {
       throw new CoppiceError(
         'INVALID_INPUT',
-        `prompt token ${i} is ${token}; token ids of this model are integers from 0 to ${vocabulary - 1}`,
+        `${what} token ${i} is ${token}; token ids of this model are integers from 0 to ${vocabulary - 1}`,
       )
     }
   })

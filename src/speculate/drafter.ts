@@ -16,7 +16,7 @@ export const DRAFTERS = [...MODEL_DRAFTERS, ...SOURCES] as const
 export type ModelDrafter = (typeof MODEL_DRAFTERS)[number]
 export type SourceName = (typeof SOURCES)[number]
 export type DrafterName = ModelDrafter | SourceName
-/** What `drafters` may name: one drafter, or all that pay as one. */
+/** What the load option `drafters` may name: one drafter, or all that pay as one. */
 export type DrafterChoice = DrafterName | 'hybrid'
 
 export const sourceOf = (name: DrafterName): number => 1 << DRAFTERS.indexOf(name)

@@ -87,7 +87,9 @@ export class LookupDrafter implements Drafter {
     this.#growth.limit = nodes
     this.#growth.look([], this.#seconds)
     const chosen = Math.min(rule.pacing.cut(this.#growth), nodes)
-    this.#reach = Math.max(LEAST_REACH, 2 * chosen)
+    // That little was found says nothing of how much would be worth a place.
+    const isCut = chosen < this.#growth.size
+    this.#reach = isCut ? Math.max(LEAST_REACH, 2 * chosen) : Math.min(2 * this.#reach, this.#options.nodes)
     this.#grown.copyBest(chosen, tree)
   }
 

@@ -18,21 +18,17 @@ const contextOf = (prompt: readonly number[]): Context => new Context(prompt, 20
 /** Runs of tokens that were counted, each with where it is from. */
 interface Counted {
   readonly text: readonly number[]
-  /** Whether the tokens of `[start, end)` were counted together, and as what. */
-  kind(start: number, end: number): 'prompt' | 'output' | undefined
+  /** What a run from this place on was counted as. */
+  kind(start: number): 'prompt' | 'output'
 }
 
 /** A text read as output, whole. */
 const asOutput = (text: readonly number[]): Counted => ({ text, kind: () => 'output' })
 
-/** A text that is being written: the last branches of its output are not complete. */
+/** A text that is being written: a run is what its first token is. */
 const underWay = (text: readonly number[], promptLength: number): Counted => ({
   text,
-  kind: (start, end) => {
-    const isComplete = end <= promptLength || start + LENGTH <= text.length
-    if (!isComplete) return undefined
-    return start < promptLength ? 'prompt' : 'output'
-  },
+  kind: (start) => (start < promptLength ? 'prompt' : 'output'),
 })
 
 /** How often a run was counted, in the prompt and in outputs. */
@@ -41,9 +37,7 @@ function count(all: readonly Counted[], run: readonly number[]): { prompt: numbe
   if (run.length > LENGTH) return times
   for (const { text, kind } of all) {
     for (let start = 0; start + run.length <= text.length; start++) {
-      const found = run.every((token, i) => text[start + i] === token)
-      const what = found ? kind(start, start + run.length) : undefined
-      if (what !== undefined) times[what]++
+      if (run.every((token, i) => text[start + i] === token)) times[kind(start)]++
     }
   }
   return times
@@ -164,8 +158,8 @@ test('a branch that began in the prompt is not kept', () => {
   }
 })
 
-/** Tokens of all nodes, where every number takes one byte. */
-const savedTokens = (bytes: Uint8Array): number[] => [...bytes.slice(7)].filter((_, i) => i % 3 === 1)
+/** Tokens of all nodes, where every number behind the head takes one byte. */
+const savedTokens = (bytes: Uint8Array): number[] => [...bytes.slice(17)].filter((_, i) => i % 3 === 1)
 
 test('a proposal has the most frequent nodes below the longest suffix', () => {
   fc.assert(
@@ -360,6 +354,22 @@ test('what is loaded takes the place of what was known', () => {
     { id: 7, promised: 1 / 2, kind: 1 },
     { id: 6, promised: 1 / 4, kind: 1 },
   ])
+})
+
+test('a trie that outgrows its first tables is saved and loaded whole', () => {
+  const source = warmed(Array.from({ length: 3000 }, (_, i) => i))
+  const loaded = new TrieSource(OPTIONS)
+  loaded.load(source.save())
+  assert.is(loaded.entries, source.entries)
+  assert.is(successorsOf(loaded, [2996, 2997])[0].id, 2998)
+})
+
+test('tokens that the target does not know are not loaded', () => {
+  const bytes = new TrieSource({ ...OPTIONS, vocabulary: 10 }).save()
+  assert.throws(() => new TrieSource({ ...OPTIONS, vocabulary: 9 }).load(bytes), /for 10 tokens, and the model has 9/)
+  const other = warmed([1, 2, 10]).save()
+  new DataView(other.buffer).setUint32(8, 10, true)
+  assert.throws(() => new TrieSource({ ...OPTIONS, vocabulary: 10 }).load(other), /a token that is none: 10/)
 })
 
 test('bytes that are no saved trie are refused in words, and change nothing', () => {
