@@ -14,6 +14,7 @@ export class LogitsReader {
   /** Row of the current chunk that holds a node's logits, or -1. */
   readonly #rowOf: Int32Array
   #chunk: number[] = []
+  #topTokens = 0
   #top = new Int32Array(0)
 
   constructor(target: Transformer, tree: TokenTree) {
@@ -22,10 +23,14 @@ export class LogitsReader {
     this.#rowOf = new Int32Array(tree.capacity + 1)
   }
 
-  /** Forgets the last pass. */
-  reset(): void {
+  /** Forgets the last pass. @param topTokens how many of the likeliest tokens to note wherever logits are computed */
+  reset(topTokens = 0): void {
     this.#chunk = []
     this.#rowOf.fill(-1)
+    this.#topTokens = topTokens
+    const size = this.#tree.count * topTokens
+    if (this.#top.length < size) this.#top = new Int32Array((this.#tree.capacity + 1) * topTokens)
+    this.#top.fill(-1, 0, size)
   }
 
   /** Logits after `node`: [vocabulary] f32, valid until another chunk is computed. */
@@ -34,18 +39,18 @@ export class LogitsReader {
     return this.#target.logitsView(this.#rowOf[node])
   }
 
-  /** The `k` likeliest tokens after every node of the tree, the root included; valid until the next call. */
-  top(k: number): TopTokens {
-    const { count } = this.#tree
-    const target = this.#target
-    if (this.#top.length < count * k) this.#top = new Int32Array((this.#tree.capacity + 1) * k)
-    const most = target.headRows
-    // The first rows last: they are then there for the walk, which begins with them.
-    for (let start = Math.floor((count - 1) / most) * most; start >= 0; start -= most) {
-      this.#take(Array.from({ length: Math.min(most, count - start) }, (_, i) => start + i))
-      for (const [row, node] of this.#chunk.entries()) {
-        const { ids, count: found } = target.topCandidates(row, target.config.vocabulary, k, 1)
-        for (let i = 0; i < k; i++) this.#top[node * k + i] = i < found ? ids[i] : -1
+  /**
+   * What was noted, if anything was to be; valid until the next pass.
+   * @param everywhere computes the logits that nobody asked for, too
+   */
+  top(everywhere: boolean): TopTokens | undefined {
+    const k = this.#topTokens
+    if (k === 0) return undefined
+    if (everywhere) {
+      const left: number[] = []
+      for (let node = 0; node < this.#tree.count; node++) if (this.#top[node * k] < 0) left.push(node)
+      for (let start = 0; start < left.length; start += this.#target.headRows) {
+        this.#take(left.slice(start, start + this.#target.headRows))
       }
     }
     return { k, ids: this.#top }
@@ -72,5 +77,12 @@ export class LogitsReader {
     })
     this.#chunk = chunk
     this.#target.head(chunk)
+    const k = this.#topTokens
+    if (k > 0) chunk.forEach((node, row) => this.#note(node, row, k))
+  }
+
+  #note(node: number, row: number, k: number): void {
+    const { ids, count } = this.#target.topCandidates(row, this.#target.config.vocabulary, k, 1)
+    for (let i = 0; i < Math.min(k, count); i++) this.#top[node * k + i] = ids[i]
   }
 }

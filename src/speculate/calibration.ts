@@ -18,6 +18,8 @@ export interface CalibrationOptions {
   readonly classes?: number
   /** Observations of a class that are remembered. */
   readonly remembered?: number
+  /** Share of what is promised that is believed before there are counts. */
+  readonly trust?: number
 }
 
 /** What the promise itself counts for, in acceptances: with so many promised, counts and promise weigh the same. */
@@ -40,11 +42,13 @@ export class Calibration {
 
   readonly #classes: number
   readonly #decay: number
+  readonly #trust: number
 
   /** @param ranks guesses per node */
-  constructor(ranks: number, { classes = RANK_CLASSES, remembered = REMEMBERED }: CalibrationOptions = {}) {
+  constructor(ranks: number, { classes = RANK_CLASSES, remembered = REMEMBERED, trust = 1 }: CalibrationOptions = {}) {
     this.#classes = classes
     this.#decay = 1 - 1 / remembered
+    this.#trust = trust
     this.#promised = new Float64Array(classes * ROWS)
     this.#accepted = new Float64Array(classes * ROWS)
     // Before there are counts: what a draft of the usual kind brings.
@@ -58,7 +62,7 @@ export class Calibration {
    */
   chance(rank: number, promised: number): number {
     const at = this.#classOf(rank, promised)
-    return Math.min(MOST, (promised * (this.#accepted[at] + PRIOR)) / (this.#promised[at] + PRIOR))
+    return Math.min(MOST, (promised * (this.#accepted[at] + PRIOR * this.#trust)) / (this.#promised[at] + PRIOR))
   }
 
   /** What became of a guess that the target came to, whether or not it was put before it. */

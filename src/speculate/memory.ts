@@ -14,6 +14,8 @@ import type { StateSection } from './state-file.ts'
 
 /** Observations of a class that are remembered: less than of a draft model, whose guesses depend less on the text. */
 const REMEMBERED = 192
+/** Share of what sources promise that is believed before there are counts. */
+const TRUST = 0.6
 
 export interface MemoryParts {
   readonly sources: readonly Source[]
@@ -51,7 +53,7 @@ export class DrafterMemory {
     if (found === undefined) {
       const { sources, branching, model } = this.#parts
       const calibration = model === 0 ? undefined : new Calibration(branching)
-      const others = sources.map(() => new Calibration(CLASSES, { classes: CLASSES, remembered: REMEMBERED }))
+      const others = sources.map(() => new Calibration(CLASSES, { classes: CLASSES, remembered: REMEMBERED, trust: TRUST }))
       found = { calibration, judge: new MixingJudge(calibration ? [calibration, ...others] : others, model) }
       this.#learnt.set(sampling, found)
     }

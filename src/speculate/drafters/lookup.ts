@@ -53,6 +53,10 @@ export class LookupDrafter implements Drafter {
     return this.#options.lookups.topTokens
   }
 
+  get needsAllTops(): boolean {
+    return this.#options.lookups.needsAllTops
+  }
+
   begin(rule: LookupRule): void {
     this.#rule = rule
   }
