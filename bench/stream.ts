@@ -60,6 +60,8 @@ const LEAST_LAYERS = 4
 /** What a process may take besides the budget and the tokenizer. */
 const BESIDES_ALLOWED = 120e6
 const DECODE_TIMEOUT_MS = 1_800_000
+/** Files whose sizes differ by more do not hold the same weights in a comparable form. */
+const COMPARABLE_BYTES = 0.1
 
 const report = new Report('stream')
 mkdirSync(scratch, { recursive: true })
@@ -350,9 +352,6 @@ async function measureDecoding(all: Case, plans: readonly [number, ModelPlan][])
     if (typeof llama !== 'string') await measureLlama(llama, limitBytes, answer.tokensPerSecond, fileBytes)
   }
 }
-
-/** Files that differ by more do not hold the same weights in a comparable form. */
-const COMPARABLE_BYTES = 0.1
 
 /** @param bytesRatio size of llama.cpp's file over ours */
 function comparison(speedRatio: number, bytesRatio: number): string {
