@@ -159,8 +159,7 @@ export class Decoder {
       this.#forward(tree, context)
       this.#logits.reset(this.#drafter?.topTokens)
       const result = this.#verify(tree, context, request)
-      // Where the disk is waited for, the logits of nodes that the walk did not come to cost nothing.
-      const top = this.#logits.top(costs.areDiskBound || this.#drafter?.needsAllTops === true)
+      const top = this.#logits.top()
       const whole = (now() - began) / 1000
       const compute = whole - (timeline.ms('wait') + timeline.ms('grow') - others) / 1000
       stats.seconds.verify += compute

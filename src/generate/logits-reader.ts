@@ -39,19 +39,14 @@ export class LogitsReader {
     return this.#target.logitsView(this.#rowOf[node])
   }
 
-  /**
-   * What was noted, if anything was to be; valid until the next pass.
-   * @param everywhere computes the logits that nobody asked for, too
-   */
-  top(everywhere: boolean): TopTokens | undefined {
+  /** The likeliest tokens after every node, if they were to be noted; valid until the next pass. */
+  top(): TopTokens | undefined {
     const k = this.#topTokens
     if (k === 0) return undefined
-    if (everywhere) {
-      const left: number[] = []
-      for (let node = 0; node < this.#tree.count; node++) if (this.#top[node * k] < 0) left.push(node)
-      for (let start = 0; start < left.length; start += this.#target.headRows) {
-        this.#take(left.slice(start, start + this.#target.headRows))
-      }
+    const left: number[] = []
+    for (let node = 0; node < this.#tree.count; node++) if (this.#top[node * k] < 0) left.push(node)
+    for (let start = 0; start < left.length; start += this.#target.headRows) {
+      this.#take(left.slice(start, start + this.#target.headRows))
     }
     return { k, ids: this.#top }
   }

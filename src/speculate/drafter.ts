@@ -32,8 +32,6 @@ export interface Budget {
 export interface Drafter {
   /** How many of the target's likeliest tokens at every node of a tree it wants to hear of; absent or 0: none. */
   readonly topTokens?: number
-  /** Whether it wants them also of nodes that the walk did not come to; otherwise where they cost nothing. */
-  readonly needsAllTops?: boolean
   /** A text begins, the prompt being in the target's cache. */
   startText?(context: Context): void
   /** The text is over, well or not. */

@@ -42,11 +42,6 @@ export class Lookups {
     return Math.max(0, ...this.sources.map(({ topTokens }) => topTokens))
   }
 
-  /** Whether also of nodes whose logits cost something of their own: as the papers have it, and where nothing else learns. */
-  get needsAllTops(): boolean {
-    return this.bits.length === 1 || this.sources.some((source) => source.needsAllTops === true)
-  }
-
   /** @param noise that the text is drawn with; absent at temperature 0, and where guesses are not to know of it */
   begin(context: Context, noise: NoiseOf | undefined): void {
     this.#noise = noise

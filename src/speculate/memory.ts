@@ -53,7 +53,9 @@ export class DrafterMemory {
     if (found === undefined) {
       const { sources, branching, model } = this.#parts
       const calibration = model === 0 ? undefined : new Calibration(branching)
-      const others = sources.map(() => new Calibration(CLASSES, { classes: CLASSES, remembered: REMEMBERED, trust: TRUST }))
+      const others = sources.map(
+        () => new Calibration(CLASSES, { classes: CLASSES, remembered: REMEMBERED, trust: TRUST }),
+      )
       found = { calibration, judge: new MixingJudge(calibration ? [calibration, ...others] : others, model) }
       this.#learnt.set(sampling, found)
     }

@@ -13,11 +13,11 @@ export interface Verification {
   readonly tokens: readonly number[]
 }
 
-/** The target's likeliest tokens after the nodes of a tree, the root included, by falling logit. */
+/** The target's likeliest tokens after every node of a tree, the root included, by falling logit. */
 export interface TopTokens {
   /** Per node. */
   readonly k: number
-  /** [nodes][k]; -1 where there are fewer, and at nodes whose logits nobody has computed. */
+  /** [nodes][k]; -1 where there are fewer. */
   readonly ids: Int32Array
 }
 

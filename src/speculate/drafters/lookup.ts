@@ -53,10 +53,6 @@ export class LookupDrafter implements Drafter {
     return this.#options.lookups.topTokens
   }
 
-  get needsAllTops(): boolean {
-    return this.#options.lookups.needsAllTops
-  }
-
   begin(rule: LookupRule): void {
     this.#rule = rule
   }

@@ -114,10 +114,6 @@ export class TreeDrafter implements Drafter {
     return this.#options.lookups.topTokens
   }
 
-  get needsAllTops(): boolean {
-    return this.#options.lookups.needsAllTops
-  }
-
   startText(context: Context): void {
     this.#context = context
     this.#options.lookups.begin(context, this.#rule?.noise)

@@ -48,7 +48,6 @@ export interface JacobiOptions {
 export class JacobiSource implements Source {
   readonly name = 'jacobi'
   readonly topTokens = 1
-  readonly needsAllTops = true
   readonly #ngram: number
   readonly #pool: NgramPool
   /** Columns that there is room for: there are more than the window's until all levels are known. */

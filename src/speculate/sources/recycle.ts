@@ -174,7 +174,6 @@ export class RecycleSource implements Source {
 
   /** @param isOutput whether it is the text that stands there, written here */
   #keep(token: number, { k, ids }: TopTokens, node: number, isOutput: boolean): void {
-    if (ids[node * k] < 0) return
     const row = token * RANKS
     this.#lasting[token] = isOutput || this.#inPrompt[token] === 0 ? 1 : 0
     for (let rank = 0; rank < RANKS; rank++) this.#next[row + rank] = rank < k ? ids[node * k + rank] : -1

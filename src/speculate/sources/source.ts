@@ -52,8 +52,6 @@ export interface Source {
   readonly name: SourceName
   /** How many of the target's likeliest tokens at every verified node it learns from; 0: none. */
   readonly topTokens: number
-  /** Whether it can do nothing without those of all nodes. */
-  readonly needsAllTops?: boolean
   /** A text begins; the context has its prompt. */
   begin(context: Context): void
   /** What may follow a path. Called some 64 times per pass of the target: microseconds each. */
