@@ -190,7 +190,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
     [
       'process besides',
-      `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}`,
+      `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}${plan.process.drafters > 0 ? `, drafters up to ${formatBytes(plan.process.drafters)}` : ''}`,
     ],
   ]
   if (plan.banks.length > 1) {

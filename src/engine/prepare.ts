@@ -14,6 +14,7 @@ import { isFile, joinPath, refusalOfDirectReads } from '../runtime/files.ts'
 import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, expansionRows } from '../speculate/drafters/tree.ts'
+import { mostSourceBytes } from '../speculate/sources/catalogue.ts'
 import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
@@ -234,7 +235,12 @@ export function planModel(
       pacing,
       threads,
       loaders,
-      process: { runtime: RUNTIME_BYTES, threads: THREAD_BYTES * (threads + loaders), tokenizer: 0 },
+      process: {
+        runtime: RUNTIME_BYTES,
+        threads: THREAD_BYTES * (threads + loaders),
+        tokenizer: 0,
+        drafters: speculation.sources.reduce((sum, name) => sum + mostSourceBytes(name, config.vocabulary), 0),
+      },
       io: summariseAccess(files, io),
     },
     namedDraft: draft,

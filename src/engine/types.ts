@@ -281,8 +281,16 @@ export interface ModelPlan extends Plan {
   readonly pacing: PacingName
   readonly threads: number
   readonly loaders: number
-  /** Estimated bytes of the process beside the budget; `threads`: of those that compute and those that load. */
-  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
+  /**
+   * Estimated bytes of the process beside the budget. `threads`: of those that compute and those that load; `drafters`:
+   * the most that drafters without a model come to remember for one owner.
+   */
+  readonly process: {
+    readonly runtime: number
+    readonly threads: number
+    readonly tokenizer: number
+    readonly drafters: number
+  }
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
   readonly io: 'direct' | 'buffered' | 'mixed'
   /** Absent until `coppice plan` has measured this disk and these kernels. */

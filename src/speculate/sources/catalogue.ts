@@ -22,3 +22,18 @@ export function makeSource(name: SourceName, vocabulary: number): Source {
       return new JacobiSource()
   }
 }
+
+/** Bytes that a source comes to hold at the most: of its tables when they are full, as measured. */
+export function mostSourceBytes(name: SourceName, vocabulary: number): number {
+  switch (name) {
+    case 'trie':
+      return 9.5e6
+    case 'trigram':
+      return 8.7e6
+    case 'recycle':
+      return 34 * vocabulary
+    case 'ngram':
+    case 'jacobi':
+      return 0.4e6
+  }
+}
