@@ -59,8 +59,8 @@ async function measure(name: string, options: Parameters<typeof load>[1]): Promi
 }
 
 const results = [
-  await measure('plain, streaming', { memory: STREAMING_BUDGET, io }),
-  await measure('plain, resident', {}),
+  await measure('plain, streaming', { draft: 'none', memory: STREAMING_BUDGET, io }),
+  await measure('plain, resident', { draft: 'none' }),
   await measure('tree, streaming', { memory: STREAMING_BUDGET, io, draft }),
   await measure('tree, resident', { draft }),
 ]

@@ -34,8 +34,8 @@ const seconds = (performance.now() - began) / 1000
 report.note(`${seconds.toFixed(1)} s`)
 for (const directory of [target, draft]) report.note(`${(bytesIn(directory) / 1e6).toFixed(0)} MB in ${directory}`)
 
-await using small = await load(join(root, 'models', 'target'), { weights: 'f32', context: size })
-await using large = await load(target, { context: size })
+await using small = await load(join(root, 'models', 'target'), { weights: 'f32', draft: 'none', context: size })
+await using large = await load(target, { draft: 'none', context: size })
 const held = readFileSync(join(root, 'bench', 'held-out.txt'), 'utf8')
 const windows = windowsOf(small.tokenizer!.encode(held), size).slice(0, number('--windows', 4))
 const found = await compareLogits(

@@ -71,7 +71,7 @@ for (const { shape, kind } of small) {
 report.end()
 
 async function decode(shape: ShapeName, kind: Kind, threads: number, directory: string): Promise<void> {
-  await using model = await load(directory, { threads, context: PROMPT_TOKENS + TOKENS })
+  await using model = await load(directory, { draft: 'none', threads, context: PROMPT_TOKENS + TOKENS })
   const prompt = { tokens: Array.from({ length: PROMPT_TOKENS }, (_, i) => i) }
   let best = Number.POSITIVE_INFINITY
   for (let run = 0; run < 2; run++) {

@@ -1,7 +1,8 @@
 /** What planning itself takes, without the models: the decisions, the order of candidates and the learning of a pass. */
 import { Calibration } from '../src/speculate/calibration.ts'
-import { CandidateTree, type Chance } from '../src/speculate/candidate-tree.ts'
+import { CandidateTree } from '../src/speculate/candidate-tree.ts'
 import { BRANCHING } from '../src/speculate/child-ranking.ts'
+import { MixingJudge } from '../src/speculate/judge.ts'
 import { PassCosts } from '../src/speculate/pass-costs.ts'
 import { Planner } from '../src/speculate/planner.ts'
 
@@ -15,15 +16,19 @@ export function planningMicroseconds(draftPasses: number): number {
   const costs = new PassCosts(NODES + 1, ROWS)
   const calibration = new Calibration(BRANCHING)
   const planner = new Planner(costs, calibration, NODES, ROWS)
-  const chance: Chance = (rank, promised) => calibration.chance(rank, promised)
-  const grown = new CandidateTree((draftPasses + 1) * ROWS * BRANCHING)
+  const judge = new MixingJudge([calibration], 1)
+  const grown = new CandidateTree((draftPasses + 1) * ROWS * BRANCHING, [1])
+  const expand = (node: number): void => {
+    grown.offer(node, 0, { ids: IDS, promised: PROMISED, count: BRANCHING })
+    grown.settle(judge)
+  }
   for (const rows of [1, 8, 16, 32, 64]) costs.observePass(rows, 0.01 * rows, 0.5)
   for (let rows = 1; rows <= ROWS; rows++) costs.observeDraft(rows, 0.002)
   const pass = (): void => {
     grown.reset(0)
-    grown.expand(0, IDS, PROMISED, BRANCHING, chance)
+    expand(0)
     for (let made = 0; ; made++) {
-      const next = [...grown.bestUnexpanded(ROWS, NODES, NODES)]
+      const next = [...grown.bestUnexpanded(1, ROWS, NODES, NODES)]
       const chances = next.map((node) => Math.exp(grown.tree.logProb[node]))
       const growth = {
         size: Math.min(NODES, grown.size),
@@ -37,7 +42,7 @@ export function planningMicroseconds(draftPasses: number): number {
         planner.cut(growth)
         break
       }
-      for (const node of next) grown.expand(node, IDS, PROMISED, BRANCHING, chance)
+      for (const node of next) expand(node)
     }
     for (let i = 0; i < 5 * BRANCHING; i++) calibration.observe(i % BRANCHING, PROMISED[i % BRANCHING], i % 8 === 0)
     costs.observePass(20, 0.2, 0.5)

@@ -23,6 +23,10 @@ export interface BenchPrompt {
   readonly tokens: readonly number[]
   /** Its text was too long and has lost its end. */
   readonly isCut: boolean
+  /** What another wrote after it, to be replayed. */
+  readonly replay?: readonly number[]
+  /** Prompts of one session follow each other. */
+  readonly session?: string
 }
 
 export interface PromptOptions {
@@ -44,8 +48,10 @@ interface Question {
   readonly isChat: boolean
 }
 
+export const SPEC_BENCH = 'spec_bench_question.jsonl'
+
 /** Spec-Bench has these eight from MT-Bench, ten questions each, and counts them as one. */
-const MT_BENCH = ['writing', 'roleplay', 'reasoning', 'math', 'coding', 'extraction', 'stem', 'humanities']
+export const MT_BENCH = ['writing', 'roleplay', 'reasoning', 'math', 'coding', 'extraction', 'stem', 'humanities']
 
 interface QuestionFile {
   readonly name: string
@@ -56,7 +62,7 @@ interface QuestionFile {
 
 const FILES: readonly QuestionFile[] = [
   {
-    name: 'spec_bench_question.jsonl',
+    name: SPEC_BENCH,
     origin: 'data/spec_bench/question.jsonl of https://github.com/hemingkx/Spec-Bench',
     read: (line) => {
       const { category, turns } = line as { category: string; turns: string[] }

@@ -34,7 +34,7 @@ interface Row extends Quality {
 }
 
 const rows: Row[] = []
-await using reference = await load(target, { weights: 'f32', context: size })
+await using reference = await load(target, { weights: 'f32', draft: 'none', context: size })
 const windows = windowsOf(reference.tokenizer!.encode(text), size)
 const predictReference = (tokens: readonly number[]) => reference.logits({ tokens })
 const plain = await measureQuality(predictReference, predictReference, windows)
@@ -45,7 +45,7 @@ const cases: (readonly [Kind, KvKind])[] = [
   ['q8', 'q8'],
 ]
 for (const [kind, kvCache] of cases) {
-  await using model = await load(target, { weights: kind, kvCache, context: size })
+  await using model = await load(target, { weights: kind, kvCache, draft: 'none', context: size })
   const quality = await measureQuality((tokens) => model.logits({ tokens }), predictReference, windows)
   rows.push({ kind, kvCache, ...quality, ratio: quality.perplexity / plain.perplexity })
 }

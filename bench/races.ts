@@ -20,13 +20,40 @@ export interface Race {
   readonly prompts: readonly BenchPrompt[]
   readonly temperature: number
   readonly tokens: number
+  /**
+   * Whether drafters know what was written after the prompts before; otherwise only what was in the same session.
+   * Nothing of another round is known in any case: the texts are the same. Default true.
+   */
+  readonly isWarm?: boolean
 }
 
 export const decodeSeconds = ({ stats }: Completion): number => stats.seconds.total - stats.seconds.prefill
 
-async function write(model: Model, prompt: BenchPrompt, race: Pick<Race, 'temperature' | 'tokens'>) {
-  const call = { temperature: race.temperature, seed: 7, maxTokens: race.tokens, ignoreEos: true }
-  return await model.complete({ tokens: prompt.tokens }, call)
+/** Tokens per second of decoding. */
+export const rate = ({ completion }: Result): number => completion.stats.tokens / decodeSeconds(completion)
+
+export const of = (results: readonly Result[], policy: Policy): Result[] => results.filter((r) => r.policy === policy)
+
+/** Tokens per pass of the target over all texts. */
+export function perPass(results: readonly Result[]): number {
+  const sum = (of: (r: Result) => number): number => results.reduce((total, r) => total + of(r), 0)
+  return sum((r) => r.completion.stats.tokens) / sum((r) => r.completion.stats.passes)
+}
+
+/** @param owner of the text, who shares what was learnt with nobody */
+async function write(
+  model: Model,
+  { tokens, replay }: BenchPrompt,
+  race: Pick<Race, 'temperature' | 'tokens'>,
+  owner: string,
+) {
+  const maxTokens = Math.min(race.tokens, replay?.length ?? race.tokens)
+  const call = { temperature: race.temperature, seed: 7, maxTokens, ignoreEos: true, owner }
+  return await model.complete({ tokens }, replay === undefined ? call : { ...call, replay })
+}
+
+function ownerOf(prompt: BenchPrompt, { prompts, isWarm = true }: Race, round: number): string {
+  return isWarm ? `round ${round}` : `round ${round}, ${prompt.session ?? prompts.indexOf(prompt)}`
 }
 
 /**
@@ -40,14 +67,14 @@ export async function withoutLoops(
   perCategory: number,
   race: Pick<Race, 'temperature' | 'tokens'>,
 ): Promise<{ kept: BenchPrompt[]; tried: number }> {
-  const model = await load(directory, { context: 512 })
+  const model = await load(directory, { draft: 'none', context: 512 })
   const kept: BenchPrompt[] = []
   let tried = 0
   try {
     for (const prompt of prompts) {
       if (kept.filter(({ category }) => category === prompt.category).length === perCategory) continue
       tried++
-      if (!isLoop((await write(model, prompt, race)).tokens)) kept.push(prompt)
+      if (!isLoop((await write(model, prompt, race, '')).tokens)) kept.push(prompt)
     }
   } finally {
     await model.close()
@@ -79,7 +106,11 @@ export async function interleaved(race: Race, rounds: number): Promise<Result[]>
       const runs: Result[][] = race.policies.map(() => [])
       for (let round = 0; round < rounds; round++) {
         for (const [i, policy] of race.policies.entries()) {
-          const result = { policy, prompt, completion: await write(models[i], prompt, race) }
+          const result = {
+            policy,
+            prompt,
+            completion: await write(models[i], prompt, race, ownerOf(prompt, race, round)),
+          }
           texts.check(result)
           runs[i].push(result)
         }
@@ -106,7 +137,7 @@ export async function oneByOne(race: Race, tell: (results: readonly Result[]) =>
     const model = await load(race.directory, { ...race.common, ...policy.options })
     try {
       for (const prompt of race.prompts) {
-        const result = { policy, prompt, completion: await write(model, prompt, race) }
+        const result = { policy, prompt, completion: await write(model, prompt, race, ownerOf(prompt, race, 0)) }
         texts.check(result)
         results.push(result)
       }

@@ -23,9 +23,9 @@ import { root } from '../test/paths.ts'
 import { limitDisk } from './disk-limit.ts'
 import { INFLATED, inflatedPair } from './inflated-pair.ts'
 import { planningMicroseconds } from './planner-overhead.ts'
-import { chain, choosePolicies, PIPELINES, PLAIN, PLANNER, type Policy, tree } from './policies.ts'
+import { chain, choosePolicies, PIPELINES, PLAIN, type Policy, tree } from './policies.ts'
 import { type BenchPrompt, loadPrompts, promptsDirectory } from './prompts.ts'
-import { decodeSeconds, interleaved, oneByOne, type Race, type Result, withoutLoops } from './races.ts'
+import { interleaved, of, oneByOne, perPass, type Race, type Result, rate, withoutLoops } from './races.ts'
 import { median, number, Report, text, words } from './report.ts'
 import { SHAPE_NAMES } from './shapes.ts'
 import { planOf } from './stream-model.ts'
@@ -42,7 +42,6 @@ const report = new Report('speculate')
 const target = join(root, 'models', 'target')
 const draft = join(root, 'models', 'draft')
 
-const rate = ({ completion }: Result): number => completion.stats.tokens / decodeSeconds(completion)
 const exposed = ({ completion: { stats } }: Result): number => stats.seconds.draft - stats.seconds.draftHidden
 
 async function prepared(
@@ -59,14 +58,6 @@ async function prepared(
   return { directory, common, policies: some, prompts: taken, temperature, tokens }
 }
 
-const of = (results: readonly Result[], policy: Policy): Result[] => results.filter((r) => r.policy === policy)
-
-/** Tokens per pass over all prompts. */
-function perPass(results: readonly Result[]): number {
-  const sum = (of: (r: Result) => number): number => results.reduce((total, r) => total + of(r), 0)
-  return sum((r) => r.completion.stats.tokens) / sum((r) => r.completion.stats.passes)
-}
-
 const COLUMNS = ['policy'.padEnd(22), 'tok/pass', 'tok/s', 'x plain', 'draft s', 'hidden', 'wait s', 'nodes']
 
 /** @param results those of the policy and of the first one, on all prompts */
@@ -75,9 +66,7 @@ function row(part: string, temperature: number, results: readonly Result[], poli
   const plain = of(results, results[0].policy)
   const seconds = (pick: (s: Completion['stats']['seconds']) => number): number =>
     own.reduce((sum, r) => sum + pick(r.completion.stats.seconds), 0)
-  const proposed = own.reduce((sum, { completion: { stats } }) => {
-    return sum + Object.values(stats.perDrafter).reduce((s, d) => s + d.proposed, 0)
-  }, 0)
+  const proposed = own.reduce((sum, { completion: { stats } }) => sum + stats.nodesPerPass * stats.passes, 0)
   const passes = own.reduce((sum, r) => sum + r.completion.stats.passes, 0)
   const figures = {
     part,
@@ -116,20 +105,7 @@ function best(results: readonly Result[], kinds: Policy['kind'][]): { policy: Po
 }
 
 function verdicts(part: string, temperature: number, results: readonly Result[]): void {
-  const planner = of(results, PLANNER).map(rate)
-  const against = (name: string, kinds: Policy['kind'][]): void => {
-    const found = best(results, kinds)
-    if (found === undefined || planner.length === 0) return
-    const { policy, rates } = found
-    const ratio = median(planner.map((value, i) => value / rates[i]))
-    report.line({ part, temperature, planner: ratio, against: policy.name })
-    report.note(`planner against ${name} (${policy.name}): ${ratio.toFixed(2)}x`)
-  }
-  against('plain', ['plain'])
-  if (part === 'streaming') against('plain with the draft’s memory for itself', ['plain with the whole budget'])
-  against('the best chain', ['chain'])
-  against('the better of plain and the best chain', ['plain', 'chain'])
-  against('the best fixed policy', ['plain', 'chain', 'tree'])
+  for (const planner of policies.filter(({ kind }) => kind === 'planner')) compare(planner, part, temperature, results)
   for (const { on, off } of PIPELINES) {
     const seconds = (name: string): number =>
       results.filter((r) => r.policy.name === name).reduce((sum, r) => sum + exposed(r), 0)
@@ -139,6 +115,23 @@ function verdicts(part: string, temperature: number, results: readonly Result[])
     report.line({ part, temperature, pipeline: on, hides })
     report.note(`the pipeline hides ${(hides * 100).toFixed(0)} % of the drafting of "${on}"`)
   }
+}
+
+function compare(planner: Policy, part: string, temperature: number, results: readonly Result[]): void {
+  const own = of(results, planner).map(rate)
+  const against = (name: string, kinds: Policy['kind'][]): void => {
+    const found = best(results, kinds)
+    if (found === undefined) return
+    const { policy, rates } = found
+    const ratio = median(own.map((value, i) => value / rates[i]))
+    report.line({ part, temperature, policy: planner.name, ratio, against: policy.name })
+    report.note(`"${planner.name}" against ${name} (${policy.name}): ${ratio.toFixed(2)}x`)
+  }
+  against('plain', ['plain'])
+  if (part === 'streaming') against('plain with the draft’s memory for itself', ['plain with the whole budget'])
+  against('the best chain', ['chain'])
+  against('the better of plain and the best chain', ['plain', 'chain'])
+  against('the best fixed policy', ['plain', 'chain', 'tree'])
 }
 
 async function acceptance(): Promise<void> {

@@ -98,7 +98,7 @@ for (const shape of shapes) {
   const paths = files.map((file) => join(directory, file))
   const mode = io === 'direct' && refusalOfDirectReads(paths[0]) === undefined ? 'direct' : 'buffered'
   report.note(coldness(mode))
-  const model = { directory, options: { threads, io: mode, context: prefix } satisfies EngineOptions }
+  const model = { directory, options: { draft: 'none', threads, io: mode, context: prefix } satisfies EngineOptions }
   const all = { shape, layers: config.layers, model, files: paths, mode } as const
   const plans = residencies.map((percent) => [percent, planOf(model, percent / 100)] as const)
   for (const [percent, plan] of plans) {

@@ -16,6 +16,7 @@ import type { LoadOptions, Model } from './engine/types.ts'
 export { AbortError } from './engine/error-report.ts'
 export type {
   Completion,
+  DrafterMemoryUse,
   Expectation,
   FinishReason,
   GenerateOptions,
@@ -26,6 +27,7 @@ export type {
   Model,
   ModelPlan,
   ModelTokenizer,
+  OwnerOptions,
   PassExpectation,
   Piece,
   Progress,
@@ -35,7 +37,7 @@ export { CoppiceError, type ErrorCode } from './errors.ts'
 export type { DrafterStatistics, RankStatistics, SpeculationStatistics, Stats } from './generate/statistics.ts'
 export type { Plan, PlannedBank, PlannedGroup, PlannedRegion } from './memory/plan.ts'
 export type { KvKind } from './model/kv-cache.ts'
-export type { DrafterName } from './speculate/drafter.ts'
+export type { DrafterChoice, DrafterName, SourceName } from './speculate/drafter.ts'
 export type { PacingName } from './speculate/pacing.ts'
 export type { VerifyRule } from './speculate/residual.ts'
 export type { Region } from './tensor/arena.ts'
@@ -49,7 +51,8 @@ export type { Family, ModelConfig, RopeScaling } from './weights/model-config.ts
  * first use.
  * @param model path of the directory
  * @throws CoppiceError MODEL_NOT_FOUND | UNSUPPORTED_ARCHITECTURE | UNSUPPORTED_FORMAT | UNSUPPORTED_RUNTIME |
- *   CORRUPT_FILE | FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INVALID_OPTION | WORKER_FAILED | ABORTED
+ *   CORRUPT_FILE | FILE_SYSTEM | OUT_OF_BUDGET | CONTEXT_OVERFLOW | INCOMPATIBLE_DRAFT | INCOMPATIBLE_STATE |
+ *   INVALID_OPTION | WORKER_FAILED | ABORTED
  */
 export function load(model: string, options: LoadOptions = {}): Promise<Model> {
   return loadModel(model, options)

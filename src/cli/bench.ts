@@ -61,10 +61,10 @@ export const bench = command({
   async run({ values, positionals: given }) {
     const [model] = positionals(given, 1, 1, USAGE)
     const options = loadOptions(model, values)
-    if (options.nodes === 0 || options.draft === undefined || options.draft === 'none') {
+    if (options.nodes === 0 || (options.draft === 'none' && options.drafters === undefined)) {
       throw new CoppiceError(
         'INVALID_OPTION',
-        'bench compares guessing with plain decoding, and nothing guesses here; give --draft MODEL, and no --nodes 0',
+        'bench compares guessing with plain decoding, and nothing guesses here; leave out --nodes 0 and --draft none',
       )
     }
     const prompts = await readPrompts(values.prompts)

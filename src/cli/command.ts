@@ -2,6 +2,7 @@
 import { CoppiceError } from '../errors.ts'
 import type { Progress } from '../index.ts'
 import type { Flags, ParsedArguments } from '../runtime/arguments.ts'
+import { absolutePath, directoryName, isDirectory } from '../runtime/files.ts'
 import { formatBytes } from '../runtime/sizes.ts'
 import { ProgressLine, stderr } from '../runtime/terminal.ts'
 
@@ -27,7 +28,23 @@ export function positionals(given: readonly string[], least: number, most: numbe
   throw new CoppiceError('INVALID_OPTION', `${problem}; usage: ${usage}`)
 }
 
-const LABELS = { pack: 'packing', load: 'loading', prefill: 'reading the prompt', verify: 'checking' } as const
+/** A file that is to be written, found unwritable before any work is done. @throws CoppiceError INVALID_OPTION */
+export function checkOutputFile(flag: string, file: string): void {
+  const path = absolutePath(file)
+  if (isDirectory(directoryName(path)) && !isDirectory(path)) return
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `${flag} ${file} cannot be written: it must be a file in a directory that exists; make ${directoryName(path)} or name another`,
+  )
+}
+
+const LABELS = {
+  pack: 'packing',
+  load: 'loading',
+  prefill: 'reading the prompt',
+  verify: 'checking',
+  warm: 'learning',
+} as const
 
 export interface ShownProgress {
   readonly phase: keyof typeof LABELS

@@ -1,7 +1,7 @@
 /** Flags that several commands share, and what they become. */
 
 import { CoppiceError } from '../errors.ts'
-import type { DrafterName, GenerateOptions, LoadOptions } from '../index.ts'
+import type { DrafterChoice, GenerateOptions, LoadOptions } from '../index.ts'
 import type { FlagResults, Flags } from '../runtime/arguments.ts'
 import { isDirectory, joinPath, packageDirectory } from '../runtime/files.ts'
 
@@ -20,7 +20,11 @@ export const LOAD_FLAGS = {
     value: 'MODEL',
     help: "draft model that grows the tree of guesses, 'none', or self:q4: the target's own copy in q4",
   },
-  drafter: { type: 'string', value: 'NAME', help: "tree, or chain: the draft's likeliest continuation" },
+  drafter: {
+    type: 'string',
+    value: 'NAMES',
+    help: "what guesses, with commas between: tree or chain (the draft's likeliest continuation), and without a draft trie, trigram, recycle, ngram, jacobi; hybrid: all that pay",
+  },
   nodes: {
     type: 'string',
     value: 'N',
@@ -90,7 +94,7 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
   return defined({
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
     draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
-    drafters: drafter === undefined ? undefined : [drafter as DrafterName],
+    drafters: drafter?.split(',').map((name) => name.trim() as DrafterChoice),
     nodes: nodes as LoadOptions['nodes'],
     pacing: values.pacing as LoadOptions['pacing'],
     draftPMin: values.draftPMin,

@@ -6,6 +6,7 @@ import { packageVersion } from '../runtime/files.ts'
 import { setExitCode, stderr, stdout } from '../runtime/terminal.ts'
 import { bench } from './bench.ts'
 import type { Command } from './command.ts'
+import { inspectState, warmState } from './drafter.ts'
 import { HELP_FLAG } from './flags.ts'
 import { inspect } from './inspect.ts'
 import { logits } from './logits.ts'
@@ -14,28 +15,34 @@ import { plan } from './plan.ts'
 import { run } from './run.ts'
 import { verify } from './verify.ts'
 
-const COMMANDS = [run, bench, pack, verify, inspect, plan, logits] as unknown as readonly Command<Flags>[]
+const COMMANDS = [
+  ...[run, bench, pack, verify, inspect, plan, logits],
+  ...[inspectState, warmState],
+] as unknown as readonly Command<Flags>[]
 
 /** Exit code for a command line that makes no sense, as shells use it. */
 const USAGE_EXIT_CODE = 2
 
 async function main(args: readonly string[]): Promise<number> {
-  const [name, ...rest] = args
+  const [name] = args
   if (name === '--version' || name === '-V') {
     stdout.write(`coppice ${packageVersion()}\n`)
     return 0
   }
-  const found = COMMANDS.find((command) => command.name === name)
+  const found = COMMANDS.find((command) => args.slice(0, words(command)).join(' ') === command.name)
   if (found === undefined) {
-    if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-      stdout.write(overview())
+    const group = COMMANDS.filter((command) => command.name.startsWith(`${name} `))
+    if (name === undefined || name === '--help' || name === '-h' || name === 'help' || asksForHelp(group, args)) {
+      stdout.write(overview(group.length > 0 ? group : COMMANDS))
       return name === undefined ? USAGE_EXIT_CODE : 0
     }
+    const [given, known] = group.length > 0 ? [args.slice(0, 2).join(' '), group] : [name, COMMANDS]
     throw new CoppiceError(
       'INVALID_OPTION',
-      `there is no command "${name}"; there are ${COMMANDS.map((command) => command.name).join(', ')}`,
+      `there is no command "${given}"; there are ${known.map((command) => command.name).join(', ')}`,
     )
   }
+  const rest = args.slice(words(found))
   if (rest.includes('--help') || rest.includes('-h')) {
     stdout.write(helpText(found, stdout.columns))
     return 0
@@ -43,9 +50,15 @@ async function main(args: readonly string[]): Promise<number> {
   return found.run(parseArguments(found.flags, rest))
 }
 
-function overview(): string {
-  const column = Math.max(...COMMANDS.map((command) => command.name.length)) + 4
-  const commands = COMMANDS.flatMap(({ name, purpose }) =>
+const words = ({ name }: Command<Flags>): number => name.split(' ').length
+
+/** Whether help is asked for on commands that begin with the same word. */
+const asksForHelp = (group: readonly unknown[], args: readonly string[]): boolean =>
+  group.length > 0 && (args.includes('--help') || args.includes('-h'))
+
+function overview(listed: readonly Command<Flags>[]): string {
+  const column = Math.max(...listed.map((command) => command.name.length)) + 4
+  const commands = listed.flatMap(({ name, purpose }) =>
     wrap(name.padEnd(column - 2) + purpose, helpWidth(stdout.columns), 2, column),
   )
   const help = helpText(

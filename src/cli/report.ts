@@ -190,7 +190,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
     [
       'process besides',
-      `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}`,
+      `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}${plan.process.drafters > 0 ? `, drafters up to ${formatBytes(plan.process.drafters)}` : ''}`,
     ],
   ]
   if (plan.banks.length > 1) {
@@ -218,10 +218,10 @@ function expectationRows({ expected, streamedBytesPerPass, nodes }: ModelPlan): 
     const [low, high] = speculative.acceptance.map((chance) => Math.round(chance * 100))
     const assumed = `if ${low}-${high}% of guesses on the path are right`
     rows.push([
-      'with the draft',
+      'with guesses',
       `${pass(speculative)} with ${speculative.nodes} guesses, ${range(speculative.tokensPerSecond)} tokens/s ${assumed}: ${range(speculative.tokensPerPass)} tokens per pass`,
     ])
-  } else if (nodes > 0) rows.push(['with the draft', 'should be no faster here; the planner will see'])
+  } else if (nodes > 0) rows.push(['with guesses', 'should be no faster here; the planner will see'])
   return rows
 }
 

@@ -2,7 +2,7 @@
 import { CoppiceError } from '../errors.ts'
 import { type Completion, type LoadOptions, load, type Model, type Piece } from '../index.ts'
 import { writeFileAtomically } from '../runtime/atomic-file.ts'
-import { absolutePath, directoryName, isDirectory } from '../runtime/files.ts'
+import { absolutePath, statPath } from '../runtime/files.ts'
 import {
   coloursAllowed,
   INTERRUPTED_EXIT_CODE,
@@ -12,7 +12,7 @@ import {
   stdinIsTerminal,
   stdout,
 } from '../runtime/terminal.ts'
-import { command, ProgressView, positionals } from './command.ts'
+import { checkOutputFile, command, ProgressView, positionals } from './command.ts'
 import {
   generateOptions,
   HELP_FLAG,
@@ -46,6 +46,11 @@ export const run = command({
       value: 'FILE',
       help: 'write a timeline of disk, compute and draft to FILE, for ui.perfetto.dev or chrome://tracing',
     },
+    drafterState: {
+      type: 'string',
+      value: 'FILE',
+      help: 'what drafters without a draft learnt before: read from FILE where it exists, and written back at the end',
+    },
     compare: { type: 'boolean', help: 'write the text a second time without draft and show both costs' },
     ...JSON_FLAG,
     ...HELP_FLAG,
@@ -53,27 +58,34 @@ export const run = command({
   examples: [
     'coppice run embedded "The old house stood at the end of the lane, and"',
     'coppice run ./llama-8b --draft ./llama-1b --memory 4GB -n 200 "Once upon a time"',
+    'coppice run ./llama-8b --drafter hybrid --drafter-state ./mail.state < letter.txt',
     'echo "Dear Sir," | coppice run ./llama-8b --temp 0.8 --seed 7',
   ],
   async run({ values, positionals: given }) {
     const [model, argument] = positionals(given, 1, 2, USAGE)
-    if (values.trace !== undefined) checkTraceFile(values.trace)
+    if (values.trace !== undefined) checkOutputFile('--trace', values.trace)
+    const state = values.drafterState
+    if (state !== undefined) checkOutputFile('--drafter-state', state)
     const prompt = argument ?? (await promptFromStdin())
     const controller = new AbortController()
     const release = onInterrupt(() => controller.abort())
     const progress = new ProgressView()
     const common: LoadOptions = { onProgress: progress.show, signal: controller.signal }
-    const options = loadOptions(model, values)
+    const isKnown = state !== undefined && statPath(state) !== undefined
+    const options = { ...loadOptions(model, values), ...(isKnown && { drafterState: state }) }
     const generation = { ...generateOptions(values), signal: controller.signal }
     const traced = { ...generation, trace: values.trace !== undefined }
     let opened: Model | undefined
     try {
       opened = await load(modelPath(model), { ...options, ...common })
       progress.clear()
+      // Better refused now than when all is done.
+      if (state !== undefined && !isKnown) await opened.saveDrafterState(state)
       const onPiece = values.json ? () => progress.clear() : pieceWriter(progress)
       const { completion: written, interrupted } = await write(opened, prompt, traced, onPiece)
       const { trace, ...completion } = written
       progress.clear()
+      if (state !== undefined) await opened.saveDrafterState(state)
       const plan = opened.plan
       await opened.close()
       if (!values.json) finishText(completion)
@@ -103,16 +115,6 @@ export const run = command({
     }
   },
 })
-
-/** Better now than when all is done. @throws CoppiceError INVALID_OPTION */
-function checkTraceFile(file: string): void {
-  const path = absolutePath(file)
-  if (isDirectory(directoryName(path)) && !isDirectory(path)) return
-  throw new CoppiceError(
-    'INVALID_OPTION',
-    `--trace ${file} cannot be written: it must be a file in a directory that exists; make ${directoryName(path)} or name another`,
-  )
-}
 
 async function promptFromStdin(): Promise<string> {
   if (stdinIsTerminal()) {

@@ -19,7 +19,7 @@ import { chooseKernels } from './kernel-choice.ts'
 import { addTokenizer, planModel } from './prepare.ts'
 import type { EngineMessage, EngineWorkerData, FrontMessage, MemoryMessage } from './protocol.ts'
 import { planWithExpectation } from './speed.ts'
-import type { Progress } from './types.ts'
+import type { Piece, Progress } from './types.ts'
 
 const post = (message: EngineMessage): void => postToParent(message)
 const { model, options, control: controlBuffer, memoryLimit } = workerData() as EngineWorkerData
@@ -99,12 +99,32 @@ function handle(message: FrontMessage): void {
       return
   }
   if (engine === undefined) throw new CoppiceError('CLOSED', 'the model is not loaded')
-  if (message.type === 'logits') {
-    post({ type: 'logits', logits: engine.logits(message.input) })
-  } else {
-    const completion = engine.generate(message.prompt, message.options, (pieces) => post({ type: 'pieces', pieces }))
-    post({ type: 'completed', completion })
+  post(answer(engine, message))
+}
+
+type Call = Exclude<FrontMessage, { type: 'helpers' | 'start' | 'leave' }>
+
+function answer(engine: Engine, message: Call): EngineMessage {
+  switch (message.type) {
+    case 'generate': {
+      const emit = (pieces: Piece[]): void => post({ type: 'pieces', pieces })
+      return { type: 'completed', completion: engine.generate(message.prompt, message.options, emit) }
+    }
+    case 'logits':
+      return { type: 'logits', logits: engine.logits(message.input) }
+    case 'memories':
+      return { type: 'memories', uses: engine.memories.uses() }
+    case 'saveState':
+      engine.memories.save(message.file, message.owner)
+      break
+    case 'warm':
+      engine.warm(message.text, message.owner)
+      break
+    case 'forget':
+      engine.memories.forget(message.owner)
+      break
   }
+  return { type: 'done' }
 }
 
 onParentMessage((data) => {

@@ -16,8 +16,10 @@ import type { Tokenizer } from '../text/tokenizer.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { type Assembly, type AssemblyParts, assemble } from './assemble.ts'
 import { chromeTrace } from './chrome-trace.ts'
+import { checkOwner, DrafterMemories } from './drafter-memories.ts'
+import { tokenMeaning } from './drafter-state.ts'
 import type { CallOptions } from './protocol.ts'
-import { Speculation } from './speculation.ts'
+import { DEFAULT_OWNER, Speculation } from './speculation.ts'
 import { readGenerationConfig } from './tokenizer-files.ts'
 import type { Completion, FinishReason, Logits, LogitsInput, Piece, Progress, Prompt } from './types.ts'
 
@@ -32,6 +34,8 @@ export class InterruptedCall extends Error {
 }
 
 export class Engine {
+  /** What drafters remember. Not to be changed while a text is written. */
+  readonly memories: DrafterMemories
   readonly #parts: AssemblyParts
   readonly #assembly: Assembly
   readonly #speculation: Speculation
@@ -39,7 +43,10 @@ export class Engine {
   readonly #defaults: GenerationDefaults
   readonly #tokenizer: Tokenizer | undefined
 
-  /** Brings all resident parts into memory. @throws CoppiceError as `assemble` */
+  /**
+   * Brings all resident parts into memory.
+   * @throws CoppiceError as `assemble`; INCOMPATIBLE_STATE | UNSUPPORTED_FORMAT when the drafters' state cannot be used
+   */
   constructor(parts: AssemblyParts) {
     const { preparation } = parts
     this.#parts = parts
@@ -49,7 +56,21 @@ export class Engine {
     const vocabulary = Math.min(target.config.vocabulary, draft?.config.vocabulary ?? Number.POSITIVE_INFINITY)
     const { speculation } = preparation
     const streams = preparation.plan.streamedBytesPerPass > 0
-    this.#speculation = new Speculation(speculation, draft, target.batch.capacity, vocabulary, streams)
+    this.#speculation = new Speculation({
+      choices: speculation,
+      draft,
+      rows: target.batch.capacity,
+      vocabulary,
+      targetVocabulary: target.config.vocabulary,
+      streams,
+    })
+    const known = target.config.vocabulary
+    this.memories = new DrafterMemories({
+      speculation: this.#speculation,
+      vocabulary: known,
+      meaning: () => tokenMeaning(known, this.#tokenizer?.vocabulary),
+    })
+    if (speculation.state !== undefined) this.memories.load(speculation.state)
     this.#defaults = generationDefaults(readGenerationConfig(preparation.target.packed.directory))
     this.#decoder = new Decoder({
       target,
@@ -79,12 +100,14 @@ export class Engine {
     const tokens = this.#encode(prompt)
     const sampler = new Sampler({ ...this.#defaults.sampling, ...samplingOptions(options) }, this.config.vocabulary)
     const maxTokens = checkMaxTokens(options.maxTokens)
+    const replay = checkReplay(options)
     const ends = new Set([...this.config.eosTokens, ...this.#defaults.eosTokens])
     const isEnd = (token: number): boolean => options.ignoreEos !== true && ends.has(token)
     const text = new GeneratedText(this.#tokenizer, stopStrings(options.stop), !Array.isArray(prompt))
+    const owner = checkOwner(options.owner ?? DEFAULT_OWNER)
     const stats = emptyStats(this.#parts.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0))
     const residual = checkVerify(options.verify) === 'residual' ? this.#speculation.beginResidual(sampler) : undefined
-    if (residual === undefined) this.#speculation.begin(sampler)
+    if (residual === undefined) this.#speculation.begin(sampler, owner)
     const record = options.trace === true ? new SpanRecord() : undefined
     const complete = (finishReason: FinishReason): Completion => {
       this.#judge(stats)
@@ -109,6 +132,7 @@ export class Engine {
           sampler,
           residual,
           maxTokens,
+          replay,
           isEnd,
           emit: (token) => text.push(token),
           afterPass: flush,
@@ -142,6 +166,17 @@ export class Engine {
     }
   }
 
+  /**
+   * Teaches an owner's drafters a text that was not written here.
+   * @throws CoppiceError INVALID_INPUT | INVALID_OPTION | NO_TOKENIZER
+   */
+  warm(text: string | readonly number[], owner: string): void {
+    const tokens = typeof text === 'string' ? this.#needTokenizer().encode(text, { addBos: false }) : text
+    if (!Array.isArray(tokens)) throw new CoppiceError('INVALID_INPUT', 'a text is a string or a list of token ids')
+    this.#parts.control.checkpoint()
+    this.memories.warm(tokens, owner)
+  }
+
   close(): void {
     this.#assembly.close()
   }
@@ -161,13 +196,16 @@ export class Engine {
   #encode(prompt: Prompt): readonly number[] {
     checkPrompt(prompt)
     if (typeof prompt === 'object' && 'tokens' in prompt) return prompt.tokens
-    if (this.#tokenizer === undefined) {
-      throw new CoppiceError(
-        'NO_TOKENIZER',
-        `${this.#parts.preparation.target.packed.directory} has no tokenizer.json, so text cannot be turned into tokens; give { tokens } or add the file and pack again`,
-      )
-    }
-    return typeof prompt === 'string' ? this.#tokenizer.encode(prompt) : this.#tokenizer.encodeChat(prompt)
+    const tokenizer = this.#needTokenizer()
+    return typeof prompt === 'string' ? tokenizer.encode(prompt) : tokenizer.encodeChat(prompt)
+  }
+
+  #needTokenizer(): Tokenizer {
+    if (this.#tokenizer !== undefined) return this.#tokenizer
+    throw new CoppiceError(
+      'NO_TOKENIZER',
+      `${this.#parts.preparation.target.packed.directory} has no tokenizer.json, so text cannot be turned into tokens; give { tokens } or add the file and pack again`,
+    )
   }
 }
 
@@ -218,6 +256,16 @@ function stopStrings(stop: CallOptions['stop']): readonly string[] {
 function checkVerify(verify: VerifyRule = 'exact'): VerifyRule {
   if (VERIFY_RULES.includes(verify)) return verify
   throw new CoppiceError('INVALID_OPTION', `verify must be 'exact' or 'residual', not ${JSON.stringify(verify)}`)
+}
+
+/** The ids are checked with the prompt's. */
+function checkReplay({ replay, verify }: CallOptions): readonly number[] | undefined {
+  if (replay === undefined) return undefined
+  if (!Array.isArray(replay)) {
+    throw new CoppiceError('INVALID_INPUT', `replay must be a list of token ids, not ${JSON.stringify(replay)}`)
+  }
+  if (verify !== 'residual') return replay
+  throw new CoppiceError('INVALID_OPTION', "replay needs verify 'exact': the residual rule draws the text itself")
 }
 
 function checkMaxTokens(maxTokens: number | undefined): number | undefined {

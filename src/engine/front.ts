@@ -12,6 +12,7 @@ import type { EngineMessage, FrontMessage } from './protocol.ts'
 import { chooseThreads } from './threads.ts'
 import type {
   Completion,
+  DrafterMemoryUse,
   GenerateOptions,
   KernelInfo,
   LoadOptions,
@@ -20,6 +21,7 @@ import type {
   Model,
   ModelPlan,
   ModelTokenizer,
+  OwnerOptions,
   Piece,
   Progress,
   Prompt,
@@ -135,10 +137,23 @@ export class ModelFront implements Model {
   }
 
   async logits(input: LogitsInput): Promise<Logits> {
-    for await (const message of this.#call({ type: 'logits', input }, undefined)) {
-      if (message.type === 'logits') return message.logits
-    }
-    throw new Error('the engine ended the call without logits')
+    return (await this.#ask({ type: 'logits', input }, 'logits')).logits
+  }
+
+  async saveDrafterState(file: string, { owner = '' }: OwnerOptions = {}): Promise<void> {
+    await this.#ask({ type: 'saveState', file, owner }, 'done')
+  }
+
+  async warmDrafters(text: string | readonly number[], { owner = '' }: OwnerOptions = {}): Promise<void> {
+    await this.#ask({ type: 'warm', text, owner }, 'done')
+  }
+
+  async drafterMemory(): Promise<readonly DrafterMemoryUse[]> {
+    return (await this.#ask({ type: 'memories' }, 'memories')).uses
+  }
+
+  async forgetOwner(owner: string): Promise<void> {
+    await this.#ask({ type: 'forget', owner }, 'done')
   }
 
   close(): Promise<void> {
@@ -157,6 +172,17 @@ export class ModelFront implements Model {
     this.#tokenizerLine = undefined
     this.#tokenizer = undefined
     await this.crew.dismiss()
+  }
+
+  /** The one message that answers a request. */
+  async #ask<T extends EngineMessage['type']>(
+    request: FrontMessage,
+    answer: T,
+  ): Promise<Extract<EngineMessage, { type: T }>> {
+    for await (const message of this.#call(request, undefined)) {
+      if (message.type === answer) return message as Extract<EngineMessage, { type: T }>
+    }
+    throw new Error(`the engine ended the call without "${answer}"`)
   }
 
   /** Sends one request when its turn has come, and yields what the engine answers until it is done. */

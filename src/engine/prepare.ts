@@ -14,6 +14,7 @@ import { isFile, joinPath, refusalOfDirectReads } from '../runtime/files.ts'
 import { availableMemoryBytes } from '../runtime/platform.ts'
 import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, expansionRows } from '../speculate/drafters/tree.ts'
+import { mostSourceBytes } from '../speculate/sources/catalogue.ts'
 import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
@@ -127,7 +128,7 @@ export function planModel(
 ): Planned {
   const source = draftSource(options)
   const speculation = chooseSpeculation(options, source !== undefined)
-  const { nodes, pacing } = speculation
+  const { nodes, pacing, model: drafter } = speculation
   const threads = chooseThreads(options.threads)
   const target = resolve(model, { weights: options.weights ?? 'auto', ...hooks })
   const draft =
@@ -150,7 +151,7 @@ export function planModel(
   const shape = { context, scratch: Math.max(PASS_ROWS, nodes), kind, rows, threads }
   const targetShape: TransformerShape = { ...shape, logitsRows: LOGITS_ROWS, headStreams: false }
   const streamedShape: TransformerShape = { ...shape, logitsRows: rows, headStreams: true }
-  const drafted = draft === undefined || nodes === 0 ? undefined : draft
+  const drafted = drafter === undefined || nodes === 0 ? undefined : draft
   const draftContext = Math.min(context, drafted?.manifest.config.positions ?? context)
   if (draftContext < context) {
     throw new CoppiceError(
@@ -234,7 +235,12 @@ export function planModel(
       pacing,
       threads,
       loaders,
-      process: { runtime: RUNTIME_BYTES, threads: THREAD_BYTES * (threads + loaders), tokenizer: 0 },
+      process: {
+        runtime: RUNTIME_BYTES,
+        threads: THREAD_BYTES * (threads + loaders),
+        tokenizer: 0,
+        drafters: speculation.sources.reduce((sum, name) => sum + mostSourceBytes(name, config.vocabulary), 0),
+      },
       io: summariseAccess(files, io),
     },
     namedDraft: draft,

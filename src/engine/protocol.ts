@@ -6,6 +6,7 @@ import type { MessagePort } from '../runtime/workers.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import type {
   Completion,
+  DrafterMemoryUse,
   GenerateOptions,
   KernelInfo,
   LoadOptions,
@@ -86,6 +87,10 @@ export type FrontMessage =
   | { readonly type: 'leave' }
   | { readonly type: 'generate'; readonly prompt: Prompt; readonly options: CallOptions }
   | { readonly type: 'logits'; readonly input: LogitsInput }
+  | { readonly type: 'saveState'; readonly file: string; readonly owner: string }
+  | { readonly type: 'warm'; readonly text: string | readonly number[]; readonly owner: string }
+  | { readonly type: 'memories' }
+  | { readonly type: 'forget'; readonly owner: string }
 
 export type EngineMessage =
   | Prepared
@@ -101,6 +106,9 @@ export type EngineMessage =
   | { readonly type: 'pieces'; readonly pieces: readonly Piece[] }
   | { readonly type: 'completed'; readonly completion: Completion }
   | { readonly type: 'logits'; readonly logits: Logits }
+  | { readonly type: 'memories'; readonly uses: readonly DrafterMemoryUse[] }
+  /** A call that has no other answer. */
+  | { readonly type: 'done' }
   | { readonly type: 'failed'; readonly error: ErrorReport; readonly partial: Completion | undefined }
 
 /** From compute and loader workers. */

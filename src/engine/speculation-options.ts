@@ -1,6 +1,13 @@
 /** What load options say about drafting, checked and completed. */
 import { CoppiceError } from '../errors.ts'
-import { DRAFTERS, type DrafterName } from '../speculate/drafter.ts'
+import {
+  DRAFTERS,
+  type DrafterChoice,
+  MODEL_DRAFTERS,
+  type ModelDrafter,
+  SOURCES,
+  type SourceName,
+} from '../speculate/drafter.ts'
 import { MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import { PACINGS, type PacingName } from '../speculate/pacing.ts'
 import { KINDS, type Kind } from '../tensor/layout.ts'
@@ -14,6 +21,9 @@ const PLANNED_NODES = 63
 const CHAIN_NODES = 16
 const CHAIN_P_MIN = 0.75
 
+/** What guesses without a model unless `drafters` says otherwise. */
+const HYBRID: readonly SourceName[] = ['trie', 'trigram', 'recycle', 'ngram']
+
 /** The target drafts for itself. */
 const SELF = 'self:'
 
@@ -23,7 +33,10 @@ export type DraftSource =
   | { readonly from: 'target'; readonly kind: Kind }
 
 export interface SpeculationChoices {
-  readonly drafter: DrafterName
+  /** What the draft model makes; undefined: nothing, or there is none. */
+  readonly model: ModelDrafter | undefined
+  /** What guesses without a model. */
+  readonly sources: readonly SourceName[]
   readonly pacing: PacingName
   /** At the most; 0: plain decoding. */
   readonly nodes: number
@@ -33,6 +46,8 @@ export interface SpeculationChoices {
   readonly coupled: boolean
   readonly sharpening: number | undefined
   readonly leastProbability: number
+  /** File of what the default owner's drafters begin with. */
+  readonly state: string | undefined
 }
 
 /** @throws CoppiceError INVALID_OPTION */
@@ -52,7 +67,7 @@ export function draftSource({ draft }: EngineOptions): DraftSource | undefined {
 
 /** @throws CoppiceError INVALID_OPTION */
 export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): SpeculationChoices {
-  const { drafters, pipeline = true, coupled = true, sharpening, draftPMin } = options
+  const { pipeline = true, coupled = true, sharpening, draftPMin, drafterState } = options
   checkFlag('pipeline', pipeline)
   checkFlag('coupled', coupled)
   if (sharpening !== undefined && !(typeof sharpening === 'number' && sharpening > 0 && sharpening <= 100)) {
@@ -61,38 +76,58 @@ export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): Sp
   if (draftPMin !== undefined && !(typeof draftPMin === 'number' && draftPMin >= 0 && draftPMin <= 1)) {
     throw new CoppiceError('INVALID_OPTION', `draftPMin must be a number from 0 to 1, not ${draftPMin}`)
   }
-  const drafter = chooseDrafter(drafters, hasDraft)
-  const isPlain = !hasDraft || (drafters !== undefined && drafters.length === 0)
+  const { model, sources } = chooseDrafters(options, hasDraft)
+  const isPlain = model === undefined && sources.length === 0
   const pacing = choosePacing(options)
+  const nodes = isPlain ? plainNodes(options) : chooseNodes(options.nodes, model, pacing)
+  checkState(drafterState, sources.length > 0 && nodes > 0)
   return {
-    drafter,
+    model,
+    sources,
     pacing,
-    nodes: isPlain ? plainNodes(options) : chooseNodes(options.nodes, drafter, pacing),
+    nodes,
     depth: MAXIMUM_DEPTH,
     pipeline,
     coupled,
     sharpening,
-    leastProbability: draftPMin ?? (drafter === 'chain' ? CHAIN_P_MIN : 0),
+    leastProbability: draftPMin ?? (model === 'chain' ? CHAIN_P_MIN : 0),
+    state: drafterState,
   }
 }
 
-function chooseDrafter(drafters: readonly DrafterName[] | undefined, hasDraft: boolean): DrafterName {
-  const unknown = drafters?.find((name) => !DRAFTERS.includes(name))
-  if (unknown !== undefined) {
+function chooseDrafters(
+  { drafters, draft }: EngineOptions,
+  hasDraft: boolean,
+): Pick<SpeculationChoices, 'model' | 'sources'> {
+  if (drafters === undefined) {
+    if (draft === 'none') return { model: undefined, sources: [] }
+    return { model: hasDraft ? 'tree' : undefined, sources: HYBRID }
+  }
+  for (const name of drafters) checkDrafter(name, hasDraft)
+  const isHybrid = drafters.includes('hybrid')
+  const [model, second] = MODEL_DRAFTERS.filter((name) => drafters.includes(name))
+  if (second !== undefined) {
     throw new CoppiceError(
       'INVALID_OPTION',
-      `there is no drafter "${unknown}" in this version; known: ${DRAFTERS.join(', ')}`,
+      `drafters names both ${model} and ${second}: the draft makes the one or the other`,
     )
   }
-  if (drafters === undefined || drafters.length === 0) return 'tree'
-  if (drafters.length > 1) {
-    throw new CoppiceError('INVALID_OPTION', `give one drafter, not ${drafters.length}: ${drafters.join(', ')}`)
+  return {
+    model: model ?? (isHybrid && hasDraft ? 'tree' : undefined),
+    sources: SOURCES.filter((name) => drafters.includes(name) || (isHybrid && HYBRID.includes(name))),
   }
-  if (hasDraft) return drafters[0]
-  throw new CoppiceError(
-    'INVALID_OPTION',
-    `the drafter "${drafters[0]}" needs a draft model; give its directory as \`draft\``,
-  )
+}
+
+function checkDrafter(name: DrafterChoice, hasDraft: boolean): void {
+  if (name === 'hybrid') return
+  if (!DRAFTERS.includes(name)) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `there is no drafter "${name}" in this version; known: hybrid, ${DRAFTERS.join(', ')}`,
+    )
+  }
+  if (hasDraft || !MODEL_DRAFTERS.some((known) => known === name)) return
+  throw new CoppiceError('INVALID_OPTION', `the drafter "${name}" needs a draft model; give its directory as \`draft\``)
 }
 
 function choosePacing({ pacing, nodes, drafters }: EngineOptions): PacingName {
@@ -104,9 +139,9 @@ function choosePacing({ pacing, nodes, drafters }: EngineOptions): PacingName {
   throw new CoppiceError('INVALID_OPTION', `pacing must be one of ${PACINGS.join(', ')}, not "${pacing}"`)
 }
 
-function chooseNodes(nodes: EngineOptions['nodes'], drafter: DrafterName, pacing: PacingName): number {
+function chooseNodes(nodes: EngineOptions['nodes'], model: ModelDrafter | undefined, pacing: PacingName): number {
   if (nodes !== undefined && nodes !== 'auto') return checkNodes(nodes)
-  return drafter === 'chain' && pacing === 'fixed' ? CHAIN_NODES : PLANNED_NODES
+  return model === 'chain' && pacing === 'fixed' ? CHAIN_NODES : PLANNED_NODES
 }
 
 function plainNodes({ nodes, drafters }: EngineOptions): 0 {
@@ -123,6 +158,18 @@ function checkNodes(nodes: unknown): number {
   throw new CoppiceError(
     'INVALID_OPTION',
     `nodes must be an integer from 0 to ${MAXIMUM_NODES} or 'auto', not ${nodes}`,
+  )
+}
+
+function checkState(state: unknown, hasSources: boolean): void {
+  if (state === undefined) return
+  if (typeof state !== 'string' || state === '') {
+    throw new CoppiceError('INVALID_OPTION', `drafterState must be the name of a file, not ${JSON.stringify(state)}`)
+  }
+  if (hasSources) return
+  throw new CoppiceError(
+    'INVALID_OPTION',
+    `drafterState is "${state}", but no drafter here learns from texts; name one of ${SOURCES.join(', ')} or 'hybrid' in drafters, or leave it out`,
   )
 }
 

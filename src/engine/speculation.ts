@@ -4,12 +4,19 @@ import { type SpeculationStatistics, type Stats, tokensPerSecond } from '../gene
 import type { Transformer } from '../model/transformer.ts'
 import { Calibration } from '../speculate/calibration.ts'
 import { BRANCHING } from '../speculate/child-ranking.ts'
+import type { Drafter } from '../speculate/drafter.ts'
+import { sourceOf } from '../speculate/drafter.ts'
+import { LookupDrafter } from '../speculate/drafters/lookup.ts'
 import { SampledTreeDrafter } from '../speculate/drafters/sampled-tree.ts'
 import { expansionRows, TreeDrafter } from '../speculate/drafters/tree.ts'
+import { TAKEN_AS_THEY_ARE } from '../speculate/judge.ts'
+import { Lookups } from '../speculate/lookups.ts'
+import { DrafterMemory } from '../speculate/memory.ts'
 import { FallbackPacing, FixedPacing, type Pacing } from '../speculate/pacing.ts'
 import { PassCosts } from '../speculate/pass-costs.ts'
 import { Planner } from '../speculate/planner.ts'
 import type { ResidualDrafter } from '../speculate/residual.ts'
+import { makeSource } from '../speculate/sources/catalogue.ts'
 import type { SpeculationChoices } from './speculation-options.ts'
 
 /**
@@ -30,68 +37,87 @@ const TEMPERATURE_STEP = 0.25
 /** Of a tree for the residual rule, when its size is left open. */
 const RESIDUAL_NODES = 16
 
+/** Whose texts are nobody's in particular. */
+export const DEFAULT_OWNER = ''
+
+/** Owners whose memories are kept beside the default one's; the one that wrote longest ago is forgotten first. */
+const OWNERS = 16
+
+interface SpeculationParts {
+  readonly choices: SpeculationChoices
+  readonly draft: Transformer | undefined
+  /** Of the target's largest pass. */
+  readonly rows: number
+  /** Tokens that target and draft both have. */
+  readonly vocabulary: number
+  /** The target's own. */
+  readonly targetVocabulary: number
+  /** Whether weights come from disk in every pass. */
+  readonly streams: boolean
+}
+
 export class Speculation {
   /** What the target's passes and the draft's cost. */
   readonly costs: PassCosts
-  /** Absent: plain decoding. */
-  readonly drafter: TreeDrafter | undefined
-  readonly #choices: SpeculationChoices
-  readonly #draft: Transformer | undefined
-  readonly #vocabulary: number
-  readonly #planner: Planner | undefined
-  /** By the way of sampling. */
-  readonly #calibrations = new Map<string, Calibration>()
-  readonly #streams: boolean
+  readonly #parts: SpeculationParts
+  readonly #lookups: Lookups
+  readonly #tree: TreeDrafter | undefined
+  readonly #lookup: LookupDrafter | undefined
+  /** By owner. */
+  readonly #memories = new Map<string, DrafterMemory>()
+  /** Of the text that was prepared for last. */
+  #planner: Planner | undefined
   /** Of the planner, when the text began. */
   #declinedBefore = 0
 
-  /**
-   * @param rows of the target's largest pass
-   * @param vocabulary tokens that target and draft both have
-   * @param streams whether weights come from disk in every pass
-   */
-  constructor(
-    choices: SpeculationChoices,
-    draft: Transformer | undefined,
-    rows: number,
-    vocabulary: number,
-    streams: boolean,
-  ) {
-    const { drafter: name, pacing, nodes, leastProbability } = choices
-    this.#choices = choices
-    this.#streams = streams
-    this.#draft = draft
-    this.#vocabulary = vocabulary
-    const draftRows = expansionRows(nodes)
-    this.costs = new PassCosts(rows, draftRows)
-    if (draft === undefined || nodes === 0) return
-    this.#planner =
-      pacing === 'planner' ? new Planner(this.costs, new Calibration(BRANCHING), nodes, draftRows) : undefined
-    this.drafter = new TreeDrafter(draft, {
-      name,
-      nodes,
-      branching: name === 'chain' ? 1 : BRANCHING,
-      leastProbability,
-      vocabulary,
-      pacing: this.#planner ?? simplePacing(pacing === 'fallback', nodes),
-      costs: this.costs,
-    })
+  constructor(parts: SpeculationParts) {
+    const { choices, draft, rows } = parts
+    const { model, nodes, leastProbability, sources } = choices
+    this.#parts = parts
+    this.costs = new PassCosts(rows, expansionRows(nodes))
+    this.#lookups = new Lookups(sources, model === undefined ? 0 : 1)
+    if (nodes === 0) return
+    if (draft !== undefined && model !== undefined) {
+      this.#tree = new TreeDrafter(draft, {
+        name: model,
+        nodes,
+        branching: this.#branching,
+        leastProbability,
+        vocabulary: parts.vocabulary,
+        costs: this.costs,
+        lookups: this.#lookups,
+      })
+    } else if (sources.length > 0) this.#lookup = new LookupDrafter({ lookups: this.#lookups, nodes })
   }
 
-  /** Prepares for a text. */
-  begin(sampler: Sampler): void {
-    const { coupled, sharpening, drafter } = this.#choices
+  /** Absent: plain decoding. */
+  get drafter(): Drafter | undefined {
+    return this.#tree ?? this.#lookup
+  }
+
+  /** Prepares for a text. @param owner whose text it is: only what was learnt from the same owner's is used */
+  begin(sampler: Sampler, owner: string): void {
+    if (this.drafter === undefined) return
+    const { coupled, sharpening, model } = this.#parts.choices
     const { temperature } = sampler.options
-    this.#declinedBefore = this.#planner?.declined ?? 0
+    const memory = this.memoryOf(owner)
     const isCoupled = coupled && temperature > 0
-    const calibration = this.#calibrationOf(isCoupled, temperature)
-    if (this.#planner !== undefined) this.#planner.calibration = calibration
-    this.drafter?.begin({
+    const { judge, calibration } = memory.learnt(samplingName(isCoupled, temperature))
+    this.#planner = memory.pacing instanceof Planner ? memory.pacing : undefined
+    this.#declinedBefore = this.#planner?.declined ?? 0
+    if (this.#planner !== undefined && calibration !== undefined) this.#planner.calibration = calibration
+    this.#lookups.sources = memory.sources
+    const rule = {
+      judge: sharpening === undefined ? judge : TAKEN_AS_THEY_ARE,
+      pacing: memory.pacing,
+      ...(isCoupled && { noise: sampler.noise }),
+    }
+    this.#lookup?.begin(rule)
+    this.#tree?.begin({
+      ...rule,
       temperature,
       // A chain's stop rule is about the draft's own probabilities.
-      sharpening: sharpening ?? (drafter === 'chain' && !isCoupled ? 1 : defaultSharpening(isCoupled, temperature)),
-      calibration: sharpening === undefined ? calibration : undefined,
-      ...(isCoupled && { noise: sampler.noise }),
+      sharpening: sharpening ?? (model === 'chain' && !isCoupled ? 1 : defaultSharpening(isCoupled, temperature)),
     })
   }
 
@@ -108,7 +134,7 @@ export class Speculation {
     const plain = isKnown ? costs.pass(1) : undefined
     const declinedSpeedUp = this.#planner?.declinedSpeedUp
     return {
-      streams: this.#streams,
+      streams: this.#parts.streams,
       declined: (this.#planner?.declined ?? 0) - this.#declinedBefore,
       ...(withTree !== undefined && { draftedSecondsPerPass: withTree }),
       ...(plain !== undefined && { plainSecondsPerPass: plain, speedUp: tokensPerSecond(stats) * plain }),
@@ -121,30 +147,73 @@ export class Speculation {
    * @returns undefined where the exact walk does the same: at temperature 0, and without guesses
    */
   beginResidual(sampler: Sampler): ResidualDrafter | undefined {
-    const { drafter: name, nodes, pacing } = this.#choices
-    const vocabulary = this.#vocabulary
-    if (this.#draft === undefined || nodes === 0 || sampler.isGreedy) return undefined
+    const { choices, draft, vocabulary } = this.#parts
+    const { model, nodes, pacing } = choices
+    if (draft === undefined || model === undefined || nodes === 0 || sampler.isGreedy) return undefined
     const { logitBias } = sampler.options
     const known = Object.entries(logitBias).filter(([token]) => Number(token) < vocabulary)
     // The nearer the draft's distribution comes to the target's, the more is accepted.
     const own = new Sampler({ ...sampler.options, logitBias: Object.fromEntries(known) }, vocabulary)
     return new SampledTreeDrafter(
-      this.#draft,
-      { name, nodes: pacing === 'planner' ? Math.min(RESIDUAL_NODES, nodes) : nodes, vocabulary },
+      draft,
+      { name: model, nodes: pacing === 'planner' ? Math.min(RESIDUAL_NODES, nodes) : nodes, vocabulary },
       { distribution: own.distribution.bind(own), uniform: sampler.uniform },
     )
   }
 
-  #calibrationOf(isCoupled: boolean, temperature: number): Calibration {
-    const step = Math.round(Math.min(temperature, 2) / TEMPERATURE_STEP)
-    const key = temperature === 0 ? 'greedy' : `${isCoupled ? 'coupled' : 'sampled'} ${step}`
-    let found = this.#calibrations.get(key)
-    if (found === undefined) {
-      found = new Calibration(BRANCHING)
-      this.#calibrations.set(key, found)
-    }
-    return found
+  /** Whether there is anything to remember. */
+  get remembers(): boolean {
+    return this.drafter !== undefined && this.#parts.choices.sources.length > 0
   }
+
+  /** Everybody's memory, by owner; whoever wrote last comes last. */
+  get memories(): ReadonlyMap<string, DrafterMemory> {
+    return this.#memories
+  }
+
+  /** Drops what was learnt from an owner's texts. Not to be called while a text is written. */
+  forget(owner: string): void {
+    if (this.#lookups.sources === this.#memories.get(owner)?.sources) this.#lookups.sources = []
+    this.#memories.delete(owner)
+  }
+
+  /** The owner's memory, made when there is none; then the owner that wrote longest ago may lose theirs. */
+  memoryOf(owner: string): DrafterMemory {
+    let memory = this.#memories.get(owner)
+    this.#memories.delete(owner)
+    if (memory === undefined) {
+      const { choices, targetVocabulary } = this.#parts
+      const { pacing, nodes, model, sources } = choices
+      memory = new DrafterMemory({
+        sources: sources.map((name) => makeSource(name, targetVocabulary)),
+        pacing:
+          pacing === 'planner'
+            ? new Planner(this.costs, new Calibration(BRANCHING), nodes, expansionRows(nodes))
+            : simplePacing(pacing === 'fallback', nodes),
+        branching: this.#branching,
+        model: model === undefined ? 0 : sourceOf(model),
+      })
+      if (owner !== DEFAULT_OWNER) this.#makeRoom()
+    }
+    this.#memories.set(owner, memory)
+    return memory
+  }
+
+  #makeRoom(): void {
+    const others = [...this.#memories.keys()].filter((owner) => owner !== DEFAULT_OWNER)
+    if (others.length === OWNERS) this.#memories.delete(others[0])
+  }
+
+  get #branching(): number {
+    const { model } = this.#parts.choices
+    return model === undefined ? 0 : model === 'chain' ? 1 : BRANCHING
+  }
+}
+
+/** Texts that share what was learnt. */
+function samplingName(isCoupled: boolean, temperature: number): string {
+  if (temperature === 0) return 'greedy'
+  return `${isCoupled ? 'coupled' : 'sampled'} ${Math.round(Math.min(temperature, 2) / TEMPERATURE_STEP)}`
 }
 
 const simplePacing = (falls: boolean, nodes: number): Pacing =>

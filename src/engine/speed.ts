@@ -69,7 +69,7 @@ export function planWithExpectation(preparation: Preparation, variant: string): 
     kernels,
     ...weightsOf(preparation),
     nodes: speculation.nodes,
-    isPlanned: speculation.pacing !== 'fixed',
+    isPlanned: speculation.pacing === 'planner',
   })
   return expected === undefined ? plan : { ...plan, expected }
 }

@@ -3,7 +3,7 @@ import type { CoppiceError } from '../errors.ts'
 import type { Stats } from '../generate/statistics.ts'
 import type { Plan } from '../memory/plan.ts'
 import type { KvKind } from '../model/kv-cache.ts'
-import type { DrafterName } from '../speculate/drafter.ts'
+import type { DrafterChoice, SourceName } from '../speculate/drafter.ts'
 import type { PacingName } from '../speculate/pacing.ts'
 import type { VerifyRule } from '../speculate/residual.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
@@ -28,10 +28,18 @@ export interface LoadOptions {
    */
   draft?: string
   /**
-   * The drafter to use, in a list of one: 'tree' (the default with a draft model) or 'chain', the draft's likeliest
-   * continuation. [] is plain decoding.
+   * What makes guesses: 'tree' or 'chain', which need a draft model; without one 'trie', 'trigram', 'recycle', 'ngram',
+   * 'jacobi'; several of them as one tree; or 'hybrid', all that pay. One alone that needs no model makes its trees as
+   * published. [] is plain decoding. Default 'hybrid', unless `draft` is 'none'.
    */
-  drafters?: DrafterName[]
+  drafters?: DrafterChoice[]
+  /**
+   * File of what drafters without a model learnt in an earlier run, as `Model.saveDrafterState` writes it: the default
+   * owner's begin with it. What it has of drafters that are not among these is kept, and saved again. It is refused
+   * when it is damaged (CORRUPT_FILE), newer (UNSUPPORTED_FORMAT), of another vocabulary (INCOMPATIBLE_STATE) or not
+   * there (FILE_SYSTEM), and without such drafters (INVALID_OPTION). Default: nothing is known.
+   */
+  drafterState?: string
   /**
    * Guesses checked per pass: a number of nodes, the root not counted, 0 for plain decoding; or 'auto', as many as
    * pay by what passes turn out to cost and guesses to be worth, up to 63. Default 'auto' with a draft model.
@@ -113,6 +121,20 @@ export interface GenerateOptions {
    * `sharpening` and `draftPMin` mean nothing. At temperature 0, and without a draft model, it is 'exact'. Default 'exact'.
    */
   verify?: VerifyRule
+  /**
+   * Whose text this is, any string. What drafters learn from texts stays with their owner: it is neither proposed
+   * for another's texts nor does it change how fast these are written. Remembered are '' and the 16 others that wrote
+   * last. Default ''.
+   */
+  owner?: string
+  /**
+   * Only for measuring how guessing fares on a text that another model or a person wrote: token ids that are taken as
+   * the target's choices, one after the other. All its passes run and cost what they cost, but their outcome is
+   * overridden, so the completion is this text, up to `maxTokens`, an end-of-sequence token or a stop string, and says
+   * nothing of the model. Drafters learn the text as an accepted one; what they learn of the target's likeliest tokens
+   * ('recycle') does not fit it, nor do, at temperatures above 0, guesses that are coupled to the sampler's noise.
+   */
+  replay?: readonly number[]
   /** The text ends before the first of these strings. */
   stop?: string | readonly string[]
   /** Go on past end-of-sequence tokens. */
@@ -186,6 +208,18 @@ export interface KernelInfo {
   readonly description: string
 }
 
+export interface OwnerOptions {
+  /** As in `GenerateOptions`. Default ''. */
+  owner?: string
+}
+
+/** Memory that a drafter takes for what it learnt of one owner's texts. */
+export interface DrafterMemoryUse {
+  readonly owner: string
+  readonly source: SourceName
+  readonly bytes: number
+}
+
 export interface Model {
   /**
    * Streams the text. Nothing happens before the first piece is asked for; leaving the loop aborts.
@@ -200,6 +234,29 @@ export interface Model {
   /** Logits of a chain or tree of tokens in one pass. @throws CoppiceError INVALID_INPUT | CONTEXT_OVERFLOW |
    * CORRUPT_FILE | FILE_SYSTEM | WORKER_FAILED | CLOSED */
   logits(input: LogitsInput): Promise<Logits>
+  /**
+   * Writes what drafters without a model learnt of an owner's texts to a file for `LoadOptions.drafterState`: what was
+   * written, and what else the target held likely there. Of prompts there is only what these repeat. The file is
+   * replaced at once or not at all.
+   * @throws CoppiceError INVALID_OPTION when no drafter learns, or nothing is remembered of the owner | FILE_SYSTEM |
+   *   WORKER_FAILED | CLOSED
+   */
+  saveDrafterState(file: string, options?: OwnerOptions): Promise<void>
+  /**
+   * Lets an owner's drafters learn from a text as if it had been written here; of those without a model, 'trie' and
+   * 'trigram' can.
+   * @param text or token ids
+   * @throws CoppiceError INVALID_OPTION when no drafter learns | INVALID_INPUT | NO_TOKENIZER | WORKER_FAILED | CLOSED
+   */
+  warmDrafters(text: string | readonly number[], options?: OwnerOptions): Promise<void>
+  /**
+   * What drafters without a model hold of the owners that are remembered, whoever wrote last coming last. It comes on
+   * top of the budget, and is bounded: each takes some MB per owner, however much is written.
+   * @throws CoppiceError WORKER_FAILED | CLOSED
+   */
+  drafterMemory(): Promise<readonly DrafterMemoryUse[]>
+  /** Forgets what was learnt of an owner's texts, now. @throws CoppiceError INVALID_OPTION | WORKER_FAILED | CLOSED */
+  forgetOwner(owner: string): Promise<void>
   /** Absent when the model directory has no tokenizer, and of a closed model. It shares the engine's tables. */
   readonly tokenizer: ModelTokenizer | undefined
   readonly plan: ModelPlan
@@ -224,8 +281,16 @@ export interface ModelPlan extends Plan {
   readonly pacing: PacingName
   readonly threads: number
   readonly loaders: number
-  /** Estimated bytes of the process beside the budget; `threads`: of those that compute and those that load. */
-  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
+  /**
+   * Estimated bytes of the process beside the budget. `threads`: of those that compute and those that load; `drafters`:
+   * the most that drafters without a model come to remember for one owner.
+   */
+  readonly process: {
+    readonly runtime: number
+    readonly threads: number
+    readonly tokenizer: number
+    readonly drafters: number
+  }
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
   readonly io: 'direct' | 'buffered' | 'mixed'
   /** Absent until `coppice plan` has measured this disk and these kernels. */

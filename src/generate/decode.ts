@@ -4,10 +4,10 @@ import type { SpanRecord, Timeline } from '../memory/timeline.ts'
 import type { Transformer } from '../model/transformer.ts'
 import { now } from '../runtime/platform.ts'
 import { Context } from '../speculate/context.ts'
-import type { Budget, Drafter } from '../speculate/drafter.ts'
+import { type Budget, DRAFTERS, type Drafter, sourceOf } from '../speculate/drafter.ts'
 import type { PassCosts } from '../speculate/pass-costs.ts'
 import { type ResidualDrafter, verifyResidual } from '../speculate/residual.ts'
-import { ROOT, TokenTree } from '../speculate/token-tree.ts'
+import { ROOT, type SourceMask, TokenTree } from '../speculate/token-tree.ts'
 import { type Verification, verify } from '../speculate/verify.ts'
 import { LogitsReader } from './logits-reader.ts'
 import type { Sampler } from './sampler.ts'
@@ -20,6 +20,8 @@ export interface DecodeRequest {
   readonly residual?: ResidualDrafter | undefined
   /** Undefined: until the context is full. */
   readonly maxTokens: number | undefined
+  /** Tokens that are taken in place of the sampler's own; the text ends after them. Only with the exact walk. */
+  readonly replay?: readonly number[] | undefined
   /** Tokens after which the text ends. */
   readonly isEnd: (token: number) => boolean
   /**
@@ -74,6 +76,8 @@ export class Decoder {
   readonly #logits: LogitsReader
   /** Of the text that is being written. */
   #drafter: Drafter | undefined
+  /** Nodes put before the target. */
+  #proposed = 0
 
   constructor(parts: DecoderParts) {
     this.#parts = parts
@@ -90,31 +94,34 @@ export class Decoder {
     const began = now()
     const bytesBefore = disk.bytesRead
     this.#drafter = request.residual ?? this.#parts.drafter
+    this.#proposed = 0
     timeline.begin(request.record)
     try {
       const context = this.#begin(request)
       this.#prefill(context, request)
       stats.seconds.prefill = (now() - began) / 1000
+      this.#drafter?.startText?.(context)
       const room = target.cache.context - request.prompt.length
-      return this.#decode(context, request, Math.min(request.maxTokens ?? room, room), stats)
+      return this.#decode(context, request, Math.min(mostTokens(request) ?? room, room), stats)
     } finally {
+      this.#drafter?.endText?.()
       stats.bytesRead = disk.bytesRead - bytesBefore
       timeline.end()
       addTimes(stats, timeline)
       stats.seconds.total = (now() - began) / 1000
       if (stats.passes > 0) {
-        const proposed = Object.values(stats.perDrafter).reduce((sum, drafter) => sum + drafter.proposed, 0)
         stats.tokensPerPass = stats.tokens / stats.passes
-        stats.nodesPerPass = proposed / stats.passes
+        stats.nodesPerPass = this.#proposed / stats.passes
       }
     }
   }
 
   #begin(request: DecodeRequest): Context {
     const { target } = this.#parts
-    const { prompt, maxTokens } = request
-    checkPrompt(prompt, target.config.vocabulary)
-    checkRoom(prompt.length, maxTokens, target.cache.context)
+    const { prompt, replay } = request
+    checkTokens('prompt', prompt, target.config.vocabulary)
+    if (replay !== undefined) checkTokens('replay', replay, target.config.vocabulary)
+    checkRoom(prompt.length, mostTokens(request), target.cache.context)
     target.cache.truncate(0)
     // Room for the tokens of one path beyond the end: penalties look at the path while it is walked.
     return new Context(prompt, target.cache.context + this.#parts.depth + 2)
@@ -150,7 +157,9 @@ export class Decoder {
       const others = timeline.ms('wait') + timeline.ms('grow')
       const wasWarm = isWarm()
       this.#forward(tree, context)
+      this.#logits.reset(this.#drafter?.topTokens)
       const result = this.#verify(tree, context, request)
+      const top = this.#logits.top()
       const whole = (now() - began) / 1000
       const compute = whole - (timeline.ms('wait') + timeline.ms('grow') - others) / 1000
       stats.seconds.verify += compute
@@ -160,8 +169,8 @@ export class Decoder {
       written += result.tokens.length
       request.afterPass()
       if (end !== undefined) return end
-      if (written >= limit) return limit === request.maxTokens ? 'length' : 'context'
-      this.#drafter?.observe(result, whole)
+      if (written >= limit) return limit === mostTokens(request) ? 'length' : 'context'
+      this.#drafter?.observe(result, whole, top)
       for (const token of result.tokens) context.push(token)
     }
   }
@@ -209,14 +218,15 @@ export class Decoder {
   }
 
   #verify(tree: TokenTree, context: Context, request: DecodeRequest): Verification {
-    const { sampler, isEnd, residual } = request
-    this.#logits.reset()
+    const { sampler, isEnd, residual, replay } = request
     if (residual !== undefined) return this.#verifyResidual(tree, context, request, residual)
     const choose = (node: number, path: readonly number[]): number => {
       const depth = path.length
       if (depth > 0) context.tokens[context.length + depth - 1] = tree.token[node]
       const length = context.length + depth
-      return sampler.sample(this.#logits.after(node), length, context.tokens, length, context.promptLength)
+      // Also where its choice is overridden: a replay is to cost what writing costs.
+      const own = sampler.sample(this.#logits.after(node), length, context.tokens, length, context.promptLength)
+      return replay?.[length - context.promptLength] ?? own
     }
     return verify(tree, choose, isEnd)
   }
@@ -244,7 +254,8 @@ export class Decoder {
     const slots = path.slice(0, kept).map((node) => tree.targetSlot[node])
     target.cache.commit(slots, slots.length)
     stats.passes++
-    count(stats, result, kept, this.#drafter)
+    this.#proposed += tree.size
+    count(stats, result, kept)
     for (let i = 0; i < kept; i++) {
       stats.tokens++
       const isEnd = request.isEnd(tokens[i])
@@ -267,18 +278,25 @@ function addTimes({ seconds }: Stats, timeline: Timeline): void {
 }
 
 /** @param kept tokens of the pass that are part of the text */
-function count(stats: Stats, { tree, path }: Verification, kept: number, drafter: Drafter | undefined): void {
+function count(stats: Stats, { tree, path }: Verification, kept: number): void {
   const accepted = Math.min(path.length, kept)
   countAt(stats.acceptedHistogram, accepted)
   let depth = 0
-  for (let node = 1; node < tree.count; node++) depth = Math.max(depth, tree.depth[node])
+  let sources = 0
+  for (let node = 1; node < tree.count; node++) {
+    depth = Math.max(depth, tree.depth[node])
+    sources |= tree.source[node]
+  }
   countAt(stats.depths, depth)
-  if (drafter === undefined || tree.size === 0) return
-  stats.perDrafter[drafter.name] ??= { proposed: 0, accepted: 0, ranks: [] }
-  const counts = stats.perDrafter[drafter.name]
-  counts.proposed += tree.size
-  counts.accepted += accepted
-  for (let i = 0; i < kept; i++) countRanks(counts.ranks, tree, i === 0 ? ROOT : path[i - 1], path[i])
+  for (const name of DRAFTERS) {
+    const bit = sourceOf(name)
+    if ((sources & bit) === 0) continue
+    stats.perDrafter[name] ??= { proposed: 0, accepted: 0, ranks: [] }
+    const counts = stats.perDrafter[name]
+    for (let node = 1; node < tree.count; node++) if ((tree.source[node] & bit) !== 0) counts.proposed++
+    for (let i = 0; i < accepted; i++) if ((tree.source[path[i]] & bit) !== 0) counts.accepted++
+    for (let i = 0; i < kept; i++) countRanks(counts.ranks, tree, i === 0 ? ROOT : path[i - 1], path[i], bit)
+  }
 }
 
 function countAt(histogram: number[], place: number): void {
@@ -286,10 +304,17 @@ function countAt(histogram: number[], place: number): void {
   histogram[place]++
 }
 
-/** @param taken the child that the target took, if it took one */
-function countRanks(ranks: RankStatistics[], tree: TokenTree, node: number, taken: number | undefined): void {
+/** @param taken the child that the target took, if it took one @param source whose guesses count */
+function countRanks(
+  ranks: RankStatistics[],
+  tree: TokenTree,
+  node: number,
+  taken: number | undefined,
+  source: SourceMask,
+): void {
   const { logProb } = tree
-  const siblings = [...tree.children(node)].sort((a, b) => logProb[b] - logProb[a] || a - b)
+  const siblings = [...tree.children(node)].filter((child) => (tree.source[child] & source) !== 0)
+  siblings.sort((a, b) => logProb[b] - logProb[a] || a - b)
   for (const [rank, sibling] of siblings.entries()) {
     ranks[rank] ??= { seen: 0, accepted: 0 }
     ranks[rank].seen++
@@ -297,15 +322,19 @@ function countRanks(ranks: RankStatistics[], tree: TokenTree, node: number, take
   }
 }
 
-function checkPrompt(prompt: readonly number[], vocabulary: number): void {
-  if (prompt.length === 0) {
-    throw new CoppiceError('INVALID_INPUT', 'the prompt has no tokens; give at least one')
+/** Undefined: as many as there is room for. */
+const mostTokens = ({ maxTokens, replay }: DecodeRequest): number | undefined =>
+  replay === undefined ? maxTokens : Math.min(maxTokens ?? replay.length, replay.length)
+
+function checkTokens(what: 'prompt' | 'replay', tokens: readonly number[], vocabulary: number): void {
+  if (tokens.length === 0) {
+    throw new CoppiceError('INVALID_INPUT', `the ${what} has no tokens; give at least one`)
   }
-  prompt.forEach((token, i) => {
+  tokens.forEach((token, i) => {
     if (!Number.isInteger(token) || token < 0 || token >= vocabulary) {
       throw new CoppiceError(
         'INVALID_INPUT',
-        `prompt token ${i} is ${token}; token ids of this model are integers from 0 to ${vocabulary - 1}`,
+        `${what} token ${i} is ${token}; token ids of this model are integers from 0 to ${vocabulary - 1}`,
       )
     }
   })

@@ -4,6 +4,7 @@
  */
 import type { Transformer } from '../model/transformer.ts'
 import type { TokenTree } from '../speculate/token-tree.ts'
+import type { TopTokens } from '../speculate/verify.ts'
 
 const TILE_ROWS = 8
 
@@ -13,6 +14,8 @@ export class LogitsReader {
   /** Row of the current chunk that holds a node's logits, or -1. */
   readonly #rowOf: Int32Array
   #chunk: number[] = []
+  #topTokens = 0
+  #top = new Int32Array(0)
 
   constructor(target: Transformer, tree: TokenTree) {
     this.#target = target
@@ -20,10 +23,14 @@ export class LogitsReader {
     this.#rowOf = new Int32Array(tree.capacity + 1)
   }
 
-  /** Forgets the last pass. */
-  reset(): void {
+  /** Forgets the last pass. @param topTokens how many of the likeliest tokens to note wherever logits are computed */
+  reset(topTokens = 0): void {
     this.#chunk = []
     this.#rowOf.fill(-1)
+    this.#topTokens = topTokens
+    const size = this.#tree.count * topTokens
+    if (this.#top.length < size) this.#top = new Int32Array((this.#tree.capacity + 1) * topTokens)
+    this.#top.fill(-1, 0, size)
   }
 
   /** Logits after `node`: [vocabulary] f32, valid until another chunk is computed. */
@@ -32,8 +39,19 @@ export class LogitsReader {
     return this.#target.logitsView(this.#rowOf[node])
   }
 
+  /** The likeliest tokens after every node, if they were to be noted; valid until the next pass. */
+  top(): TopTokens | undefined {
+    const k = this.#topTokens
+    if (k === 0) return undefined
+    const left: number[] = []
+    for (let node = 0; node < this.#tree.count; node++) if (this.#top[node * k] < 0) left.push(node)
+    for (let start = 0; start < left.length; start += this.#target.headRows) {
+      this.#take(left.slice(start, start + this.#target.headRows))
+    }
+    return { k, ids: this.#top }
+  }
+
   #compute(node: number): void {
-    for (const old of this.#chunk) this.#rowOf[old] = -1
     // A head that comes from disk is read once per pass, for all rows.
     const limit = this.#target.headStreams ? this.#target.headRows : Math.min(TILE_ROWS, this.#target.headRows)
     const chunk = [node]
@@ -44,10 +62,22 @@ export class LogitsReader {
       below.add(at)
       chunk.push(at)
     }
+    this.#take(chunk)
+  }
+
+  #take(chunk: number[]): void {
+    for (const old of this.#chunk) this.#rowOf[old] = -1
     chunk.forEach((at, row) => {
       this.#rowOf[at] = row
     })
     this.#chunk = chunk
     this.#target.head(chunk)
+    const k = this.#topTokens
+    if (k > 0) chunk.forEach((node, row) => this.#note(node, row, k))
+  }
+
+  #note(node: number, row: number, k: number): void {
+    const { ids, count } = this.#target.topCandidates(row, this.#target.config.vocabulary, k, 1)
+    for (let i = 0; i < Math.min(k, count); i++) this.#top[node * k + i] = ids[i]
   }
 }

@@ -43,6 +43,7 @@ export interface Stats {
   acceptedHistogram: number[]
   /** `depths[d]`: passes whose longest path of guesses had d of them; 0: nothing was guessed. */
   depths: number[]
+  /** By drafter; guesses and acceptances that several share count for each. */
   perDrafter: Record<string, DrafterStatistics>
   /** Absent without a drafter and before the first pass. */
   speculation?: SpeculationStatistics

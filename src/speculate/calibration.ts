@@ -13,11 +13,20 @@ const EDGES = [0.003, 0.01, 0.03, 0.07, 0.15, 0.25, 0.4, 0.55, 0.7, 0.8, 0.88, 0
 /** Guesses of this rank and all later ones are one class. */
 const RANK_CLASSES = 4
 
+export interface CalibrationOptions {
+  /** Classes by rank, or by what else a source tells its guesses apart. */
+  readonly classes?: number
+  /** Observations of a class that are remembered. */
+  readonly remembered?: number
+  /** Share of what is promised that is believed before there are counts. */
+  readonly trust?: number
+}
+
 /** What the promise itself counts for, in acceptances: with so many promised, counts and promise weigh the same. */
 const PRIOR = 1.5
 
-/** How much of older counts is left after each observation of a class: some five hundred are remembered. */
-const DECAY = 1 - 1 / 512
+/** Observations of a class that are remembered. */
+const REMEMBERED = 512
 
 /** No guess is certain; and a path never gets the score of its own beginning. */
 const MOST = 0.999
@@ -25,14 +34,23 @@ const MOST = 0.999
 const ROWS = EDGES.length
 
 export class Calibration {
-  readonly #promised = new Float64Array(RANK_CLASSES * ROWS)
-  readonly #accepted = new Float64Array(RANK_CLASSES * ROWS)
+  readonly #promised: Float64Array
+  readonly #accepted: Float64Array
   /** Counts by rank alone. */
   readonly #seen: Float64Array
   readonly #hits: Float64Array
 
+  readonly #classes: number
+  readonly #decay: number
+  readonly #trust: number
+
   /** @param ranks guesses per node */
-  constructor(ranks: number) {
+  constructor(ranks: number, { classes = RANK_CLASSES, remembered = REMEMBERED, trust = 1 }: CalibrationOptions = {}) {
+    this.#classes = classes
+    this.#decay = 1 - 1 / remembered
+    this.#trust = trust
+    this.#promised = new Float64Array(classes * ROWS)
+    this.#accepted = new Float64Array(classes * ROWS)
     // Before there are counts: what a draft of the usual kind brings.
     this.#seen = new Float64Array(ranks).fill(4)
     this.#hits = Float64Array.from({ length: ranks }, (_, rank) => 4 * 0.6 * 0.25 ** Math.min(rank, 4))
@@ -43,27 +61,27 @@ export class Calibration {
    * @param rank 0 for the likeliest of its siblings @param promised the draft's probability
    */
   chance(rank: number, promised: number): number {
-    const at = classOf(rank, promised)
-    return Math.min(MOST, (promised * (this.#accepted[at] + PRIOR)) / (this.#promised[at] + PRIOR))
+    const at = this.#classOf(rank, promised)
+    return Math.min(MOST, (promised * (this.#accepted[at] + PRIOR * this.#trust)) / (this.#promised[at] + PRIOR))
   }
 
   /** What became of a guess that the target came to, whether or not it was put before it. */
   observe(rank: number, promised: number, accepted: boolean): void {
-    const at = classOf(rank, promised)
-    this.#promised[at] = this.#promised[at] * DECAY + promised
-    this.#accepted[at] = this.#accepted[at] * DECAY + (accepted ? 1 : 0)
-    this.#seen[rank] = this.#seen[rank] * DECAY + 1
-    this.#hits[rank] = this.#hits[rank] * DECAY + (accepted ? 1 : 0)
+    const at = this.#classOf(rank, promised)
+    this.#promised[at] = this.#promised[at] * this.#decay + promised
+    this.#accepted[at] = this.#accepted[at] * this.#decay + (accepted ? 1 : 0)
+    this.#seen[rank] = this.#seen[rank] * this.#decay + 1
+    this.#hits[rank] = this.#hits[rank] * this.#decay + (accepted ? 1 : 0)
   }
 
   /** The mean chance of the guesses of a rank: what may be expected of those that are still to be made. */
   meanChance(rank: number): number {
     return this.#hits[rank] / this.#seen[rank]
   }
-}
 
-function classOf(rank: number, promised: number): number {
-  let row = 0
-  while (row < ROWS - 1 && promised > EDGES[row]) row++
-  return Math.min(rank, RANK_CLASSES - 1) * ROWS + row
+  #classOf(rank: number, promised: number): number {
+    let row = 0
+    while (row < ROWS - 1 && promised > EDGES[row]) row++
+    return Math.min(rank, this.#classes - 1) * ROWS + row
+  }
 }

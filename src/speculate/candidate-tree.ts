@@ -1,33 +1,54 @@
 /**
- * A token tree in order of merit, with what is needed to grow it: which nodes' children are known, and what the
- * draft said of each node. It is larger than what is put before the target.
+ * A token tree in order of merit, with what is needed to grow it: what every source said of each node, and which
+ * nodes have been looked behind. It is larger than what is put before the target.
  */
-import { ROOT, TokenTree } from './token-tree.ts'
+import { ROOT, type SourceMask, TokenTree } from './token-tree.ts'
 
-/** The chance of a guess from its rank among its siblings and the draft's probability. */
-export type Chance = (rank: number, promised: number) => number
+/** Makes chances of acceptance of what sources say. */
+export interface Judge {
+  /** The chance that the target takes a guess, where it took everything before it. */
+  chance(grown: CandidateTree, node: number): number
+  /** What became of a guess that the target came to, whether or not it was put before it. */
+  observe(grown: CandidateTree, node: number, accepted: boolean): void
+}
+
+/** Guesses of one source after one node, likeliest first. */
+export interface Offer {
+  readonly ids: ArrayLike<number>
+  /** The source's own probabilities. */
+  readonly promised: ArrayLike<number>
+  /** What else tells guesses of a source apart; absent: the rank. */
+  readonly classes?: ArrayLike<number>
+  readonly count: number
+}
 
 /** A chance in scores. Rounding makes 0 of the least of chances, and scores must stay finite: they are subtracted. */
 const scoreOf = (chance: number): number => Math.log(Math.max(Number.MIN_VALUE, chance))
 
 export class CandidateTree {
   readonly tree: TokenTree
-  /** The draft's probability of each node, given its parent. */
+  /** Bits of the sources, by their place in what follows. */
+  readonly sources: readonly SourceMask[]
+  /** [nodes][sources]: probability of each node given its parent, where `tree.source` has the source's bit. */
   readonly promised: Float64Array
-  /** Place among its siblings, likeliest first. */
-  readonly rank: Uint8Array
+  /** [nodes][sources]: class of each node, under the same condition. */
+  readonly classes: Uint8Array
   /** Nodes by falling score, of which `tree.size` count; parents come before children, equals as they were added. */
   readonly order: Int32Array
-  /** 1 where a node's children are in the tree. */
-  readonly expanded: Uint8Array
+  /** Bits of the sources that looked behind a node: its children that they know are in the tree. */
+  readonly expanded: Int32Array
   readonly #chosen: number[] = []
+  readonly #fresh: number[] = []
+  #changed = false
 
-  constructor(capacity: number) {
+  constructor(capacity: number, sources: readonly SourceMask[]) {
+    const nodes = capacity + 1
     this.tree = new TokenTree(capacity)
-    this.promised = new Float64Array(capacity + 1)
-    this.rank = new Uint8Array(capacity + 1)
+    this.sources = sources
+    this.promised = new Float64Array(nodes * sources.length)
+    this.classes = new Uint8Array(nodes * sources.length)
     this.order = new Int32Array(capacity)
-    this.expanded = new Uint8Array(capacity + 1)
+    this.expanded = new Int32Array(nodes)
   }
 
   get size(): number {
@@ -47,76 +68,125 @@ export class CandidateTree {
   reset(rootToken: number): void {
     this.tree.reset(rootToken)
     this.expanded.fill(0)
+    this.#fresh.length = 0
+    this.#changed = false
   }
 
   /**
-   * Adds the children of a node, likeliest first. There must be room for them.
-   * @param promised the draft's probabilities of the `count` tokens
+   * Takes what a source guesses after a node. The nodes count from `settle` on.
+   * @param source place among the sources
    */
-  expand(node: number, ids: ArrayLike<number>, promised: ArrayLike<number>, count: number, chance: Chance): void {
+  offer(node: number, source: number, { ids, promised, classes, count }: Offer): void {
+    // Whether the source names them or not, it says something of the children that are there.
+    for (const child of this.tree.children(node)) this.#noteChange(child)
+    for (let i = 0; i < count; i++) this.suggest(node, source, ids[i], promised[i], classes?.[i] ?? i)
+    this.expanded[node] |= this.sources[source]
+  }
+
+  /** One guess; the same as `offer`, but that the parent does not count as looked behind. @returns the node, or -1 */
+  suggest(parent: number, source: number, token: number, promised: number, kind: number): number {
     const { tree } = this
-    for (let rank = 0; rank < count; rank++) {
-      const before = tree.size
-      const child = tree.add(node, ids[rank], tree.logProb[node] + scoreOf(chance(rank, promised[rank])), 0)
-      if (tree.size === before) continue
-      this.promised[child] = promised[rank]
-      this.rank[child] = rank
-      this.#insert(child, before)
+    const bit = this.sources[source]
+    const before = tree.size
+    const child = tree.add(parent, token, Number.NEGATIVE_INFINITY, bit)
+    if (child < 0) return child
+    if (tree.size > before) this.#fresh.push(child)
+    else this.#noteChange(child)
+    const at = child * this.sources.length + source
+    this.promised[at] = promised
+    this.classes[at] = kind
+    return child
+  }
+
+  /** Puts what was offered in its place. @returns whether nodes that were there before got new places */
+  settle(judge: Judge): boolean {
+    const fresh = this.#fresh
+    const changed = this.#changed
+    if (changed) this.rescore(judge)
+    else {
+      let size = this.tree.size - fresh.length
+      for (const node of fresh) {
+        this.#score(node, judge)
+        this.#insert(node, size++)
+      }
     }
-    this.expanded[node] = 1
+    this.#changed = false
+    fresh.length = 0
+    return changed
   }
 
   /** Scores all nodes anew: chances change as more is learnt. */
-  rescore(chance: Chance): void {
+  rescore(judge: Judge): void {
     const { tree, order } = this
-    const { logProb, parent, count } = tree
+    const { logProb, count } = tree
     for (let node = 1; node < count; node++) {
-      logProb[node] = logProb[parent[node]] + scoreOf(chance(this.rank[node], this.promised[node]))
+      this.#score(node, judge)
       order[node - 1] = node
     }
     order.subarray(0, tree.size).sort((a, b) => logProb[b] - logProb[a] || a - b)
   }
 
   /**
-   * The best nodes whose children are not known, best first; the list is overwritten by the next call.
+   * The best nodes that a source has not looked behind, best first; the list is overwritten by the next call.
    * @param limit how many at the most @param depth only nodes above it @param places of the order to look through
+   * @param vocabulary only nodes whose token is below it. Below others, and below those that are not chosen in time,
+   *   nothing is chosen: the source comes to a node by its parent.
    */
-  bestUnexpanded(limit: number, depth: number, places: number): readonly number[] {
+  bestUnexpanded(
+    source: SourceMask,
+    limit: number,
+    depth: number,
+    places: number,
+    vocabulary = 2 ** 31,
+  ): readonly number[] {
     const chosen = this.#chosen
     chosen.length = 0
-    const end = Math.min(places, this.tree.size)
+    const { tree, order, expanded } = this
+    const end = Math.min(places, tree.size)
     for (let place = 0; place < end && chosen.length < limit; place++) {
-      const node = this.order[place]
-      if (this.expanded[node] === 0 && this.tree.depth[node] < depth) chosen.push(node)
+      const node = order[place]
+      if ((expanded[node] & source) !== 0 || tree.depth[node] >= depth || tree.token[node] >= vocabulary) continue
+      const parent = tree.parent[node]
+      if ((expanded[parent] & source) !== 0 || chosen.includes(parent)) chosen.push(node)
     }
     return chosen
   }
 
   /** Puts the best `n` nodes into another tree, below its root, best first. */
-  copyBest(n: number, target: TokenTree, source: number): void {
+  copyBest(n: number, target: TokenTree): void {
     const { tree, order } = this
     const placed = new Map([[ROOT, ROOT]])
     for (let place = 0; place < Math.min(n, tree.size); place++) {
       const node = order[place]
       const parent = placed.get(tree.parent[node])!
-      placed.set(node, target.add(parent, tree.token[node], tree.logProb[node], source))
+      placed.set(node, target.add(parent, tree.token[node], tree.logProb[node], tree.source[node]))
     }
   }
 
   /** Keeps the subtree under a node. */
-  reroot(node: number, chance: Chance): void {
+  reroot(node: number, judge: Judge): void {
     const survivors = this.tree.reroot(node)
-    const kept = <T extends Float64Array | Uint8Array>(values: T): void => {
+    const kept = (values: Float64Array | Uint8Array | Int32Array, width: number): void => {
       // A node never moves to a later place, so nothing is overwritten before it has moved.
       survivors.forEach((from, to) => {
-        values[to] = values[from]
+        values.copyWithin(to * width, from * width, (from + 1) * width)
       })
-      values.fill(0, survivors.length)
+      values.fill(0, survivors.length * width)
     }
-    kept(this.promised)
-    kept(this.rank)
-    kept(this.expanded)
-    this.rescore(chance)
+    kept(this.promised, this.sources.length)
+    kept(this.classes, this.sources.length)
+    kept(this.expanded, 1)
+    this.rescore(judge)
+  }
+
+  #noteChange(node: number): void {
+    const [first = Number.POSITIVE_INFINITY] = this.#fresh
+    if (node < first) this.#changed = true
+  }
+
+  #score(node: number, judge: Judge): void {
+    const { logProb, parent } = this.tree
+    logProb[node] = logProb[parent[node]] + scoreOf(judge.chance(this, node))
   }
 
   #insert(node: number, size: number): void {

@@ -1,12 +1,23 @@
 /** What every drafter offers: guesses for the tree, and an ear for what became of them. */
 import type { Context } from './context.ts'
 import type { TokenTree } from './token-tree.ts'
-import type { Verification } from './verify.ts'
+import type { TopTokens, Verification } from './verify.ts'
 
+/** Drafters with a draft model: 'tree', best-first trees; 'chain', its likeliest continuation. */
+export const MODEL_DRAFTERS = ['tree', 'chain'] as const
+/**
+ * Drafters without: 'trie', what was read and written before (Lookahead); 'trigram', a table with a search (ADED);
+ * 'recycle', the target's own second choices (Token Recycling); 'ngram', prompt lookup; 'jacobi', n-grams of guesses that
+ * are made beside the tree (Lookahead Decoding).
+ */
+export const SOURCES = ['trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const
 /** In the order of their bits in a node's sources. */
-export const DRAFTERS = ['tree', 'chain'] as const satisfies readonly DrafterName[]
-/** 'tree': best-first trees from a draft model; 'chain': its likeliest continuation. */
-export type DrafterName = 'tree' | 'chain'
+export const DRAFTERS = [...MODEL_DRAFTERS, ...SOURCES] as const
+export type ModelDrafter = (typeof MODEL_DRAFTERS)[number]
+export type SourceName = (typeof SOURCES)[number]
+export type DrafterName = ModelDrafter | SourceName
+/** What the load option `drafters` may name: one drafter, or all that pay as one. */
+export type DrafterChoice = DrafterName | 'hybrid'
 
 export const sourceOf = (name: DrafterName): number => 1 << DRAFTERS.indexOf(name)
 
@@ -19,7 +30,12 @@ export interface Budget {
 }
 
 export interface Drafter {
-  readonly name: DrafterName
+  /** How many of the target's likeliest tokens at every node of a tree it wants to hear of; absent or 0: none. */
+  readonly topTokens?: number
+  /** A text begins, the prompt being in the target's cache. */
+  startText?(context: Context): void
+  /** The text is over, well or not. */
+  endText?(): void
   /** Adds nodes below the tree's root, which is the context's last token; or none: abstaining is normal. */
   propose(context: Context, tree: TokenTree, budget: Budget): void
   /**
@@ -31,9 +47,7 @@ export interface Drafter {
   grow?(tree: TokenTree, deadline: number): boolean
   /**
    * Tells what the target accepted. Called before the accepted tokens join the context.
-   * @param seconds that the target's pass took
+   * @param seconds that the target's pass took @param top as wanted
    */
-  observe(result: Verification, seconds: number): void
-  save?(): Uint8Array
-  load?(bytes: Uint8Array): void
+  observe(result: Verification, seconds: number, top?: TopTokens): void
 }

@@ -13,6 +13,14 @@ export interface Verification {
   readonly tokens: readonly number[]
 }
 
+/** The target's likeliest tokens after every node of a tree, the root included, by falling logit. */
+export interface TopTokens {
+  /** Per node. */
+  readonly k: number
+  /** [nodes][k]; -1 where there are fewer. */
+  readonly ids: Int32Array
+}
+
 /**
  * @param choose the token that the target takes after a node, given the nodes accepted so far
  * @param isLast true for a token after which the text ends

@@ -51,7 +51,7 @@ test('a line per prompt, the medians, and what they say together, in 40 columns'
     /drafter tree: \d+ of \d+/,
     /accepted guesses per pass: \d+:\d+/,
     /passes by\s+depth \d+:\d+/,
-    /accepted by rank, in %: 1:\d+/,
+    /accepted by rank\s+of tree, in %: 1:\d+/,
     /drafting: [\d.]+ s hidden/,
     /verdict: resident: /,
   ]) {
@@ -63,7 +63,7 @@ test('--json writes one object, with sums that agree with the prompts, sampling 
   const lines = [{ prompt: 'She said' }, { messages: [{ role: 'user', content: 'Where is it?' }], id: 2 }]
   const { code, stdout, stderr } = await bench(
     file('two.jsonl', lines.map((line) => JSON.stringify(line)).join('\n')),
-    [...['-n', '10', '--temp', '0.9', '--json']],
+    [...['-n', '10', '--temp', '0.9', '--drafter', 'tree', '--json']],
   )
   assert.is(code, 0, stderr)
   const { interrupted, verdict, medians, stats, plain, prompts } = JSON.parse(stdout) as Report
@@ -100,7 +100,7 @@ test('mistakes are told before anything is loaded', async () => {
     [[...BASE, '--prompts', scratch], 2, /is a directory/],
     [[...BASE, '--prompts', file('empty.txt', '\n')], 1, /empty\.txt has no prompts.*\[INVALID_INPUT\]/],
     [[...BASE, '--prompts', file('bad.jsonl', '{"prompt": "a"}\n{')], 1, /bad\.jsonl, line 2 is not JSON/],
-    [[...BASE, '--prompts', TWO, '--nodes', '0'], 2, /nothing guesses here; give --draft MODEL/],
+    [[...BASE, '--prompts', TWO, '--nodes', '0'], 2, /nothing guesses here; leave out --nodes 0/],
     [[...BASE, '--prompts', TWO, '--draft', 'none'], 2, /nothing guesses here/],
   ]
   for (const [args, expected, message] of cases) {

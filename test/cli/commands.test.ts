@@ -88,13 +88,13 @@ show('inspect tells the architecture, the plan and the runtime', async () => {
 })
 
 show('plan is what a load then does', async () => {
-  const flags = ['--weights', 'f32', '--ctx-size', '128', '--threads', '1']
-  const { plan } = openInline(TARGET, { weights: 'f32', context: 128 })
+  const flags = ['--weights', 'f32', '--ctx-size', '128', '--threads', '1', '--draft', 'none']
+  const { plan } = openInline(TARGET, { weights: 'f32', draft: 'none', context: 128 })
   const memory = plan.smallestBudgetBytes + 8_000_000
   const json = await coppice(['plan', TARGET, ...flags, '--memory', String(memory), '--json'])
   assert.is(json.code, 0, json.stderr)
   const planned = JSON.parse(json.stdout) as ModelPlan & { readSpeeds: ReadSpeeds }
-  const expected = openInline(TARGET, { weights: 'f32', context: 128, memory }).plan
+  const expected = openInline(TARGET, { weights: 'f32', draft: 'none', context: 128, memory }).plan
   assert.equal(planned.pinnedLayers, expected.pinnedLayers)
   assert.is(planned.totalBytes, expected.totalBytes)
   assert.is(planned.smallestBudgetBytes, plan.smallestBudgetBytes)
@@ -128,7 +128,7 @@ show('plan fits in 40 columns, without escape codes, and tells of drafts what it
   assert.is(code, 0, stderr)
   for (const line of stdout.split('\n')) assert.ok(line.length <= 40, line)
   assert.not.match(stdout, '\u001b')
-  assert.match(stdout.replace(/\s+/g, ' '), /with the draft .* per pass .* to .* tokens\/s if 60-80% of guesses/)
+  assert.match(stdout.replace(/\s+/g, ' '), /with guesses .* per pass .* to .* tokens\/s if 60-80% of guesses/)
 })
 
 show('plan refuses what cannot be', async () => {

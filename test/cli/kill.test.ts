@@ -16,7 +16,7 @@ const KILLED = 137
 const test = suite('killed commands')
 
 test('a run that is killed while it packs, loads or writes does not change what the next one writes', async () => {
-  const expected = openInline(TARGET, { weights: 'q8', context: 128 }).generate(PROMPT, {
+  const expected = openInline(TARGET, { weights: 'q8', draft: 'none', context: 128 }).generate(PROMPT, {
     temperature: 0,
     maxTokens: 8,
   })

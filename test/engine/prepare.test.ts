@@ -96,7 +96,8 @@ test('a q8 KV cache takes a scale and a byte per dimension of f32, in target, dr
 
 test('options that make no sense are refused by name', () => {
   const cases: [EngineOptions, string][] = [
-    [{ nodes: 4 }, 'nodes'],
+    [{ draft: 'none', nodes: 4 }, 'nodes'],
+    [{ drafters: ['oracle' as 'trie'] }, 'oracle'],
     [{ draft, nodes: -1 }, 'nodes'],
     [{ draft, nodes: 1.5 }, 'nodes'],
     [{ threads: 0 }, 'threads'],
@@ -108,7 +109,7 @@ test('options that make no sense are refused by name', () => {
     [{ draft: 'self:q5' }, 'self:q5'],
     [{ drafters: ['tree'] }, 'tree'],
     [{ drafters: ['chain'] }, 'chain'],
-    [{ draft, drafters: ['tree', 'chain'] }, 'one drafter'],
+    [{ draft, drafters: ['tree', 'chain'] }, 'both tree and chain'],
     [{ draft, nodes: 'many' as 'auto' }, 'nodes'],
     [{ draft, drafters: [], nodes: 4 }, 'without a drafter'],
     [{ draft, pacing: 'slow' as 'fixed' }, 'pacing'],
@@ -125,8 +126,8 @@ test('options that make no sense are refused by name', () => {
 
 test('how guesses are made follows from what is given', () => {
   const chosen = (options: EngineOptions) => {
-    const { drafter, pacing, nodes } = prepare(target, { draft, ...options }, hooks).speculation
-    return [drafter, pacing, nodes]
+    const { model, pacing, nodes } = prepare(target, { draft, ...options }, hooks).speculation
+    return [model, pacing, nodes]
   }
   assert.equal(chosen({}), ['tree', 'planner', 63])
   assert.equal(chosen({ nodes: 'auto' }), ['tree', 'planner', 63])

@@ -1,5 +1,8 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Speculation } from '../../src/engine/speculation.ts'
+import { chooseSpeculation } from '../../src/engine/speculation-options.ts'
+import type { DrafterMemory } from '../../src/speculate/memory.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { openInline } from './harness.ts'
 import { PROMPT } from './open-model.ts'
@@ -37,6 +40,34 @@ test('a model that streams says so', () => {
   const { stats } = openInline(TARGET, streaming).generate(PROMPT, TEXT)
   assert.is(stats.speculation!.streams, true)
   assert.match(stats.verdict!, /^streaming: /)
+})
+
+test('owners have planners and judges of their own', () => {
+  const speculation = new Speculation({
+    choices: chooseSpeculation({ drafters: ['trie'] }, false),
+    draft: undefined,
+    rows: 64,
+    vocabulary: 100,
+    targetVocabulary: 100,
+    streams: false,
+  })
+  const [a, b] = ['a', 'b'].map((owner) => speculation.memoryOf(owner))
+  const { costs } = speculation
+  for (let i = 0; i < 40; i++) {
+    costs.observePass(1, 0.01, 0.01)
+    costs.observePass(64, 1, 1)
+  }
+  // Guesses that cost much and bring nothing: whoever makes them gives up, and nobody else.
+  for (let i = 0; i < 20; i++) a.pacing.observe({ nodes: 63, tokens: 1, draftSeconds: 0.1, passSeconds: 1 })
+  const drafts = ({ pacing }: DrafterMemory): number =>
+    Array.from({ length: 8 }, () => pacing.shouldDraft()).filter((should) => should).length
+  assert.is(drafts(a), 0)
+  assert.ok(drafts(b) >= 6)
+  assert.is.not(a.learnt('greedy').judge, b.learnt('greedy').judge)
+  assert.is.not(a.learnt('greedy').judge, a.learnt('sampled 3').judge)
+  assert.is(speculation.memoryOf('a'), a)
+  speculation.forget('a')
+  assert.is.not(speculation.memoryOf('a'), a)
 })
 
 test.run()

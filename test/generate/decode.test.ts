@@ -306,6 +306,50 @@ test('prompts that cannot be are refused before any pass', () => {
   assert.is(codeOf({ prompt: [vocabulary] }), 'INVALID_INPUT')
   assert.is(codeOf({ prompt: Array(CONTEXT).fill(1), maxTokens: undefined }), 'CONTEXT_OVERFLOW')
   assert.is(codeOf({ maxTokens: CONTEXT }), 'CONTEXT_OVERFLOW')
+  assert.is(codeOf({ replay: [] }), 'INVALID_INPUT')
+  assert.is(codeOf({ replay: [1, -1] }), 'INVALID_INPUT')
+  assert.is(codeOf({ replay: [1.5] }), 'INVALID_INPUT')
+  assert.is(codeOf({ replay: [vocabulary] }), 'INVALID_INPUT')
+  assert.is(codeOf({ replay: Array(CONTEXT).fill(1), maxTokens: undefined }), 'CONTEXT_OVERFLOW')
+})
+
+/** Nothing that this model would write. */
+const RECORDED = text.map((token, i) => (token + 2 + (i % 5)) % vocabulary)
+
+test('a replay takes the recorded tokens, pass by pass, and ends after them', () => {
+  const { tokens, end, stats } = run(undefined, { replay: RECORDED.slice(0, 12), maxTokens: undefined })
+  assert.equal(
+    tokens.map(({ token }) => token),
+    RECORDED.slice(0, 12),
+  )
+  assert.is(end, 'length')
+  assert.is(stats.passes, 12)
+})
+
+test('a drafter that knows the recorded text saves passes, one that knows the model’s own does not', () => {
+  const request = { replay: RECORDED.slice(0, 12) }
+  const knowing = run(new Oracle(RECORDED, 3), request)
+  assert.equal(ids(knowing), request.replay)
+  assert.is(knowing.stats.passes, 3)
+  assert.equal(knowing.passes, [4, 8, 12])
+  assert.is(run(new Oracle(text, 3), request).stats.passes, 12)
+})
+
+test('guesses beyond the recorded text change nothing', () => {
+  const { tokens, stats } = run(new Ranked([4, 4, 4]), { replay: text.slice(0, 2) })
+  assert.equal(
+    tokens.map(({ token }) => token),
+    text.slice(0, 2),
+  )
+  assert.is(stats.tokens, 2)
+})
+
+test('a replay is cut by maxTokens and by end tokens, as any text', () => {
+  const request = { replay: RECORDED.slice(0, 12) }
+  assert.equal(ids(run(new Oracle(RECORDED, 3), { ...request, maxTokens: 5 })), RECORDED.slice(0, 5))
+  const ended = run(undefined, { ...request, isEnd: (token) => token === RECORDED[7] })
+  assert.is(ended.end, 'stop')
+  assert.equal(ids(ended), RECORDED.slice(0, RECORDED.indexOf(RECORDED[7]) + 1))
 })
 
 test('an abort in the middle leaves true statistics and a decoder that can go on', () => {

@@ -34,7 +34,7 @@ for (const family of ['mistral-swa']) {
   long(`${family}: ${LENGTH} tokens are plain decoding’s, greedy and sampled`, () => {
     const path = stretched(family)
     const common: EngineOptions = { weights: 'f32', context: CONTEXT }
-    const plain = openInline(path, common)
+    const plain = openInline(path, { ...common, draft: 'none' })
     const trees = (['auto', 16] as const).map((nodes) => openInline(path, { ...common, draft: 'self:q4', nodes }))
     for (const call of [{ temperature: 0 }, { temperature: 0.8, seed: 3 }]) {
       const { tokens } = write(plain, call)

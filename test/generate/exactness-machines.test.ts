@@ -16,8 +16,9 @@ const CALLS: GenerateOptions[] = [0, 0.7, 1].map((temperature) => ({
 }))
 /** With the numbers of threads. */
 const WAYS: [string, LoadOptions, number[]][] = [
-  ['planned trees', { nodes: 'auto' }, [1, 3]],
-  ['trees of 16 nodes', { nodes: 16 }, [2]],
+  ['planned trees of all sources', { nodes: 'auto' }, [1, 3]],
+  ['trees of 16 nodes', { drafters: ['tree'], nodes: 16 }, [2]],
+  ['trees without a draft model', { draft: undefined, nodes: 24 }, [2]],
   ['a chain', { drafters: ['chain'], nodes: 8 }, [3]],
 ]
 
@@ -35,12 +36,12 @@ async function texts(options: LoadOptions) {
   }
 }
 
-const plain = texts({ threads: 1 })
+const plain = texts({ draft: 'none', threads: 1 })
 
 for (const [name, way, numbers] of WAYS) {
   for (const threads of numbers) {
     ways(`${name} with ${threads} threads write plain decoding’s tokens in any memory`, async () => {
-      const options: LoadOptions = { ...way, draft: DRAFT, threads }
+      const options: LoadOptions = { draft: DRAFT, ...way, threads }
       const expected = (await plain).all
       assert.ok(expected.every((tokens) => tokens.length === TOKENS))
       const resident = await texts(options)

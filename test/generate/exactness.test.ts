@@ -4,6 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { CallOptions, EngineOptions } from '../../src/engine/protocol.ts'
 import type { Completion } from '../../src/engine/types.ts'
+import { SOURCES } from '../../src/speculate/drafter.ts'
 import { KINDS, type Kind } from '../../src/tensor/layout.ts'
 import { packModel } from '../../src/weights/pack.ts'
 import { announceSkip, DRAFT, TARGET, TINYSTORIES } from '../e2e/models.ts'
@@ -56,7 +57,7 @@ function compare(name: string, plain: InlineModel, tree: InlineModel, calls: [st
 const pair = suite('exactness of the embedded pair')
 const plainOf = new Map<Kind, InlineModel>()
 const plainPair = (weights: Kind): InlineModel => {
-  if (!plainOf.has(weights)) plainOf.set(weights, openInline(TARGET, { weights, context: CONTEXT }))
+  if (!plainOf.has(weights)) plainOf.set(weights, openInline(TARGET, { weights, draft: 'none', context: CONTEXT }))
   return plainOf.get(weights)!
 }
 
@@ -84,7 +85,7 @@ pair('penalties, bias and truncated sampling see the path that led to a node', (
 for (const nodes of [4, 24]) {
   pair(`with a q8 KV cache ${nodes} nodes write what plain decoding writes with it`, () => {
     const options = { weights: 'q8', kvCache: 'q8', context: CONTEXT } as const
-    const plain = openInline(TARGET, options)
+    const plain = openInline(TARGET, { ...options, draft: 'none' })
     const tree = openInline(TARGET, { ...options, draft: DRAFT, nodes })
     compare(`q8 cache, ${nodes} nodes`, plain, tree, SAMPLED, 20)
   })
@@ -111,7 +112,7 @@ pair('every number of tokens can be asked for, and no guess goes beyond', () => 
 
 pair('the text ends where the context is full, with the same tokens', () => {
   const context = 40
-  const plain = openInline(TARGET, { weights: 'q8', context })
+  const plain = openInline(TARGET, { weights: 'q8', draft: 'none', context })
   const tree = openInline(TARGET, { weights: 'q8', draft: DRAFT, nodes: 24, context })
   for (const call of [{ temperature: 0 }, { temperature: 0.8, seed: 11 }]) {
     const expected = plain.generate(PROMPT, { ...call, ignoreEos: true })
@@ -123,7 +124,7 @@ pair('the text ends where the context is full, with the same tokens', () => {
 
 pair('a prompt that leaves one token of room gets one token', () => {
   const prompt = Array.from({ length: 39 }, (_, i) => 300 + i)
-  const plain = openInline(TARGET, { weights: 'q8', context: 40 })
+  const plain = openInline(TARGET, { weights: 'q8', draft: 'none', context: 40 })
   const tree = openInline(TARGET, { weights: 'q8', draft: DRAFT, nodes: 24, context: 40 })
   const expected = plain.generate({ tokens: prompt }, { temperature: 0, ignoreEos: true })
   assert.is(expected.tokens.length, 1)
@@ -199,8 +200,11 @@ pair('a target that streams every layer while the draft grows writes the same te
 
 /** Every way of making guesses. */
 const WAYS: [string, EngineOptions][] = [
-  ['planned trees', { nodes: 'auto' }],
-  ['large trees', { nodes: 400 }],
+  ['planned trees of all sources', { nodes: 'auto' }],
+  ['large trees of all sources', { nodes: 400 }],
+  ['all sources without a draft model', { draft: undefined, nodes: 40 }],
+  ['planned trees of the draft alone', { drafters: ['tree'], nodes: 'auto' }],
+  ['large trees of the draft alone', { drafters: ['tree'], nodes: 400 }],
   ['uncoupled trees', { nodes: 24, coupled: false }],
   ['trees as the draft sees them', { nodes: 24, sharpening: 1 }],
   ['LLMCad’s fallback', { pacing: 'fallback' }],
@@ -209,6 +213,7 @@ const WAYS: [string, EngineOptions][] = [
   ['a chain that stops when unsure', { drafters: ['chain'] }],
   ['a planned chain', { drafters: ['chain'], nodes: 'auto' }],
   ['the target’s own copy', { draft: 'self:q4', nodes: 12 }],
+  ...SOURCES.map((name): [string, EngineOptions] => [name, { draft: undefined, drafters: [name], nodes: 24 }]),
   ['a draft with a padded vocabulary', { draft: join(scratch, 'padded-draft'), nodes: 12 }],
 ]
 
@@ -227,7 +232,7 @@ for (const [name, way] of WAYS) {
 
 pair('a tree larger than the room left in the context is cut to it', () => {
   const context = 24
-  const plain = openInline(TARGET, { weights: 'q8', context })
+  const plain = openInline(TARGET, { weights: 'q8', draft: 'none', context })
   for (const nodes of [63, 300, 'auto'] as const) {
     const tree = openInline(TARGET, { weights: 'q8', draft: DRAFT, nodes, context })
     for (const call of [{ temperature: 0 }, { temperature: 1, seed: 3 }]) {
@@ -241,7 +246,7 @@ pair('logits at accepted nodes are plain decoding’s, bit for bit: so are all l
   const call = { temperature: 1, seed: 12, maxTokens: 40, logprobs: true }
   const values = (model: InlineModel) => model.generate(PROMPT, call).pieces.map((piece) => piece.logprob)
   const expected = values(plainPair('q8'))
-  for (const [, way] of WAYS.slice(0, 6)) {
+  for (const [, way] of WAYS.slice(0, 8)) {
     assert.equal(values(openInline(TARGET, { weights: 'q8', draft: DRAFT, context: CONTEXT, ...way })), expected)
   }
 })
@@ -268,7 +273,7 @@ if (TINYSTORIES === undefined) {
   })
   for (const weights of KINDS) {
     stories(`${weights} writes what plain decoding writes with ${NODES.join(', ')} nodes`, () => {
-      const plain = openInline(model, { weights, context: CONTEXT })
+      const plain = openInline(model, { weights, draft: 'none', context: CONTEXT })
       for (const nodes of NODES) {
         const tree = openInline(model, { weights, draft, nodes, context: CONTEXT })
         compare(`${weights}, ${nodes} nodes`, plain, tree, SAMPLED, 24)

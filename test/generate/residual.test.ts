@@ -123,7 +123,7 @@ test('the same seed writes the same text, another seed another, and exact calls 
   const call = { temperature: 0.8, maxTokens: 30, ...RESIDUAL }
   const first = open().generate(PROMPT, { ...call, seed: 1 })
   const exact = { ...call, seed: 1, verify: 'exact' } as const
-  const plain = outcome(openInline(TARGET, { weights: 'q8', context: CONTEXT }).generate(PROMPT, exact))
+  const plain = outcome(openInline(TARGET, { weights: 'q8', draft: 'none', context: CONTEXT }).generate(PROMPT, exact))
   assert.equal(outcome(open().generate(PROMPT, exact)), plain)
   assert.equal(outcome(open().generate(PROMPT, { ...exact, verify: undefined })), plain)
   assert.equal(outcome(open().generate(PROMPT, { ...call, seed: 1 })), outcome(first))
@@ -150,7 +150,7 @@ test('streaming, pacing and what else is said about guesses change nothing', () 
 })
 
 test('at temperature 0 and without a draft the text is plain decoding’s', () => {
-  const plain = openInline(TARGET, { weights: 'q8', context: CONTEXT })
+  const plain = openInline(TARGET, { weights: 'q8', draft: 'none', context: CONTEXT })
   for (const call of [{ temperature: 0 }, { temperature: 0.8, seed: 3 }]) {
     const expected = outcome(plain.generate(PROMPT, { ...call, ignoreEos: true, maxTokens: 20 }))
     const model = call.temperature === 0 ? open() : plain

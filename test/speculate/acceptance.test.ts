@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { openInline } from '../engine/harness.ts'
 import { root } from '../paths.ts'
 
@@ -41,7 +42,8 @@ for (const [key, texts] of trees) {
   test(`${key}: the recorded texts, in as many passes as computed without an engine`, () => {
     const { nodes, beta } = texts[0]
     const draft = join(root, 'models', 'draft')
-    const options = { weights: 'f32', draft, nodes, sharpening: beta, coupled: false, context: 256 } as const
+    const drafting: EngineOptions = { draft, drafters: ['tree'], nodes, sharpening: beta, coupled: false }
+    const options: EngineOptions = { ...drafting, weights: 'f32', context: 256 }
     const model = openInline(join(root, 'models', 'target'), options, { depth: DEPTH })
     for (const { name, prompt, ids, temperature, seed, passes } of texts) {
       const count = ids.length - prompt.length

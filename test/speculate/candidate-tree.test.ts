@@ -2,11 +2,32 @@
 import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { CandidateTree, type Chance } from '../../src/speculate/candidate-tree.ts'
+import { CandidateTree, type Judge } from '../../src/speculate/candidate-tree.ts'
 import { ROOT, TokenTree } from '../../src/speculate/token-tree.ts'
 
 const CAPACITY = 60
+/** Bit of the one source. */
+const SOURCE = 4
 const ROOT_TOKEN = 77
+
+type Chance = (rank: number, promised: number) => number
+
+const judging = (chance: Chance): Judge => ({
+  chance: ({ classes, promised }, node) => chance(classes[node], promised[node]),
+  observe: () => {},
+})
+
+function expand(
+  grown: CandidateTree,
+  node: number,
+  ids: number[],
+  promised: readonly number[],
+  count: number,
+  chance: Chance,
+): void {
+  grown.offer(node, 0, { ids, promised, count })
+  grown.settle(judging(chance))
+}
 
 type Action =
   | { readonly kind: 'expand'; readonly which: number; readonly promised: readonly number[] }
@@ -67,7 +88,7 @@ function apply(grown: CandidateTree, model: Model, step: Action): void {
   const { tree, expanded } = grown
   if (step.kind === 'rescore') {
     model.chance = step.chance
-    grown.rescore(step.chance)
+    grown.rescore(judging(step.chance))
     return
   }
   const node = step.which % tree.count
@@ -89,18 +110,18 @@ function apply(grown: CandidateTree, model: Model, step: Action): void {
       if (at !== undefined) kept.add(at)
     }
     Object.assign(model, { nodes, expanded: kept })
-    grown.reroot(node, model.chance)
+    grown.reroot(node, judging(model.chance))
     return
   }
   const { promised } = step
-  if (expanded[node] === 1 || promised.length > grown.room) return
+  if (expanded[node] === SOURCE || promised.length > grown.room) return
   // Token ids say where they came from, so that a mistake in a rank or a parent shows.
   const ids = promised.map((_, rank) => 1000 + 10 * model.added + rank)
   promised.forEach((value, rank) => {
     model.nodes.set(keyOf([...path, ids[rank]]), { rank, promised: value, added: model.added++ })
   })
   model.expanded.add(keyOf(path))
-  grown.expand(node, ids, promised, promised.length, model.chance)
+  expand(grown, node, ids, promised, promised.length, model.chance)
 }
 
 function assertOrder(grown: CandidateTree): void {
@@ -121,17 +142,17 @@ function assertOrder(grown: CandidateTree): void {
 }
 
 function assertContent(grown: CandidateTree, model: Model): void {
-  const { tree, rank, promised, expanded } = grown
+  const { tree, classes, promised, expanded } = grown
   assert.is(tree.size, model.nodes.size)
-  assert.is(expanded[ROOT], model.expanded.has('') ? 1 : 0)
+  assert.is(expanded[ROOT], model.expanded.has('') ? SOURCE : 0)
   for (let node = 1; node < tree.count; node++) {
     const path = tree.pathTokens(node)
     const key = keyOf(path)
     const wanted = model.nodes.get(key)
     assert.ok(wanted !== undefined, `${key} should not be there`)
-    assert.is(rank[node], wanted.rank, key)
+    assert.is(classes[node], wanted.rank, key)
     assert.is(promised[node], wanted.promised, key)
-    assert.is(expanded[node], model.expanded.has(key) ? 1 : 0, key)
+    assert.is(expanded[node], model.expanded.has(key) ? SOURCE : 0, key)
     const score = scoreOf(model, path)
     assert.ok(Math.abs(score - tree.logProb[node]) < 1e-9, `${key}: ${tree.logProb[node]}, should be ${score}`)
   }
@@ -141,7 +162,7 @@ function assertBest(grown: CandidateTree, n: number): void {
   const { tree, order } = grown
   const copy = new TokenTree(CAPACITY)
   copy.reset(ROOT_TOKEN)
-  grown.copyBest(n, copy, 4)
+  grown.copyBest(n, copy)
   const count = Math.min(n, tree.size)
   assert.is(copy.size, count)
   for (let place = 0; place < count; place++) {
@@ -149,7 +170,7 @@ function assertBest(grown: CandidateTree, n: number): void {
     const to = place + 1
     assert.equal(copy.pathTokens(to), tree.pathTokens(from), 'best first, below the same parents')
     assert.is(copy.logProb[to], tree.logProb[from])
-    assert.is(copy.source[to], 4)
+    assert.is(copy.source[to], SOURCE)
   }
 }
 
@@ -158,11 +179,11 @@ function assertUnexpanded(grown: CandidateTree, limit: number, depth: number, pl
   const naive = [...order.subarray(0, Math.min(places, tree.size))]
     .filter((node) => expanded[node] === 0 && tree.depth[node] < depth)
     .slice(0, limit)
-  assert.equal([...grown.bestUnexpanded(limit, depth, places)], naive)
+  assert.equal([...grown.bestUnexpanded(SOURCE, limit, depth, places)], naive)
 }
 
 const planted = (): { grown: CandidateTree; model: Model } => {
-  const grown = new CandidateTree(CAPACITY)
+  const grown = new CandidateTree(CAPACITY, [SOURCE])
   grown.reset(ROOT_TOKEN)
   return { grown, model: { nodes: new Map(), expanded: new Set(), chance: asPromised, added: 0 } }
 }
@@ -210,49 +231,49 @@ test('the best nodes without children are found in order, within limit, depth an
 
 test('the chance at a place is the product of the chances along the path', () => {
   const { grown } = planted()
-  grown.expand(ROOT, [1, 2], [0.5, 0.25], 2, asPromised)
-  grown.expand(1, [3], [0.8], 1, asPromised)
+  expand(grown, ROOT, [1, 2], [0.5, 0.25], 2, asPromised)
+  expand(grown, 1, [3], [0.8], 1, asPromised)
   const chances = [0, 1, 2].map((place) => Number(grown.chanceAt(place).toFixed(12)))
   assert.equal(chances, [0.5, 0.4, 0.25])
 })
 
 test('only as many children are added as are counted, and a node with none is expanded all the same', () => {
   const { grown } = planted()
-  grown.expand(ROOT, [1, 2, 3], [0.5, 0.25, 0.1], 2, asPromised)
+  expand(grown, ROOT, [1, 2, 3], [0.5, 0.25, 0.1], 2, asPromised)
   assert.is(grown.size, 2)
   assert.is(grown.room, CAPACITY - 2)
-  grown.expand(1, [9], [0.5], 0, asPromised)
+  expand(grown, 1, [9], [0.5], 0, asPromised)
   assert.is(grown.size, 2)
-  assert.equal([...grown.bestUnexpanded(8, 8, 8)], [2])
+  assert.equal([...grown.bestUnexpanded(SOURCE, 8, 8, 8)], [2])
 })
 
 test('a new root has no children and no history', () => {
   const { grown } = planted()
-  grown.expand(ROOT, [1, 2], [0.5, 0.25], 2, asPromised)
-  grown.expand(2, [3], [0.5], 1, asPromised)
+  expand(grown, ROOT, [1, 2], [0.5, 0.25], 2, asPromised)
+  expand(grown, 2, [3], [0.5], 1, asPromised)
   grown.reset(5)
   assert.is(grown.size, 0)
   assert.is(grown.tree.token[ROOT], 5)
   assert.equal([...grown.expanded], Array(CAPACITY + 1).fill(0))
-  assert.equal([...grown.bestUnexpanded(8, 8, 8)], [])
+  assert.equal([...grown.bestUnexpanded(SOURCE, 8, 8, 8)], [])
 })
 
 test('a node that the draft gave no chance at all becomes a root like any other', () => {
   const { grown } = planted()
-  grown.expand(ROOT, [1, 2], [1, 0], 2, asPromised)
-  grown.expand(2, [3, 4], [0.75, 0.25], 2, asPromised)
-  grown.reroot(2, asPromised)
+  expand(grown, ROOT, [1, 2], [1, 0], 2, asPromised)
+  expand(grown, 2, [3, 4], [0.75, 0.25], 2, asPromised)
+  grown.reroot(2, judging(asPromised))
   assert.is(grown.tree.logProb[ROOT], 0)
   assert.equal([grown.chanceAt(0), grown.chanceAt(1)], [0.75, 0.25])
-  grown.expand(1, [5], [0.5], 1, asPromised)
+  expand(grown, 1, [5], [0.5], 1, asPromised)
   assert.equal([...grown.order.subarray(0, 3)], [1, 3, 2])
 })
 
 test('the root’s own probability is that of a token that was said: it counts for nothing after re-rooting', () => {
   const { grown } = planted()
-  grown.expand(ROOT, [1, 2], [0.5, 0.25], 2, asPromised)
-  grown.expand(2, [3], [0.5], 1, asPromised)
-  grown.reroot(2, asPromised)
+  expand(grown, ROOT, [1, 2], [0.5, 0.25], 2, asPromised)
+  expand(grown, 2, [3], [0.5], 1, asPromised)
+  grown.reroot(2, judging(asPromised))
   assert.is(grown.tree.token[ROOT], 2)
   assert.is(grown.tree.logProb[ROOT], 0)
   assert.is(grown.chanceAt(0), 0.5)

@@ -2,6 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Calibration } from '../../src/speculate/calibration.ts'
+import { MixingJudge } from '../../src/speculate/judge.ts'
 import { FixedPacing } from '../../src/speculate/pacing.ts'
 import { PassCosts } from '../../src/speculate/pass-costs.ts'
 import { Planner } from '../../src/speculate/planner.ts'
@@ -19,8 +20,7 @@ function fixed(nodes: number): Learner {
   const calibration = new Calibration(RANKS)
   return {
     pacing: new FixedPacing(nodes),
-    chance: (rank, promised) => calibration.chance(rank, promised),
-    learn: (...what) => calibration.observe(...what),
+    judge: new MixingJudge([calibration], 1),
     observePass: () => {},
     observeDraft: () => {},
   }
@@ -31,8 +31,7 @@ function planned(): Learner {
   const costs = new PassCosts(NODES + 1, ROWS)
   return {
     pacing: new Planner(costs, calibration, NODES, ROWS),
-    chance: (rank, promised) => calibration.chance(rank, promised),
-    learn: (...what) => calibration.observe(...what),
+    judge: new MixingJudge([calibration], 1),
     // The simulated disk is told as a pass that computes nothing.
     observePass: (rows, seconds) => costs.observePass(rows, seconds, seconds),
     observeDraft: (rows, seconds) => costs.observeDraft(rows, seconds),

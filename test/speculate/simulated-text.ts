@@ -2,7 +2,7 @@
  * A text that exists only as numbers: at every node it is fixed which guess is right, and with what chance a draft
  * could have known. All who walk along it see the same text, so what they gain can be compared.
  */
-import { CandidateTree, type Chance } from '../../src/speculate/candidate-tree.ts'
+import { CandidateTree, type Judge } from '../../src/speculate/candidate-tree.ts'
 import type { Growth, Pacing } from '../../src/speculate/pacing.ts'
 import { ROOT, TokenTree } from '../../src/speculate/token-tree.ts'
 
@@ -29,8 +29,7 @@ export interface SimulatedCosts {
 /** What a drafter learns from. */
 export interface Learner {
   readonly pacing: Pacing
-  readonly chance: Chance
-  readonly learn: (rank: number, promised: number, accepted: boolean) => void
+  readonly judge: Judge
   readonly observePass: (rows: number, seconds: number) => void
   readonly observeDraft: (rows: number, seconds: number) => void
 }
@@ -85,9 +84,9 @@ export function simulate(
   let gained = 0
   let noises = 0
   const noisy = (value: number): number => value * (1 + costs.noise * (2 * unit(noises++, 3) - 1))
-  const grown = new CandidateTree(4096)
+  const grown = new CandidateTree(4096, [1])
   const states = new Uint32Array(4097)
-  const { pacing, chance } = learner
+  const { pacing, judge } = learner
   for (let pass = 0; pass < passes; pass++) {
     let drafting = 0
     let count = 0
@@ -96,7 +95,9 @@ export function simulate(
       for (const node of list) {
         const first = grown.tree.count
         const ids = Array.from({ length: RANKS }, (_, rank) => rank)
-        grown.expand(node, ids, promises(chancesAt(text, states[node]), text.distortion), RANKS, chance)
+        const promised = promises(chancesAt(text, states[node]), text.distortion)
+        grown.offer(node, 0, { ids, promised, count: RANKS })
+        grown.settle(judge)
         for (let child = first; child < grown.tree.count; child++) {
           states[child] = mix(states[node], grown.tree.token[child])
         }
@@ -109,7 +110,7 @@ export function simulate(
     if (pacing.shouldDraft()) {
       expand([ROOT])
       for (;;) {
-        const next = [...grown.bestUnexpanded(rows, 32, nodes)]
+        const next = [...grown.bestUnexpanded(1, rows, 32, nodes)]
         const growth: Growth = {
           size: Math.min(nodes, grown.size),
           chanceAt: (place) => grown.chanceAt(place),
@@ -128,7 +129,7 @@ export function simulate(
     }
     const tree = new TokenTree(Math.max(1, count))
     tree.reset(0)
-    grown.copyBest(count, tree, 1)
+    grown.copyBest(count, tree)
     const cost = noisy(costs.pass(count + 1))
     learner.observePass(count + 1, cost)
     // The walk, and what it teaches.
@@ -140,7 +141,7 @@ export function simulate(
       tokens++
       if (at >= 0 && grown.expanded[at] === 1) {
         for (const child of grown.tree.children(at)) {
-          learner.learn(grown.rank[child], grown.promised[child], grown.tree.token[child] === right)
+          judge.observe(grown, child, grown.tree.token[child] === right)
         }
       }
       state = mix(state, right)

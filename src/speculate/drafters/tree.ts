@@ -9,16 +9,18 @@
 
 import type { Transformer } from '../../model/transformer.ts'
 import { now } from '../../runtime/platform.ts'
-import type { Calibration } from '../calibration.ts'
-import { CandidateTree, type Chance } from '../candidate-tree.ts'
+import { CandidateTree, type Judge } from '../candidate-tree.ts'
 import { ChildRanking, type RankingRule } from '../child-ranking.ts'
 import type { Context } from '../context.ts'
 import { DraftText } from '../draft-text.ts'
 import { type Budget, type Drafter, type DrafterName, sourceOf } from '../drafter.ts'
-import type { Growth, Pacing } from '../pacing.ts'
+import { GrowingTree } from '../growing-tree.ts'
+import { learnFrom, TAKEN_AS_THEY_ARE } from '../judge.ts'
+import type { Lookups } from '../lookups.ts'
+import type { Pacing } from '../pacing.ts'
 import type { PassCosts } from '../pass-costs.ts'
-import { ROOT, type TokenTree } from '../token-tree.ts'
-import type { Verification } from '../verify.ts'
+import { ROOT, type SourceMask, type TokenTree } from '../token-tree.ts'
+import type { TopTokens, Verification } from '../verify.ts'
 
 /** Longest path from the root. */
 export const MAXIMUM_DEPTH = 32
@@ -45,9 +47,10 @@ export interface TreeDrafterOptions {
   readonly leastProbability: number
   /** Tokens that may be guessed, the first ones of the draft's vocabulary. */
   readonly vocabulary: number
-  readonly pacing: Pacing
   /** Takes what draft passes cost. */
   readonly costs: PassCosts
+  /** What else guesses, behind the same nodes and behind its own. */
+  readonly lookups: Lookups
 }
 
 /** A draft pass that is under way. */
@@ -58,14 +61,14 @@ interface Expansion {
 
 /** How the guesses for one text are made. */
 export interface DraftingRule extends RankingRule {
-  /** Absent: the draft's probabilities are taken for chances as they are. */
-  readonly calibration: Calibration | undefined
+  readonly judge: Judge
+  readonly pacing: Pacing
 }
 
-const TAKEN_AS_IT_IS: Chance = (_rank, promised) => promised
+/** Place of the draft model among the sources of the grown tree; those without a model come after it. */
+const MODEL = 0
 
 export class TreeDrafter implements Drafter {
-  readonly name: DrafterName
   readonly #options: TreeDrafterOptions
   readonly #draft: Transformer
   readonly #text: DraftText
@@ -74,8 +77,9 @@ export class TreeDrafter implements Drafter {
   readonly #rows: number
   readonly #free: number[] = []
   readonly #growth: GrowingTree
-  #chance: Chance = TAKEN_AS_IT_IS
-  #calibration: Calibration | undefined
+  readonly #bit: SourceMask
+  #rule: DraftingRule | undefined
+  #context: Context | undefined
   #prefix = 0
   #usable = false
   #depth = MAXIMUM_DEPTH
@@ -85,31 +89,45 @@ export class TreeDrafter implements Drafter {
   #seconds = 0
 
   constructor(draft: Transformer, options: TreeDrafterOptions) {
-    this.name = options.name
     this.#options = options
     this.#draft = draft
     this.#text = new DraftText(draft, options.vocabulary)
     this.#ranking = new ChildRanking(draft, options.vocabulary, options.branching)
     this.#rows = options.branching === 1 ? 1 : expansionRows(options.nodes)
+    this.#bit = sourceOf(options.name)
     // Every expansion adds a node per guess, and there are no more expansions than slots (and the root's).
-    this.#grown = new CandidateTree((draftScratchSlots(options.nodes) + 1) * options.branching)
+    const expansions = draftScratchSlots(options.nodes) + 1
+    const { bits } = options.lookups
+    this.#grown = new CandidateTree(expansions * (options.branching + bits.length), [this.#bit, ...bits])
     this.#growth = new GrowingTree(this.#grown)
   }
 
   begin(rule: DraftingRule): void {
     this.#ranking.rule = rule
-    this.#calibration = rule.calibration
-    const calibration = rule.calibration
-    this.#chance = calibration === undefined ? TAKEN_AS_IT_IS : (rank, promised) => calibration.chance(rank, promised)
+    this.#rule = rule
     this.#usable = false
     this.#pending = undefined
     this.#draft.cache.truncate(0)
   }
 
+  get topTokens(): number {
+    return this.#options.lookups.topTokens
+  }
+
+  startText(context: Context): void {
+    this.#context = context
+    this.#options.lookups.begin(context, this.#rule?.noise)
+  }
+
+  endText(): void {
+    this.#context = undefined
+    this.#options.lookups.end()
+  }
+
   propose(context: Context, tree: TokenTree, budget: Budget): void {
-    const { pacing, name } = this.#options
+    const pacing = this.#rule?.pacing
     this.#seconds = 0
-    if (budget.nodes <= 0 || !pacing.shouldDraft()) return
+    if (pacing === undefined || budget.nodes <= 0 || !pacing.shouldDraft()) return
     this.#depth = Math.min(budget.depth, MAXIMUM_DEPTH)
     this.#catchUp(context)
     const began = now()
@@ -117,6 +135,7 @@ export class TreeDrafter implements Drafter {
     const growth = this.#growth
     growth.limit = budget.nodes
     for (;;) {
+      this.#lookUp(budget.nodes)
       const next = this.#bestUnexpanded(budget.nodes)
       this.#seconds = (now() - began) / 1000
       growth.look(next, this.#seconds)
@@ -124,7 +143,7 @@ export class TreeDrafter implements Drafter {
       if (rows === 0) break
       this.#expand(next.slice(0, rows))
     }
-    this.#grown.copyBest(Math.min(pacing.cut(growth), budget.nodes), tree, sourceOf(name))
+    this.#grown.copyBest(Math.min(pacing.cut(growth), budget.nodes), tree)
   }
 
   grow(_tree: TokenTree, deadline: number): boolean {
@@ -142,35 +161,31 @@ export class TreeDrafter implements Drafter {
     return true
   }
 
-  observe(result: Verification, seconds: number): void {
-    this.#options.pacing.observe({
+  observe(result: Verification, seconds: number, top?: TopTokens): void {
+    const { lookups } = this.#options
+    this.#rule?.pacing.observe({
       nodes: result.tree.size,
       tokens: result.tokens.length,
       draftSeconds: this.#seconds,
       passSeconds: seconds,
     })
+    if (this.#context !== undefined) lookups.learn(this.#context, result, top)
     if (!this.#usable) return
     const { tree, expanded } = this.#grown
     this.#settle(result.tokens)
-    let at = ROOT
-    let known = true
-    const slots: number[] = []
     // Every gained token is followed down the grown tree, also past the proposal's leaves.
-    for (const token of result.tokens) {
-      this.#learn(at, token)
-      const child = tree.child(at, token)
-      if (child < 0) {
-        known = false
-        break
-      }
-      at = child
-      if (slots.length === tree.depth[at] - 1 && expanded[at] === 1) slots.push(tree.draftSlot[at])
+    const at = learnFrom(result.tokens, this.#grown, this.#judge)
+    const slots: number[] = []
+    for (let node = ROOT, i = 0; i < result.tokens.length; i++) {
+      node = tree.child(node, result.tokens[i])
+      if (node < 0 || (expanded[node] & this.#bit) === 0) break
+      slots.push(tree.draftSlot[node])
     }
     const { cache } = this.#draft
     cache.commit(slots, slots.length)
     this.#prefix = cache.length
-    if (known && expanded[at] === 1) {
-      this.#grown.reroot(at, this.#chance)
+    if (at >= 0 && (expanded[at] & this.#bit) !== 0) {
+      this.#grown.reroot(at, this.#judge)
       this.#freeSlots()
     } else this.#usable = false
   }
@@ -186,15 +201,6 @@ export class TreeDrafter implements Drafter {
     }
     if (pending.nodes.some(isOnPath)) this.#finish(pending)
     this.#pending = undefined
-  }
-
-  /** What the target took after a node says something about all guesses there, whether they were put before it or not. */
-  #learn(node: number, token: number): void {
-    const { tree, expanded, rank, promised } = this.#grown
-    if (expanded[node] === 0) return
-    for (const child of tree.children(node)) {
-      this.#calibration?.observe(rank[child], promised[child], tree.token[child] === token)
-    }
   }
 
   /** Reads what was written while nothing was drafted, the prompt first of all, but for the last few tokens. */
@@ -220,6 +226,7 @@ export class TreeDrafter implements Drafter {
     const began = now()
     this.#text.finish(context)
     this.#addChildren(ROOT, 0)
+    this.#grown.settle(this.#judge)
     if (batch.count <= this.#rows) this.#options.costs.observeDraft(batch.count, (now() - began) / 1000)
     this.#usable = true
     return true
@@ -227,8 +234,12 @@ export class TreeDrafter implements Drafter {
 
   /** One draft pass of the best nodes whose children are not known yet, best first. @param places of the order to look through */
   #bestUnexpanded(places: number): readonly number[] {
-    const limit = Math.min(this.#rows, this.#free.length, Math.floor(this.#grown.room / this.#options.branching))
-    return this.#grown.bestUnexpanded(limit, this.#depth, places)
+    const limit = Math.min(
+      this.#rows,
+      this.#free.length,
+      Math.floor(this.#grown.room / (this.#options.branching + this.#options.lookups.bits.length)),
+    )
+    return this.#grown.bestUnexpanded(this.#bit, limit, this.#depth, places, this.#options.vocabulary)
   }
 
   /** One draft pass over the given nodes; their parents are expanded already. */
@@ -258,7 +269,18 @@ export class TreeDrafter implements Drafter {
     }
     this.#draft.head(nodes.map((_, row) => row))
     for (const [row, node] of nodes.entries()) this.#addChildren(node, row)
+    this.#grown.settle(this.#judge)
     this.#pending = undefined
+  }
+
+  /** What is known without the draft, behind the best nodes. */
+  #lookUp(places: number): void {
+    const budget = { nodes: places, depth: this.#depth }
+    if (this.#context !== undefined) this.#options.lookups.grow(this.#grown, this.#context, this.#judge, budget)
+  }
+
+  get #judge(): Judge {
+    return this.#rule?.judge ?? TAKEN_AS_THEY_ARE
   }
 
   /** @param row of the last call of the draft's head */
@@ -268,7 +290,7 @@ export class TreeDrafter implements Drafter {
     const position = this.#prefix + this.#grown.tree.depth[node]
     let count = this.#ranking.rank(row, position)
     while (count > 0 && promised[count - 1] < leastProbability) count--
-    this.#grown.expand(node, ids, promised, count, this.#chance)
+    this.#grown.offer(node, MODEL, { ids, promised, count })
   }
 
   /** Every scratch slot that no expanded node of the grown tree uses is free. */
@@ -276,35 +298,8 @@ export class TreeDrafter implements Drafter {
     const { scratchStart, scratch } = this.#draft.cache
     const { tree, expanded } = this.#grown
     const used = new Set<number>()
-    for (let at = 1; at < tree.count; at++) if (expanded[at] === 1) used.add(tree.draftSlot[at])
+    for (let at = 1; at < tree.count; at++) if ((expanded[at] & this.#bit) !== 0) used.add(tree.draftSlot[at])
     this.#free.length = 0
     for (let slot = scratchStart + scratch - 1; slot >= scratchStart; slot--) if (!used.has(slot)) this.#free.push(slot)
-  }
-}
-
-/** The grown tree as those see it who decide on it. */
-class GrowingTree implements Growth {
-  next: number[] = []
-  depth = 0
-  seconds = 0
-  /** Nodes that may be put before the target. */
-  limit = 0
-  readonly #grown: CandidateTree
-
-  constructor(grown: CandidateTree) {
-    this.#grown = grown
-  }
-
-  get size(): number {
-    return Math.min(this.limit, this.#grown.size)
-  }
-
-  readonly chanceAt = (place: number): number => this.#grown.chanceAt(place)
-
-  look(next: readonly number[], seconds: number): void {
-    const { logProb, depth } = this.#grown.tree
-    this.next = next.map((node) => Math.exp(logProb[node]))
-    this.depth = next.length > 0 ? depth[next[0]] : 0
-    this.seconds = seconds
   }
 }

@@ -46,7 +46,7 @@ for (const least of [0, 0.3, 0.75]) {
     const lengths = new Set<number>()
     for (const prompt of PROMPTS) {
       for (let length = 2; length <= prompt.length; length++) {
-        drafter.begin(ruleOf(1))
+        drafter.begin(ruleOf(1, 12))
         const text = prompt.slice(0, length)
         const tree = propose(drafter, contextOf(text), 12)
         assertChain(tree, text, 12, least)
@@ -76,7 +76,7 @@ chains('chains stay greedy through any acceptances and any growing', () => {
   const drafter = open(openDraft(6), 6, 1, { name: 'chain', branching: 1, leastProbability: 0.2 })
   fc.assert(
     fc.property(fc.constantFrom(...PROMPTS), rounds, (prompt, all) => {
-      drafter.begin(ruleOf(1))
+      drafter.begin(ruleOf(1, 6))
       const context = contextOf(prompt)
       for (const { follow, own, likely, grow } of all) {
         const text = textOf(context)
@@ -115,13 +115,13 @@ smaller('abstains from a text with a token that it lacks, wherever that is', () 
   const drafter = open(openDraft(8), 8, 1, { vocabulary: KNOWN })
   // In the part that is read ahead of the proposal, and in the part that is read with it.
   for (const text of [UNREADABLE, [...READABLE, KNOWN], [KNOWN, ...READABLE, ...READABLE]]) {
-    drafter.begin(ruleOf(1))
+    drafter.begin(ruleOf(1, 8))
     const tree = propose(drafter, contextOf(text), 8)
     assert.is(tree.size, 0)
     assert.is(drafter.grow(tree, 0), false)
     drafter.observe({ tree, path: [], tokens: [5] }, 0)
   }
-  drafter.begin(ruleOf(1))
+  drafter.begin(ruleOf(1, 8))
   assert.is(propose(drafter, contextOf(READABLE), 8).size, 8, 'the next text is guessed')
 })
 

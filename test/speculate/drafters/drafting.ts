@@ -14,6 +14,8 @@ import {
   TreeDrafter,
   type TreeDrafterOptions,
 } from '../../../src/speculate/drafters/tree.ts'
+import { TAKEN_AS_THEY_ARE } from '../../../src/speculate/judge.ts'
+import { Lookups } from '../../../src/speculate/lookups.ts'
 import { FixedPacing } from '../../../src/speculate/pacing.ts'
 import { PassCosts } from '../../../src/speculate/pass-costs.ts'
 import { TokenTree } from '../../../src/speculate/token-tree.ts'
@@ -123,7 +125,12 @@ export function propose(drafter: TreeDrafter, context: Context, nodes: number): 
   return tree
 }
 
-export const ruleOf = (sharpening: number): DraftingRule => ({ temperature: 0, sharpening, calibration: undefined })
+export const ruleOf = (sharpening: number, nodes: number): DraftingRule => ({
+  temperature: 0,
+  sharpening,
+  judge: TAKEN_AS_THEY_ARE,
+  pacing: new FixedPacing(nodes),
+})
 
 /** @param changes to a drafter of trees that are always full and hold any token */
 export function open(
@@ -138,10 +145,10 @@ export function open(
     branching: BRANCHING,
     leastProbability: 0,
     vocabulary: draft.config.vocabulary,
-    pacing: new FixedPacing(nodes),
     costs: new PassCosts(nodes + 1, expansionRows(nodes)),
+    lookups: new Lookups([], 1),
     ...changes,
   })
-  drafter.begin(ruleOf(sharpening))
+  drafter.begin(ruleOf(sharpening, nodes))
   return drafter
 }

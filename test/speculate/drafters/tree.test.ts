@@ -14,7 +14,7 @@ for (const nodes of [1, 4, 16, 63]) {
     const drafter = open(openDraft(nodes), nodes, 1)
     for (const prompt of PROMPTS) {
       for (const sharpening of [0.7, 1, 1.5, 3]) {
-        drafter.begin(ruleOf(sharpening))
+        drafter.begin(ruleOf(sharpening, nodes))
         assertBestFirst(propose(drafter, contextOf(prompt), nodes), prompt, nodes, sharpening)
       }
     }
@@ -24,7 +24,7 @@ for (const nodes of [1, 4, 16, 63]) {
 test('a smaller budget than the drafter was made for gives the smaller tree', () => {
   const drafter = open(openDraft(16), 16, 2)
   for (const nodes of [1, 7, 16]) {
-    drafter.begin(ruleOf(2))
+    drafter.begin(ruleOf(2, 16))
     assertBestFirst(propose(drafter, contextOf(PROMPTS[0]), nodes), PROMPTS[0], nodes, 2)
   }
   const none = propose(drafter, contextOf(PROMPTS[0]), 0)
@@ -147,7 +147,7 @@ for (const nodes of [3, 12]) {
   test(`${nodes} nodes stay the best ones through any acceptances and any growing`, () => {
     fc.assert(
       fc.property(fc.constantFrom(...PROMPTS), rounds, (prompt, all) => {
-        drafter.begin(ruleOf(1.5))
+        drafter.begin(ruleOf(1.5, nodes))
         watched.forget()
         const context = contextOf(prompt)
         for (const round of all) {
@@ -198,10 +198,10 @@ for (const nodes of [1, 8]) {
   test(`a text that begins while a pass is half done has nothing of the old one in its ${nodes} nodes`, () => {
     const drafter = open(openDraft(nodes), nodes, 1)
     for (const steps of [1, 2, 3, 4]) {
-      drafter.begin(ruleOf(1))
+      drafter.begin(ruleOf(1, nodes))
       const old = propose(drafter, contextOf(PROMPTS[0]), nodes)
       for (let step = 0; step < steps; step++) drafter.grow(old, 0)
-      drafter.begin(ruleOf(1))
+      drafter.begin(ruleOf(1, nodes))
       const context = contextOf(PROMPTS[1])
       const tree = propose(drafter, context, nodes)
       assertBestFirst(tree, PROMPTS[1], nodes, 1)
@@ -242,7 +242,7 @@ test('growing to the end never changes the next proposal', () => {
 test('a text that jumps elsewhere is met by a tree of its own', () => {
   const drafter = open(openDraft(8), 8, 1)
   propose(drafter, contextOf(PROMPTS[0]), 8)
-  drafter.begin(ruleOf(1))
+  drafter.begin(ruleOf(1, 8))
   assertBestFirst(propose(drafter, contextOf(PROMPTS[2]), 8), PROMPTS[2], 8, 1)
   assert.is(open(openDraft(8), 8, 1).grow(new TokenTree(8), 0), false)
 })

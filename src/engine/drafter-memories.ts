@@ -1,0 +1,90 @@
+/** What a model's drafters remember, by owner: kept in files, taught from texts, counted, forgotten. */
+import { CoppiceError } from '../errors.ts'
+import type { TokenMeaning } from '../speculate/state-file.ts'
+import { readStateFor, writeState } from './drafter-state.ts'
+import { DEFAULT_OWNER, type Speculation } from './speculation.ts'
+import type { DrafterMemoryUse } from './types.ts'
+
+interface DrafterMemoriesParts {
+  readonly speculation: Speculation
+  /** Tokens that the model knows. */
+  readonly vocabulary: number
+  /** Asked for only when a state is read or written. */
+  readonly meaning: () => TokenMeaning
+}
+
+export class DrafterMemories {
+  readonly #speculation: Speculation
+  readonly #vocabulary: number
+  readonly #meaning: () => TokenMeaning
+
+  constructor({ speculation, vocabulary, meaning }: DrafterMemoriesParts) {
+    this.#speculation = speculation
+    this.#vocabulary = vocabulary
+    this.#meaning = meaning
+  }
+
+  /**
+   * Gives the default owner what a file has.
+   * @throws CoppiceError FILE_SYSTEM | CORRUPT_FILE | UNSUPPORTED_FORMAT | INCOMPATIBLE_STATE
+   */
+  load(file: string): void {
+    const { sections } = readStateFor(file, this.#meaning())
+    this.#speculation.memoryOf(DEFAULT_OWNER).load(sections, file)
+  }
+
+  /** @throws CoppiceError INVALID_OPTION | FILE_SYSTEM */
+  save(file: string, owner: string): void {
+    this.#checkSources()
+    if (typeof file !== 'string' || file === '') {
+      throw new CoppiceError('INVALID_OPTION', `the state needs the name of a file, not ${JSON.stringify(file)}`)
+    }
+    const known = this.#speculation.memories.get(checkOwner(owner))
+    if (known === undefined && owner !== DEFAULT_OWNER) {
+      throw new CoppiceError(
+        'INVALID_OPTION',
+        `nothing is remembered of the owner ${JSON.stringify(owner)}: there was no text yet, or it was forgotten for the 16 that wrote since; save earlier`,
+      )
+    }
+    const memory = known ?? this.#speculation.memoryOf(owner)
+    writeState(file, { meaning: this.#meaning(), sections: memory.save() })
+  }
+
+  /** @param tokens ids of this model @throws CoppiceError INVALID_OPTION | INVALID_INPUT */
+  warm(tokens: readonly number[], owner: string): void {
+    this.#checkSources()
+    const vocabulary = this.#vocabulary
+    const wrong = tokens.findIndex((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary)
+    if (wrong >= 0) {
+      throw new CoppiceError(
+        'INVALID_INPUT',
+        `token ${wrong} of the text is ${tokens[wrong]}; token ids of this model are integers from 0 to ${vocabulary - 1}`,
+      )
+    }
+    this.#speculation.memoryOf(checkOwner(owner)).warm(tokens)
+  }
+
+  uses(): DrafterMemoryUse[] {
+    return [...this.#speculation.memories].flatMap(([owner, memory]) =>
+      memory.heldBytes.map(({ source, bytes }) => ({ owner, source, bytes })),
+    )
+  }
+
+  forget(owner: string): void {
+    this.#speculation.forget(checkOwner(owner))
+  }
+
+  #checkSources(): void {
+    if (this.#speculation.remembers) return
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      'no drafter of this model learns from texts; load it with drafters such as "hybrid" or "trie"',
+    )
+  }
+}
+
+/** Owners may come from code without types. @throws CoppiceError INVALID_OPTION */
+export function checkOwner(owner: unknown): string {
+  if (typeof owner === 'string') return owner
+  throw new CoppiceError('INVALID_OPTION', `owner must be a text, not ${JSON.stringify(owner)}`)
+}

@@ -1,0 +1,108 @@
+/** Trees without a draft model: from one source by its own rule, or from all of them, best first. */
+import { now } from '../../runtime/platform.ts'
+import { CandidateTree, type Judge } from '../candidate-tree.ts'
+import type { NoiseOf } from '../child-ranking.ts'
+import type { Context } from '../context.ts'
+import type { Budget, Drafter } from '../drafter.ts'
+import { GrowingTree } from '../growing-tree.ts'
+import { learnFrom } from '../judge.ts'
+import type { Lookups } from '../lookups.ts'
+import type { Pacing } from '../pacing.ts'
+import { MOST_GUESSES } from '../sources/source.ts'
+import type { TokenTree } from '../token-tree.ts'
+import type { TopTokens, Verification } from '../verify.ts'
+import { MAXIMUM_DEPTH } from './tree.ts'
+
+/** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
+const LEAST_REACH = 8
+
+export interface LookupDrafterOptions {
+  readonly lookups: Lookups
+  /** Largest budget that `propose` will be given. */
+  readonly nodes: number
+}
+
+/** How the guesses for one text are made. */
+export interface LookupRule {
+  readonly judge: Judge
+  readonly pacing: Pacing
+  /** As in `RankingRule`. */
+  readonly noise?: NoiseOf
+}
+
+export class LookupDrafter implements Drafter {
+  readonly #options: LookupDrafterOptions
+  readonly #grown: CandidateTree
+  readonly #growth: GrowingTree
+  #rule: LookupRule | undefined
+  #context: Context | undefined
+  #seconds = 0
+  /** Whether the grown tree is that of the pass that is under way. */
+  #isGrown = false
+  #reach = 0
+
+  constructor(options: LookupDrafterOptions) {
+    const { lookups, nodes } = options
+    this.#options = options
+    const guesses = lookups.bits.length * MOST_GUESSES
+    this.#grown = new CandidateTree((nodes + 1) * guesses, lookups.bits)
+    this.#growth = new GrowingTree(this.#grown)
+  }
+
+  get topTokens(): number {
+    return this.#options.lookups.topTokens
+  }
+
+  begin(rule: LookupRule): void {
+    this.#rule = rule
+  }
+
+  startText(context: Context): void {
+    this.#context = context
+    // What the last text was worth is no matter of this one's, which may be another owner's.
+    this.#reach = this.#options.nodes
+    this.#options.lookups.begin(context, this.#rule?.noise)
+  }
+
+  endText(): void {
+    this.#context = undefined
+    this.#options.lookups.end()
+  }
+
+  propose(context: Context, tree: TokenTree, budget: Budget): void {
+    const { lookups } = this.#options
+    const rule = this.#rule
+    this.#seconds = 0
+    this.#isGrown = false
+    if (rule === undefined || budget.nodes <= 0 || !rule.pacing.shouldDraft()) return
+    const began = now()
+    const nodes = Math.min(budget.nodes, this.#reach)
+    const depth = Math.min(budget.depth, MAXIMUM_DEPTH)
+    this.#grown.reset(context.root)
+    this.#isGrown = true
+    if (!lookups.propose(this.#grown, context, rule.judge, { nodes, depth })) {
+      lookups.grow(this.#grown, context, rule.judge, { nodes, depth })
+    }
+    this.#seconds = (now() - began) / 1000
+    this.#growth.limit = nodes
+    this.#growth.look([], this.#seconds)
+    const chosen = Math.min(rule.pacing.cut(this.#growth), nodes)
+    // That little was found says nothing of how much would be worth a place.
+    const isCut = chosen < this.#growth.size
+    this.#reach = isCut ? Math.max(LEAST_REACH, 2 * chosen) : Math.min(2 * this.#reach, this.#options.nodes)
+    this.#grown.copyBest(chosen, tree)
+  }
+
+  observe(result: Verification, seconds: number, top?: TopTokens): void {
+    const { lookups } = this.#options
+    const rule = this.#rule
+    rule?.pacing.observe({
+      nodes: result.tree.size,
+      tokens: result.tokens.length,
+      draftSeconds: this.#seconds,
+      passSeconds: seconds,
+    })
+    if (this.#isGrown && rule !== undefined) learnFrom(result.tokens, this.#grown, rule.judge)
+    if (this.#context !== undefined) lookups.learn(this.#context, result, top)
+  }
+}

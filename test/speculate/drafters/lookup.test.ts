@@ -1,0 +1,81 @@
+/** Trees without a draft model: how much is looked up for them. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { SourceName } from '../../../src/speculate/drafter.ts'
+import { LookupDrafter } from '../../../src/speculate/drafters/lookup.ts'
+import { TAKEN_AS_THEY_ARE } from '../../../src/speculate/judge.ts'
+import { Lookups } from '../../../src/speculate/lookups.ts'
+import { FixedPacing, type Growth, type Pacing } from '../../../src/speculate/pacing.ts'
+import { type Guesses, MOST_GUESSES, type Source } from '../../../src/speculate/sources/source.ts'
+import { TokenTree } from '../../../src/speculate/token-tree.ts'
+import { contextOf } from '../sources/guessing.ts'
+
+const NODES = 63
+
+/** Says so many tokens after any path, the first ones likeliest. */
+class Talker implements Source {
+  readonly topTokens = 0
+  readonly heldBytes = 0
+  readonly name: SourceName
+  says = 0
+
+  constructor(name: SourceName) {
+    this.name = name
+  }
+
+  begin(): void {}
+  learn(): void {}
+  end(): void {}
+
+  successors(_: unknown, guesses: Guesses): void {
+    for (let i = 0; i < this.says; i++) guesses.add(i, 0.5 ** (i + 1), 0)
+  }
+}
+
+const test = suite('trees without a draft model')
+
+/** @returns how large the next tree is when a source says so many tokens after every path */
+function drafting(pacing: Pacing): (says: number) => number {
+  const source = new Talker('trie')
+  const lookups = new Lookups(['trie'], 0)
+  lookups.sources = [source]
+  const drafter = new LookupDrafter({ lookups, nodes: NODES })
+  const context = contextOf([1, 2, 3])
+  drafter.begin({ judge: TAKEN_AS_THEY_ARE, pacing })
+  drafter.startText(context)
+  return (says) => {
+    source.says = says
+    const tree = new TokenTree(NODES)
+    tree.reset(context.root)
+    drafter.propose(context, tree, { nodes: NODES, depth: 12 })
+    return tree.size
+  }
+}
+
+test('a pass in which little was found makes the next tree no smaller', () => {
+  const sizeOf = drafting(new FixedPacing(NODES))
+  assert.is(sizeOf(MOST_GUESSES), NODES)
+  assert.is(sizeOf(0), 0)
+  assert.is(sizeOf(MOST_GUESSES), NODES)
+})
+
+test('what the pacing leaves out is not looked up for long; what it takes whole grows again', () => {
+  const found: number[] = []
+  let most = 2
+  const pacing: Pacing = {
+    shouldDraft: () => true,
+    expand: () => 0,
+    cut: ({ size }: Growth) => {
+      found.push(size)
+      return Math.min(most, size)
+    },
+    observe() {},
+  }
+  const sizeOf = drafting(pacing)
+  for (let pass = 0; pass < 3; pass++) assert.is(sizeOf(MOST_GUESSES), 2)
+  most = NODES
+  for (let pass = 0; pass < 4; pass++) sizeOf(MOST_GUESSES)
+  assert.equal(found, [63, 8, 8, 8, 16, 32, 63])
+})
+
+test.run()

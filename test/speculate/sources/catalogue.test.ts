@@ -1,0 +1,28 @@
+/** What is said of the memory of sources is not less than what they come to hold. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Context } from '../../../src/speculate/context.ts'
+import { SOURCES } from '../../../src/speculate/drafter.ts'
+import { makeSource, mostSourceBytes } from '../../../src/speculate/sources/catalogue.ts'
+
+const VOCABULARY = 5000
+const test = suite('catalogue of sources')
+
+for (const name of SOURCES) {
+  test(`${name} holds no more than is said of it, however much it read`, () => {
+    const source = makeSource(name, VOCABULARY)
+    assert.is(source.name, name)
+    let state = 1
+    const next = (): number => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0
+      return (state >>> 8) % VOCABULARY
+    }
+    source.warm?.(Int32Array.from({ length: 150_000 }, next))
+    source.begin(new Context(Int32Array.from({ length: 3000 }, next), 4096))
+    const most = mostSourceBytes(name, VOCABULARY)
+    assert.ok(source.heldBytes <= most, `${source.heldBytes} of ${most}`)
+    source.end()
+  })
+}
+
+test.run()
