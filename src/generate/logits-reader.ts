@@ -73,7 +73,8 @@ export class LogitsReader {
     this.#chunk = chunk
     this.#target.head(chunk)
     const k = this.#topTokens
-    if (k > 0) chunk.forEach((node, row) => this.#note(node, row, k))
+    if (k === 0) return
+    for (const [row, node] of chunk.entries()) this.#note(node, row, k)
   }
 
   #note(node: number, row: number, k: number): void {
