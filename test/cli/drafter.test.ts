@@ -11,7 +11,9 @@ import { coppice } from './cli-process.ts'
 
 const PROMPT = 'The old house stood at the end of the lane, and'
 const BASE = ['--weights', 'q8', '--ctx-size', '256', '--threads', '1', '--draft', 'none']
-const RUN = ['run', ...BASE, '--drafter', 'hybrid', TARGET, PROMPT, '--temp', '0', '-n', '32', '--ignore-eos']
+/** What a planner chooses depends on the machine. */
+const FIXED = ['--nodes', '12']
+const RUN = ['run', ...BASE, '--drafter', 'hybrid', TARGET, PROMPT, '--temp', '0', '-n', '32', '--ignore-eos', ...FIXED]
 const file = (name: string): string => join(scratch, name)
 
 interface Inspected {

@@ -31,7 +31,7 @@ export function mostSourceBytes(name: SourceName, vocabulary: number): number {
     case 'trigram':
       return 8.7e6
     case 'recycle':
-      return 34 * vocabulary
+      return 34 * vocabulary + 2000
     case 'ngram':
     case 'jacobi':
       return 0.4e6
