@@ -35,10 +35,22 @@ try {
   process.exit(2)
 }
 /**
- * Benchmarks are programs for Node; and what guesses would have been worth is arithmetic, on texts that other tests
- * compare over all runtimes.
+ * Run by the runtime of this script alone. Benchmarks are programs for Node; what guesses are worth, and what drafters
+ * remember, is arithmetic on texts that other tests compare over all runtimes; help and reports are text.
  */
-const NODE_ONLY = ['test/bench/', 'test/speculate/acceptance', 'test/speculate/planner']
+const ONCE = [
+  'test/bench/',
+  'test/cli/drafter',
+  'test/cli/help',
+  'test/cli/report',
+  'test/e2e/quality',
+  'test/engine/drafter-',
+  'test/generate/residual',
+  'test/speculate/acceptance',
+  'test/speculate/drafters/',
+  'test/speculate/planner',
+  'test/speculate/sources/',
+]
 const timeoutMs = positive('timeout', flags.timeout) * 1000
 const files = testFiles()
 if (files.length === 0) {
@@ -62,11 +74,10 @@ const skipLines = []
 const failedFiles = []
 for (const { runtime, command } of commands) {
   const where = runtime === undefined ? '' : ` [${runtime}]`
-  const isNode = !/^(deno|bun)/.test(runtime ?? '')
-  const queue = files.filter((file) => isNode || !NODE_ONLY.some((part) => file.startsWith(part)))
+  const queue = files.filter((file) => runtime === undefined || !ONCE.some((part) => file.startsWith(part)))
   const worker = async () => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-      report(file, where, await run(file, command))
+      report(file, where, await run(file, command, runtime))
     }
   }
   await Promise.all(Array.from({ length: positive('jobs', flags.jobs) }, worker))
@@ -92,7 +103,7 @@ function testFiles() {
 }
 
 /** @returns what happened: the process's end, its output, how long it took. */
-function run(file, command) {
+function run(file, command, runtime) {
   const script = join(root, flags.build, file.replace(/\.ts$/, '.js'))
   if (!existsSync(script)) {
     const hint = `${relative(root, script)} is missing; run: npm run build:test`
@@ -104,6 +115,8 @@ function run(file, command) {
   const output = openSync(outputPath, 'w')
   const started = performance.now()
   const environment = { ...runtimeEnvironment(), NO_COLOR: '1', COPPICE_CACHE: join(scratch, `${name}-cache`) }
+  // Some tests are shorter where another runtime has run all of them.
+  if (runtime !== undefined) environment.COPPICE_TEST_RUNTIME = runtime
   delete environment.FORCE_COLOR
   const child = spawn(command[0], [...command.slice(1), script], {
     cwd: root,
