@@ -4,18 +4,20 @@ import type { TokenTree } from './token-tree.ts'
 import type { TopTokens, Verification } from './verify.ts'
 
 /** Drafters with a draft model: 'tree', best-first trees; 'chain', its likeliest continuation. */
-export const MODEL_DRAFTERS = ['tree', 'chain'] as const
+export type ModelDrafter = 'tree' | 'chain'
 /**
  * Drafters without: 'trie', what was read and written before (Lookahead); 'trigram', a table with a search (ADED);
  * 'recycle', the target's own second choices (Token Recycling); 'ngram', prompt lookup; 'jacobi', n-grams of guesses that
  * are made beside the tree (Lookahead Decoding).
  */
-export const SOURCES = ['trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const
+export type SourceName = 'trie' | 'trigram' | 'recycle' | 'ngram' | 'jacobi'
+export type DrafterName = ModelDrafter | SourceName
+
+export const MODEL_DRAFTERS = ['tree', 'chain'] as const satisfies readonly ModelDrafter[]
+export const SOURCES = ['trie', 'trigram', 'recycle', 'ngram', 'jacobi'] as const satisfies readonly SourceName[]
 /** In the order of their bits in a node's sources. */
 export const DRAFTERS = [...MODEL_DRAFTERS, ...SOURCES] as const
-export type ModelDrafter = (typeof MODEL_DRAFTERS)[number]
-export type SourceName = (typeof SOURCES)[number]
-export type DrafterName = ModelDrafter | SourceName
+
 /** What the load option `drafters` may name: one drafter, or all that pay as one. */
 export type DrafterChoice = DrafterName | 'hybrid'
 
