@@ -36,14 +36,17 @@ try {
 }
 /**
  * Run by the runtime of this script alone. Benchmarks are programs for Node; what guesses are worth, and what drafters
- * remember, is arithmetic on texts that other tests compare over all runtimes; help and reports are text.
+ * remember, is arithmetic on texts that other tests compare over all runtimes; so is where memory lies; help and reports
+ * are text.
  */
 const ONCE = [
   'test/bench/',
+  'test/cli/bench',
   'test/cli/drafter',
   'test/cli/help',
   'test/cli/report',
   'test/e2e/quality',
+  'test/engine/banks',
   'test/engine/drafter-',
   'test/generate/residual',
   'test/speculate/acceptance',
