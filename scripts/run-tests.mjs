@@ -34,10 +34,12 @@ try {
   console.error(error.message)
   process.exit(2)
 }
+
 /**
- * Run by the runtime of this script alone. Benchmarks are programs for Node; what guesses are worth, and what drafters
- * remember, is arithmetic on texts that other tests compare over all runtimes; so is where memory lies; help and reports
- * are text.
+ * Run by the runtime of this script alone: benchmarks, which are programs for Node; what guesses are worth and what
+ * drafters remember, and where memory lies, which is arithmetic; what is wrong with files that were read; help and
+ * reports. That threads, memory, files and commands work with a runtime is the matter of others (exactness-machines,
+ * memory, read-faults, run).
  */
 const ONCE = [
   'test/bench/',
@@ -47,11 +49,14 @@ const ONCE = [
   'test/cli/report',
   'test/e2e/quality',
   'test/engine/banks',
+  'test/engine/damaged-files',
   'test/engine/drafter-',
+  'test/engine/threads',
   'test/generate/residual',
   'test/speculate/acceptance',
   'test/speculate/drafters/',
   'test/speculate/planner',
+  'test/speculate/residual',
   'test/speculate/sources/',
 ]
 const timeoutMs = positive('timeout', flags.timeout) * 1000
