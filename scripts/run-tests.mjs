@@ -38,26 +38,30 @@ try {
 /**
  * Run by the runtime of this script alone: benchmarks, which are programs for Node; what guesses are worth and what
  * drafters remember, and where memory lies, which is arithmetic; what is wrong with files that were read; help and
- * reports. That threads, memory, files and commands work with a runtime is the matter of others (exactness-machines,
+ * reports; what becomes of killed commands. That threads, memory, files and commands work with a runtime is the matter of others (exactness-machines,
  * memory, read-faults, run).
  */
 const ONCE = [
   'test/bench/',
   'test/cli/bench',
+  'test/cli/commands',
   'test/cli/drafter',
   'test/cli/help',
+  'test/cli/kill',
   'test/cli/report',
   'test/e2e/quality',
   'test/engine/banks',
   'test/engine/damaged-files',
   'test/engine/drafter-',
   'test/engine/threads',
+  'test/generate/exactness-long',
   'test/generate/residual',
   'test/speculate/acceptance',
   'test/speculate/drafters/',
   'test/speculate/planner',
   'test/speculate/residual',
   'test/speculate/sources/',
+  'test/weights/pack-crash',
 ]
 const timeoutMs = positive('timeout', flags.timeout) * 1000
 const files = testFiles()
