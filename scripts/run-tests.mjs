@@ -38,8 +38,8 @@ try {
 /**
  * Run by the runtime of this script alone: benchmarks, which are programs for Node; what guesses are worth and what
  * drafters remember, and where memory lies, which is arithmetic; what is wrong with files that were read; help and
- * reports; what becomes of killed commands. That threads, memory, files and commands work with a runtime is the matter of others (exactness-machines,
- * memory, read-faults, run).
+ * reports; what becomes of killed commands. That threads, memory, files and commands work with a runtime is the matter
+ * of others (exactness-machines, memory, read-faults, run).
  */
 const ONCE = [
   'test/bench/',
