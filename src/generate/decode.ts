@@ -99,8 +99,8 @@ export class Decoder {
     try {
       const context = this.#begin(request)
       this.#prefill(context, request)
-      stats.seconds.prefill = (now() - began) / 1000
       this.#drafter?.startText?.(context)
+      stats.seconds.prefill = (now() - began) / 1000
       const room = target.cache.context - request.prompt.length
       return this.#decode(context, request, Math.min(mostTokens(request) ?? room, room), stats)
     } finally {
@@ -165,12 +165,15 @@ export class Decoder {
       stats.seconds.verify += compute
       costs.observePass(tree.count, compute, wasWarm ? whole : undefined)
       timeline.add('pass', began, stats.passes, tree.count)
+      const before = stats.tokens
       const end = this.#commit(result, request, limit - written, stats)
+      const kept = stats.tokens - before
       written += result.tokens.length
       request.afterPass()
+      // Of the last pass too: what ends texts is worth knowing in the next one.
+      this.#drafter?.observe(kept < result.tokens.length ? beginning(result, kept) : result, whole, top)
       if (end !== undefined) return end
       if (written >= limit) return limit === mostTokens(request) ? 'length' : 'context'
-      this.#drafter?.observe(result, whole, top)
       for (const token of result.tokens) context.push(token)
     }
   }
@@ -298,6 +301,13 @@ function count(stats: Stats, { tree, path }: Verification, kept: number): void {
     for (let i = 0; i < kept; i++) countRanks(counts.ranks, tree, i === 0 ? ROOT : path[i - 1], path[i], bit)
   }
 }
+
+/** What a pass gained as far as it is part of the text. */
+const beginning = ({ tree, path, tokens }: Verification, kept: number): Verification => ({
+  tree,
+  path: path.slice(0, kept),
+  tokens: tokens.slice(0, kept),
+})
 
 function countAt(histogram: number[], place: number): void {
   while (histogram.length <= place) histogram.push(0)

@@ -22,6 +22,9 @@ const LONGEST_REST = 384
 const FIRST_REST_AT_DISK = 3
 const LONGEST_REST_AT_DISK = 48
 
+/** Looking for guesses and finding none says nothing of guesses where it took no more than this share of the pass. */
+const NEGLIGIBLE = 0.02
+
 /** A pass that takes so many times what its size should take counts for no more. */
 const DISTURBED = 1.5
 
@@ -102,7 +105,7 @@ export class Planner implements Pacing {
   }
 
   observe({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
-    if (draftSeconds === 0 && nodes === 0) return
+    if (nodes === 0 && draftSeconds <= NEGLIGIBLE * passSeconds) return
     this.#tokens = this.#tokens * RATE_DECAY + tokens
     const usual = this.#costs.isSure(nodes + 1) ? this.#costs.pass(nodes + 1) : passSeconds
     this.#seconds = this.#seconds * RATE_DECAY + draftSeconds + Math.min(passSeconds, DISTURBED * usual)

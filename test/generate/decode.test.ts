@@ -1,44 +1,21 @@
 /** The main loop's bookkeeping: what it counts, what it asks of a drafter, and where it stops. */
-import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { assemble } from '../../src/engine/assemble.ts'
-import { prepare } from '../../src/engine/prepare.ts'
 import { CoppiceError } from '../../src/errors.ts'
 import { type DecodedToken, type DecodeRequest, Decoder } from '../../src/generate/decode.ts'
 import { Sampler } from '../../src/generate/sampler.ts'
 import { DEFAULT_SAMPLING } from '../../src/generate/sampling-options.ts'
 import { emptyStats } from '../../src/generate/statistics.ts'
-import { LoadBoard } from '../../src/memory/load-board.ts'
-import { Timeline } from '../../src/memory/timeline.ts'
 import type { Context } from '../../src/speculate/context.ts'
 import type { Budget, Drafter } from '../../src/speculate/drafter.ts'
 import { PassCosts } from '../../src/speculate/pass-costs.ts'
 import type { TokenTree } from '../../src/speculate/token-tree.ts'
 import type { Verification } from '../../src/speculate/verify.ts'
-import { Control } from '../../src/tensor/control.ts'
-import { compileKernels } from '../../src/tensor/kernel-modules.ts'
-import { createMemories } from '../engine/harness.ts'
-import { fixtures } from '../paths.ts'
+import { openSmallTarget } from './small-target.ts'
 
 const NODES = 6
 const CONTEXT = 80
-const control = new Control()
-const prepared = prepare(
-  join(fixtures, 'llama'),
-  { weights: 'f32', context: CONTEXT, threads: 1 },
-  { onProgress: () => {}, isAborted: () => false },
-)
-const timeline = new Timeline(0)
-const { target, store } = assemble({
-  preparation: { ...prepared, loaders: 0 },
-  memories: createMemories(prepared.plan),
-  control,
-  board: new LoadBoard(prepared.board, control),
-  timeline,
-  kernels: compileKernels('simd128'),
-  onProgress: () => {},
-})
+const { target, store, timeline, control } = openSmallTarget(CONTEXT)
 const { vocabulary } = target.config
 const PROMPT = [3, 1, 4, 1, 5]
 
@@ -234,7 +211,13 @@ test('a drafter may abstain', () => {
 test('the drafter is asked in every pass, and told what became of it', () => {
   const drafter = new Oracle(text, 2)
   run(drafter, { maxTokens: 9 })
-  assert.equal(drafter.calls, ['propose', 'observe 3', 'propose', 'observe 3', 'propose'])
+  assert.equal(drafter.calls, ['propose', 'observe 3', 'propose', 'observe 3', 'propose', 'observe 3'])
+})
+
+test('of a pass in which the text ends, only what is part of the text is told', () => {
+  const drafter = new Oracle(text, 3)
+  run(drafter, { emit: ({ token }) => token !== text[1] })
+  assert.equal(drafter.calls, ['propose', `observe ${1 + text.indexOf(text[1])}`])
 })
 
 test('when one token is missing the drafter gets no budget: the target says it in any case', () => {
