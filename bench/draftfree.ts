@@ -123,8 +123,8 @@ function proposals(): void {
 }
 
 async function acceptance(): Promise<void> {
-  const { free, hybrid, hybridWithDraft, tree, chain } = drafterPolicies(nodes)
-  const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain]
+  const { free, trieModes, hybrid, hybridWithDraft, tree, chain } = drafterPolicies(nodes)
+  const all = [PLAIN, ...free, ...trieModes, hybrid, hybridWithDraft, tree, chain]
   for (const temperature of temperatures) {
     const prompts = await chosen(temperature)
     for (const memory of MEMORIES) {

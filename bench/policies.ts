@@ -69,6 +69,8 @@ export function choosePolicies(choice: string): Policy[] {
 /** What guesses without a draft model, each alone and then together; with one; and the one alone. */
 export function drafterPolicies(nodes: number | 'auto'): {
   readonly free: readonly Policy[]
+  /** The trie's lesser ways of making trees, for comparison (Lookahead, arXiv 2312.12728, section 4.3). */
+  readonly trieModes: readonly Policy[]
   readonly hybrid: Policy
   readonly hybridWithDraft: Policy
   readonly tree: Policy
@@ -77,9 +79,14 @@ export function drafterPolicies(nodes: number | 'auto'): {
   const free = SOURCES.map((name): Policy => {
     return { name, kind: 'free', options: { draft: 'none', drafters: [name], nodes } }
   })
+  const trieModes = (['parallel', 'single'] as const).map((mode): Policy => {
+    const options: LoadOptions = { draft: 'none', drafters: ['trie'], drafterOptions: { trie: { mode } }, nodes }
+    return { name: `trie, ${mode}`, kind: 'free', options }
+  })
   const hybrid = { drafters: ['hybrid'], nodes } satisfies LoadOptions
   return {
     free,
+    trieModes,
     hybrid: { name: 'hybrid', kind: 'hybrid', options: { ...hybrid, draft: 'none' } },
     hybridWithDraft: { name: 'hybrid with draft', kind: 'hybrid', options: hybrid },
     tree: { name: 'tree', kind: 'tree', options: { drafters: ['tree'], nodes } },

@@ -1,7 +1,7 @@
 /** Flags that several commands share, and what they become. */
 
 import { CoppiceError } from '../errors.ts'
-import type { DrafterChoice, GenerateOptions, LoadOptions } from '../index.ts'
+import type { DrafterChoice, GenerateOptions, LoadOptions, SourceOptions } from '../index.ts'
 import type { FlagResults, Flags } from '../runtime/arguments.ts'
 import { isDirectory, joinPath, packageDirectory } from '../runtime/files.ts'
 
@@ -24,6 +24,11 @@ export const LOAD_FLAGS = {
     type: 'string',
     value: 'NAMES',
     help: "what guesses, with commas between: tree or chain (the draft's likeliest continuation), and without a draft trie, trigram, recycle, ngram, jacobi; hybrid: all that pay",
+  },
+  drafterOptions: {
+    type: 'string',
+    value: 'JSON',
+    help: 'parameters of drafters without a draft, such as {"trie":{"branchLength":16}}; docs/speculation.md lists them',
   },
   nodes: {
     type: 'string',
@@ -95,6 +100,7 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
     draft: nodes === 0 ? 'none' : draftPath(model, values.draft),
     drafters: drafter?.split(',').map((name) => name.trim() as DrafterChoice),
+    drafterOptions: values.drafterOptions === undefined ? undefined : parseObject(values.drafterOptions),
     nodes: nodes as LoadOptions['nodes'],
     pacing: values.pacing as LoadOptions['pacing'],
     draftPMin: values.draftPMin,
@@ -110,7 +116,20 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
 
 /** The same without guesses. */
 export const plainLoadOptions = (model: string, values: FlagResults<typeof LOAD_FLAGS>): LoadOptions =>
-  loadOptions(model, { ...values, drafter: undefined, nodes: '0' })
+  loadOptions(model, { ...values, drafter: undefined, drafterOptions: undefined, nodes: '0' })
+
+/** What it means is checked by `load`. @throws CoppiceError INVALID_OPTION */
+function parseObject(json: string): SourceOptions {
+  try {
+    return JSON.parse(json)
+  } catch (cause) {
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `--drafter-options takes JSON, and ${json} is none: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+}
 
 /** @throws CoppiceError INVALID_OPTION */
 function nodeCount(text: string): number {

@@ -239,7 +239,11 @@ export function planModel(
         runtime: RUNTIME_BYTES,
         threads: THREAD_BYTES * (threads + loaders),
         tokenizer: 0,
-        drafters: speculation.sources.reduce((sum, name) => sum + mostSourceBytes(name, config.vocabulary), 0),
+        drafters: speculation.sources.reduce(
+          (sum, name) =>
+            sum + mostSourceBytes(name, { vocabulary: config.vocabulary, context }, speculation.sourceOptions),
+          0,
+        ),
       },
       io: summariseAccess(files, io),
     },

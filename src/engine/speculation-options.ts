@@ -10,6 +10,7 @@ import {
 } from '../speculate/drafter.ts'
 import { MAXIMUM_DEPTH } from '../speculate/drafters/tree.ts'
 import { PACINGS, type PacingName } from '../speculate/pacing.ts'
+import { checkSourceOptions, type SourceOptions } from '../speculate/sources/source-options.ts'
 import { KINDS, type Kind } from '../tensor/layout.ts'
 import { integerOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
@@ -37,6 +38,7 @@ export interface SpeculationChoices {
   readonly model: ModelDrafter | undefined
   /** What guesses without a model. */
   readonly sources: readonly SourceName[]
+  readonly sourceOptions: SourceOptions
   readonly pacing: PacingName
   /** At the most; 0: plain decoding. */
   readonly nodes: number
@@ -84,6 +86,7 @@ export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): Sp
   return {
     model,
     sources,
+    sourceOptions: checkSourceOptions(options.drafterOptions ?? {}, sources),
     pacing,
     nodes,
     depth: MAXIMUM_DEPTH,

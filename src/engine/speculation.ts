@@ -183,9 +183,9 @@ export class Speculation {
     this.#memories.delete(owner)
     if (memory === undefined) {
       const { choices, targetVocabulary } = this.#parts
-      const { pacing, nodes, model, sources } = choices
+      const { pacing, nodes, model, sources, sourceOptions } = choices
       memory = new DrafterMemory({
-        sources: sources.map((name) => makeSource(name, targetVocabulary)),
+        sources: sources.map((name) => makeSource(name, targetVocabulary, sourceOptions)),
         pacing:
           pacing === 'planner'
             ? new Planner(this.costs, new Calibration(BRANCHING), nodes, expansionRows(nodes))

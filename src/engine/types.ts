@@ -6,6 +6,7 @@ import type { KvKind } from '../model/kv-cache.ts'
 import type { DrafterChoice, SourceName } from '../speculate/drafter.ts'
 import type { PacingName } from '../speculate/pacing.ts'
 import type { VerifyRule } from '../speculate/residual.ts'
+import type { SourceOptions } from '../speculate/sources/source-options.ts'
 import type { KernelVariant } from '../tensor/kernels.ts'
 import type { Kind } from '../tensor/layout.ts'
 import type { Message } from '../text/chat.ts'
@@ -24,7 +25,8 @@ export interface Progress {
 export interface LoadOptions {
   /**
    * Directory of a draft model with the target's vocabulary; 'self:' and a kind of weights, such as 'self:q4', for
-   * the target's own copy in that kind; or 'none' for plain decoding. Default 'none'.
+   * the target's own copy in that kind; or 'none' for plain decoding, unless `drafters` says otherwise. Default: no
+   * draft model.
    */
   draft?: string
   /**
@@ -34,6 +36,12 @@ export interface LoadOptions {
    */
   drafters?: DrafterChoice[]
   /**
+   * Parameters of drafters without a model, by drafter, such as `{ trie: { branchLength: 16, mode: 'single' } }`: those
+   * of their papers, with the papers' values as defaults (see `SourceOptions`). How `trie` and `jacobi` make trees,
+   * and how much `ngram` copies, is of matter only where one is alone.
+   */
+  drafterOptions?: SourceOptions
+  /**
    * File of what drafters without a model learnt in an earlier run, as `Model.saveDrafterState` writes it: the default
    * owner's begin with it. What it has of drafters that are not among these is kept, and saved again. It is refused
    * when it is damaged (CORRUPT_FILE), newer (UNSUPPORTED_FORMAT), of another vocabulary (INCOMPATIBLE_STATE) or not
@@ -42,7 +50,7 @@ export interface LoadOptions {
   drafterState?: string
   /**
    * Guesses checked per pass: a number of nodes, the root not counted, 0 for plain decoding; or 'auto', as many as
-   * pay by what passes turn out to cost and guesses to be worth, up to 63. Default 'auto' with a draft model.
+   * pay by what passes turn out to cost and guesses to be worth, up to 63. Default 'auto', but for chains 16.
    */
   nodes?: number | 'auto'
   /**

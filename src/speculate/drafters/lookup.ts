@@ -76,7 +76,7 @@ export class LookupDrafter implements Drafter {
     this.#isGrown = false
     if (rule === undefined || budget.nodes <= 0 || !rule.pacing.shouldDraft()) return
     const began = now()
-    const nodes = Math.min(budget.nodes, this.#reach)
+    const nodes = Math.min(lookups.guessesOf(budget.nodes), this.#reach)
     const depth = Math.min(budget.depth, MAXIMUM_DEPTH)
     this.#grown.reset(context.root)
     this.#isGrown = true
@@ -91,6 +91,7 @@ export class LookupDrafter implements Drafter {
     const isCut = chosen < this.#growth.size
     this.#reach = isCut ? Math.max(LEAST_REACH, 2 * chosen) : Math.min(2 * this.#reach, this.#options.nodes)
     this.#grown.copyBest(chosen, tree)
+    lookups.addWindows(tree, { nodes: budget.nodes, depth })
   }
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {

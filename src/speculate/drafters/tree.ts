@@ -132,18 +132,21 @@ export class TreeDrafter implements Drafter {
     this.#catchUp(context)
     const began = now()
     if (!this.#plant(context)) return
+    const { lookups } = this.#options
+    const nodes = lookups.guessesOf(budget.nodes)
     const growth = this.#growth
-    growth.limit = budget.nodes
+    growth.limit = nodes
     for (;;) {
-      this.#lookUp(budget.nodes)
-      const next = this.#bestUnexpanded(budget.nodes)
+      this.#lookUp(nodes)
+      const next = this.#bestUnexpanded(nodes)
       this.#seconds = (now() - began) / 1000
       growth.look(next, this.#seconds)
       const rows = next.length === 0 ? 0 : pacing.expand(growth)
       if (rows === 0) break
       this.#expand(next.slice(0, rows))
     }
-    this.#grown.copyBest(Math.min(pacing.cut(growth), budget.nodes), tree)
+    this.#grown.copyBest(Math.min(pacing.cut(growth), nodes), tree)
+    lookups.addWindows(tree, { nodes: budget.nodes, depth: this.#depth })
   }
 
   grow(_tree: TokenTree, deadline: number): boolean {

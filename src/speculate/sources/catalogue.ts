@@ -1,39 +1,55 @@
 /** Sources by name. */
 import type { SourceName } from '../drafter.ts'
-import { JacobiSource } from './jacobi.ts'
-import { NgramSource } from './ngram.ts'
+import { JacobiSource, jacobiBytes } from './jacobi.ts'
+import { NgramSource, ngramBytes } from './ngram.ts'
 import { RecycleSource } from './recycle.ts'
 import type { Source } from './source.ts'
-import { TrieSource } from './trie.ts'
-import { TrigramSource } from './trigram.ts'
+import type { SourceOptions } from './source-options.ts'
+import { TRIE_NODES, TrieSource } from './trie.ts'
+import { mostTrieBytes } from './trie-table.ts'
+import { PAIRS, PROMPT_PAIRS, TrigramSource } from './trigram.ts'
+import { trigramBytes } from './trigram-table.ts'
 
-/** @param vocabulary of the target */
-export function makeSource(name: SourceName, vocabulary: number): Source {
+/** @param vocabulary of the target @param options as `checkSourceOptions` returns them */
+export function makeSource(name: SourceName, vocabulary: number, options: SourceOptions = {}): Source {
   switch (name) {
     case 'trie':
-      return new TrieSource({ vocabulary })
+      return new TrieSource({ ...options.trie, vocabulary })
     case 'trigram':
-      return new TrigramSource(vocabulary)
+      return new TrigramSource(vocabulary, options.trigram)
     case 'recycle':
       return new RecycleSource(vocabulary)
     case 'ngram':
-      return new NgramSource()
+      return new NgramSource(options.ngram)
     case 'jacobi':
-      return new JacobiSource()
+      return new JacobiSource(options.jacobi)
   }
 }
 
-/** Bytes that a source comes to hold at the most: of its tables when they are full, as measured. */
-export function mostSourceBytes(name: SourceName, vocabulary: number): number {
+/** What sources need beside their tables. */
+const SCRATCH = 2e5
+
+/**
+ * Bytes that a source comes to hold at the most.
+ * @param vocabulary of the target @param context tokens of the longest text
+ */
+export function mostSourceBytes(
+  name: SourceName,
+  { vocabulary, context }: { readonly vocabulary: number; readonly context: number },
+  options: SourceOptions = {},
+): number {
   switch (name) {
     case 'trie':
-      return 9.5e6
-    case 'trigram':
-      return 8.7e6
+      return mostTrieBytes(options.trie?.capacity ?? TRIE_NODES) + SCRATCH
+    case 'trigram': {
+      const { pairs = PAIRS, promptPairs = PROMPT_PAIRS } = options.trigram ?? {}
+      return trigramBytes(pairs) + trigramBytes(promptPairs) + SCRATCH
+    }
     case 'recycle':
       return 34 * vocabulary + 2000
     case 'ngram':
+      return ngramBytes(context, options.ngram)
     case 'jacobi':
-      return 0.4e6
+      return jacobiBytes(options.jacobi)
   }
 }

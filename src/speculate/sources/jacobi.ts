@@ -16,7 +16,7 @@ import type { Context } from '../context.ts'
 import type { Budget } from '../drafter.ts'
 import { ROOT, type TokenTree } from '../token-tree.ts'
 import type { TopTokens, Verification } from '../verify.ts'
-import { NgramPool } from './ngram-pool.ts'
+import { NgramPool, poolBytes } from './ngram-pool.ts'
 import { CLASSES, type Guesses, type GuessTree, type Path, SHOWN, type Source } from './source.ts'
 
 /** What a guess of the window promises: it is there to be stepped, and is right by accident. */
@@ -45,9 +45,24 @@ export interface JacobiOptions {
   readonly keys?: number
 }
 
+/** What stands for what is not given. */
+const sizesOf = ({ window = 7, ngram = 5, guesses = 7, keys = 2_048 }: JacobiOptions): Required<JacobiOptions> => ({
+  window,
+  ngram,
+  guesses,
+  keys,
+})
+
+/** Bytes of all tables. */
+export function jacobiBytes(options: JacobiOptions = {}): number {
+  const { window, ngram, guesses, keys } = sizesOf(options)
+  return poolBytes(ngram, guesses, keys) + 4 * (ngram * (window + ngram - 2) + ngram)
+}
+
 export class JacobiSource implements Source {
   readonly name = 'jacobi'
   readonly topTokens = 1
+  readonly #heldBytes: number
   readonly #ngram: number
   readonly #pool: NgramPool
   /** Columns that there is room for: there are more than the window's until all levels are known. */
@@ -65,7 +80,9 @@ export class JacobiSource implements Source {
   /** Tokens of the text that were taken as guesses. */
   #taken = 0
 
-  constructor({ window = 7, ngram = 5, guesses = 7, keys = 2_048 }: JacobiOptions = {}) {
+  constructor(options: JacobiOptions = {}) {
+    const { window, ngram, guesses, keys } = sizesOf(options)
+    this.#heldBytes = jacobiBytes(options)
     this.#ngram = ngram
     this.#pool = new NgramPool(ngram, guesses, keys)
     this.#stride = window + ngram - 2
@@ -75,7 +92,12 @@ export class JacobiSource implements Source {
   }
 
   get heldBytes(): number {
-    return this.#pool.bytes + 4 * (this.#guesses.length + this.#outputs.length + this.#ngram)
+    return this.#heldBytes
+  }
+
+  /** Some of them may be the same as others. */
+  get windowNodes(): number {
+    return Math.max(0, this.#columns * (this.#lowest + 1) - 1)
   }
 
   /** Level 0 begins with tokens of the prompt, as in the published code; the others come about one by one. */
@@ -114,13 +136,13 @@ export class JacobiSource implements Source {
 
   /** The paper's verification branch, then the window; the window gets what it needs, up to half the budget. */
   propose(context: Context, tree: GuessTree, { nodes, depth }: Budget): void {
-    const reserved = Math.min(this.#windowNodes(), nodes >> 1)
+    const reserved = Math.min(this.windowNodes, nodes >> 1)
     const used = this.#addBranches(context.root, tree, nodes - reserved, depth)
     this.#addWindow(tree, nodes - used, depth)
   }
 
-  window(tree: GuessTree, nodes: number): void {
-    this.#addWindow(tree, nodes, Number.POSITIVE_INFINITY)
+  window(tree: GuessTree, { nodes, depth }: Budget): void {
+    this.#addWindow(tree, nodes, depth)
   }
 
   /**
@@ -132,11 +154,6 @@ export class JacobiSource implements Source {
     if (top === undefined || this.#columns === 0 || !this.#readOutputs(tree, top)) return
     if (this.#lowest < this.#ngram - 2) this.#addLevel(context)
     else this.#step(context.root)
-  }
-
-  /** Nodes that the window takes, unless some of them are the same. */
-  #windowNodes(): number {
-    return Math.max(0, this.#columns * (this.#lowest + 1) - 1)
   }
 
   /** @returns nodes that were used, at the most */

@@ -2,6 +2,9 @@
  * The n-gram pool of Lookahead Decoding (arXiv 2402.02057, section 3.2): for a first token the n-grams that were found
  * last. When there are too many first tokens, the one whose n-grams are oldest makes room.
  */
+/** Bytes that a pool takes. Some 40 of them are what an entry of a map takes. */
+export const poolBytes = (ngram: number, most: number, keys: number): number => keys * (4 * most * (ngram - 1) + 1 + 40)
+
 export class NgramPool {
   /** [keys], n-grams of each slot. */
   readonly counts: Uint8Array
@@ -24,11 +27,6 @@ export class NgramPool {
     this.#keys = keys
     this.counts = new Uint8Array(keys)
     this.#tokens = new Int32Array(keys * most * this.#rest)
-  }
-
-  /** Some 40 bytes are what an entry of a map takes. */
-  get bytes(): number {
-    return this.#tokens.byteLength + this.counts.byteLength + 40 * this.#keys
   }
 
   clear(): void {

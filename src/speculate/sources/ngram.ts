@@ -22,6 +22,13 @@ const PROMISED = [0.15, 0.35, 0.6]
 /** Each earlier place counts for so much less: all of them together less than the one after them. */
 const EARLIER = 0.4
 
+/** Last tokens that are looked up unless options say otherwise. */
+const MOST = 3
+
+/** Bytes of all tables. @param length of a text */
+export const ngramBytes = (length: number, { most = MOST }: NgramOptions = {}): number =>
+  most * gramBytes(2 ** Math.ceil(Math.log2(Math.max(FIRST_LENGTH, length))))
+
 export class NgramSource implements Source {
   readonly name = 'ngram'
   readonly topTokens = 0
@@ -36,7 +43,7 @@ export class NgramSource implements Source {
 
   /** @throws Error when an option makes no sense */
   constructor(options: NgramOptions = {}) {
-    const { most = 3, copied = 10, recent = 4 } = options
+    const { most = MOST, copied = 10, recent = 4 } = options
     if (!(most >= 1 && most <= SHOWN)) throw new Error(`n-grams have 1 to ${SHOWN} tokens, not ${most}`)
     if (!(copied >= 1)) throw new Error(`at least 1 token is copied, not ${copied}`)
     if (!(recent >= 1)) throw new Error(`at least 1 place is looked at, not ${recent}`)
@@ -131,6 +138,9 @@ function classOf(n: number, rank: number): number {
 
 const FIRST_LENGTH = 1024
 
+/** Bytes of an index of so many positions: where each n-gram stood before, and twice as many places by hash. */
+const gramBytes = (positions: number): number => 4 * (positions + 2 * positions)
+
 /** Where in a text the n-grams of one length end. */
 class GramIndex {
   readonly #n: number
@@ -146,7 +156,7 @@ class GramIndex {
   }
 
   get heldBytes(): number {
-    return (this.#latest.length + this.#before.length) * 4
+    return gramBytes(this.#before.length)
   }
 
   clear(): void {

@@ -59,11 +59,12 @@ export interface Source {
   /** The published way of making a whole tree, where it is not best-first growth by `successors`. */
   propose?(context: Context, tree: GuessTree, budget: Budget): void
   /**
-   * Nodes that are not there to be accepted: the source learns from what the target says after them. For trees of several
-   * sources, which otherwise ask for `successors` only.
-   * @param nodes that it may add at the most; it may do with any number
+   * Adds nodes that are not there to be accepted: the source learns from what the target says after them. For trees of
+   * several sources, which otherwise ask for `successors` only. It may do with any budget.
    */
-  window?(tree: GuessTree, nodes: number): void
+  window?(tree: GuessTree, budget: Budget): void
+  /** How many of them it would add. */
+  readonly windowNodes?: number
   /**
    * Learns from a pass of the target. Called before the accepted tokens join the context.
    * @param top of every node of the tree, the root included; absent when nobody asked for it

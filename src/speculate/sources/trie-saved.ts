@@ -11,9 +11,8 @@ const SAVED_COUNT = 16
 const MOST_NODE_BYTES = 15
 const LEAST_NODE_BYTES = 3
 
-/** What a saved trie and the one that takes it must have in common. */
 export interface TrieShape {
-  /** Tokens of a branch. */
+  /** Tokens of a branch at the most. */
   readonly branchLength: number
   /** Tokens that there are. */
   readonly vocabulary: number
@@ -41,36 +40,76 @@ export function saveTrie(trie: BranchTrie, { branchLength, vocabulary }: TrieSha
 }
 
 /**
- * Fills an empty trie with what was saved.
- * @throws CoppiceError CORRUPT_FILE when the bytes are not what `saveTrie` makes of such a trie
+ * Fills an empty trie with what was saved. Branches that are longer than its own are cut, and of more nodes than it
+ * may have it takes those that count most.
+ * @throws CoppiceError CORRUPT_FILE when the bytes are not what `saveTrie` makes of a trie with the vocabulary
  */
 export function loadTrie(trie: BranchTrie, bytes: Uint8Array, { branchLength, vocabulary }: TrieShape): void {
+  const { parent, token, output, depth } = readNodes(bytes, vocabulary)
+  const count = token.length - 1
+  // Where each node is in the trie; -1 where it is not.
+  const places = new Int32Array(count + 1)
+  const isWanted = mostCounted(output, depth, branchLength, trie.capacity)
+  for (let node = 1; node <= count; node++) {
+    if (!isWanted(node)) continue
+    const above = places[parent[node]]
+    if (trie.child(above, token[node]) !== 0) throw broken(KIND, `node ${node} is there twice`)
+    places[node] = trie.add(above, token[node])
+    trie.output[places[node]] = output[node]
+  }
+}
+
+/** Of node 0, which is the root, there is nothing but infinitely many outputs. */
+interface SavedNodes {
+  readonly parent: Int32Array
+  readonly token: Int32Array
+  readonly output: Float32Array
+  readonly depth: Int32Array
+}
+
+function readNodes(bytes: Uint8Array, vocabulary: number): SavedNodes {
   const { view, rows: count } = readHead(KIND, vocabulary, bytes)
   const input = new Reader(view)
-  const length = input.number()
-  if (length !== branchLength) {
-    throw broken(KIND, `it has branches of ${length} tokens; asked for were ${branchLength}`)
-  }
-  if (count > trie.capacity) throw broken(KIND, `it has ${count} nodes; there is room for ${trie.capacity}`)
+  const branchLength = input.number()
   // No long table for a short file.
   if (count * LEAST_NODE_BYTES > bytes.length) throw broken(KIND, `it is cut off: it should have ${count} nodes`)
-  const depth = new Int32Array(count + 1)
+  const [parent, token, depth] = Array.from({ length: 3 }, () => new Int32Array(count + 1))
+  const output = new Float32Array(count + 1).fill(Number.POSITIVE_INFINITY, 0, 1)
   for (let node = 1; node <= count; node++) {
-    const parent = node - input.number()
-    const token = input.number()
-    const output = input.number() / SAVED_COUNT
-    if (!(parent >= 0 && parent < node)) throw broken(KIND, `node ${node} has no parent`)
-    depth[node] = depth[parent] + 1
+    parent[node] = node - input.number()
+    const id = input.number()
+    output[node] = input.number() / SAVED_COUNT
+    if (!(parent[node] >= 0 && parent[node] < node)) throw broken(KIND, `node ${node} has no parent`)
+    depth[node] = depth[parent[node]] + 1
     if (depth[node] > branchLength) throw broken(KIND, `a branch is longer than ${branchLength} tokens`)
-    if (token >= vocabulary) throw broken(KIND, `node ${node} has a token that is none: ${token}`)
-    if (!(output > 0) || (parent > 0 && Math.fround(output) > trie.output[parent])) {
-      throw broken(KIND, `node ${node} has a count that cannot be: ${output}`)
+    if (id >= vocabulary) throw broken(KIND, `node ${node} has a token that is none: ${id}`)
+    if (!(output[node] > 0 && output[node] <= output[parent[node]])) {
+      throw broken(KIND, `node ${node} has a count that cannot be: ${output[node]}`)
     }
-    if (trie.child(parent, token) !== 0) throw broken(KIND, `node ${node} is there twice`)
-    trie.add(parent, token)
-    trie.output[node] = output
+    token[node] = id
   }
   if (!input.isAtEnd) throw broken(KIND, 'it is followed by something else')
+  return { parent, token, output, depth }
+}
+
+/**
+ * Which nodes to take: those that count most, and of equal ones the first. As no node counts more than its parent, and
+ * parents come first, the parents of all these are among them.
+ * @param deepest nodes below this depth are left out @param most nodes that may be taken
+ * @returns whether to take a node; to be asked once for each, in their order
+ */
+function mostCounted(
+  output: Float32Array,
+  depth: Int32Array,
+  deepest: number,
+  most: number,
+): (node: number) => boolean {
+  const counts = output.filter((_, node) => node > 0 && depth[node] <= deepest)
+  if (counts.length <= most) return (node) => depth[node] <= deepest
+  counts.sort()
+  const least = counts[counts.length - most]
+  let equal = most - (counts.length - 1 - counts.lastIndexOf(least))
+  return (node) => depth[node] <= deepest && (output[node] > least || (output[node] === least && equal-- > 0))
 }
 
 /** Numbers below 2^32 in LEB128: seven bits a byte, the lowest first. */

@@ -6,6 +6,8 @@ const KEPT = 0.75
 const LEAST = 1
 
 const FIRST_NODES = 4096
+/** A place in each of the tables of nodes. */
+const NODE_BYTES = 28
 
 /** What holds on to nodes. */
 export interface Cursors {
@@ -46,7 +48,7 @@ export class BranchTrie {
   }
 
   get heldBytes(): number {
-    return this.token.length * 28 + this.#slots.length * 4
+    return this.token.length * NODE_BYTES + this.#slots.length * 4
   }
 
   /** @returns the node of a whole run of tokens, or 0 */
@@ -223,6 +225,9 @@ export class BranchTrie {
     this.#placeAll()
   }
 }
+
+/** Bytes that a full trie takes. */
+export const mostTrieBytes = (capacity: number): number => NODE_BYTES * (capacity + 1) + 4 * slotsOf(capacity + 1)
 
 /** At most two of three places are taken. */
 const slotsOf = (nodes: number): number => 2 ** Math.ceil(Math.log2(nodes * 1.5))

@@ -19,12 +19,14 @@ import { BranchTrie } from './trie-table.ts'
  */
 export type TrieMode = 'tree' | 'parallel' | 'single'
 
+export const TRIE_MODES = ['tree', 'parallel', 'single'] as const satisfies readonly TrieMode[]
+
 export interface TrieOptions {
   /** Tokens of a branch, at least 2. Default 12. */
   readonly branchLength?: number
   /** What a count in the prompt is worth in counts of outputs. Default 2; the public code ranks as if it were 9999. */
   readonly promptWeight?: number
-  /** Most nodes, some 36 bytes each. Default 262144. */
+  /** Most nodes, some 36 bytes each. Default `TRIE_NODES`, 262144. */
   readonly capacity?: number
   /** What is left of a count when it fades for want of room, between 0 and 0.9. Default 0.5. */
   readonly decay?: number
@@ -35,6 +37,8 @@ export interface TrieOptions {
   /** Nodes found after which `propose` asks no shorter suffix. Default `branchLength`; for a single branch half of it. */
   readonly enough?: number
 }
+
+export const TRIE_NODES = 1 << 18
 
 /** Class of a guess by the tokens that matched before it. */
 const CLASS_BY_LENGTH = [0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7]
@@ -61,7 +65,7 @@ export class TrieSource implements Source {
 
   /** @throws Error when an option makes no sense */
   constructor(options: TrieOptions = {}) {
-    const { branchLength = 12, promptWeight = 2, capacity = 1 << 18, decay = 0.5, mode = 'tree' } = options
+    const { branchLength = 12, promptWeight = 2, capacity = TRIE_NODES, decay = 0.5, mode = 'tree' } = options
     if (!(branchLength >= 2)) throw new Error(`branches need at least 2 tokens, not ${branchLength}`)
     if (!(promptWeight > 0)) throw new Error(`the weight of the prompt is above 0, not ${promptWeight}`)
     if (!(capacity >= 8 * branchLength)) {

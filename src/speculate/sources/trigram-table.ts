@@ -14,6 +14,12 @@ export const MEMORY = 1 / REINFORCEMENT
 
 const MOST_SEEN = 65_535
 
+/** A place in each of the tables of rows. */
+const ROW_BYTES = 4 + 4 + 2 + 1 + 1 + 8 * MOST_SUCCESSORS
+
+/** Bytes that a table takes. @param capacity pairs */
+export const trigramBytes = (capacity: number): number => ROW_BYTES * capacity + 4 * slotsOf(capacity)
+
 export class TrigramTable {
   /** Pairs that it holds at the most. */
   readonly capacity: number
@@ -44,14 +50,11 @@ export class TrigramTable {
     this.ids = new Int32Array(capacity * MOST_SUCCESSORS)
     this.weights = new Float32Array(capacity * MOST_SUCCESSORS)
     this.#used = new Uint8Array(capacity)
-    let slots = 4
-    while (slots < 2 * capacity) slots *= 2
-    this.#slots = new Int32Array(slots).fill(-1)
+    this.#slots = new Int32Array(slotsOf(capacity)).fill(-1)
   }
 
   get bytes(): number {
-    const arrays = [this.first, this.second, this.seen, this.counts, this.ids, this.weights, this.#used, this.#slots]
-    return arrays.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    return trigramBytes(this.capacity)
   }
 
   /** @returns the row of a pair, which counts as used, or -1 */
@@ -172,3 +175,6 @@ export class TrigramTable {
     return (hash ^ (hash >>> 13)) & (this.#slots.length - 1)
   }
 }
+
+/** At least two for each row. */
+const slotsOf = (rows: number): number => 2 ** Math.ceil(Math.log2(Math.max(4, 2 * rows)))

@@ -22,11 +22,14 @@ const SUCCESSOR_BYTES = 8
 const KIND: Kind = { name: 'table of trigrams', mark: 'copT', version: 1 }
 
 export interface TrigramOptions {
-  /** Pairs that are remembered between texts: at least 1, some 120 bytes each. */
+  /** Pairs that are remembered between texts: at least 1, some 120 bytes each. Default `PAIRS`, 65536. */
   readonly pairs?: number
-  /** Pairs of the prompt that are remembered during a text, at least 1. */
+  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192. */
   readonly promptPairs?: number
 }
+
+export const PAIRS = 65_536
+export const PROMPT_PAIRS = 8_192
 
 export class TrigramSource implements Source {
   readonly name = 'trigram'
@@ -51,7 +54,7 @@ export class TrigramSource implements Source {
   }
 
   /** @param vocabulary tokens that may be guessed */
-  constructor(vocabulary: number, { pairs = 65_536, promptPairs = 8_192 }: TrigramOptions = {}) {
+  constructor(vocabulary: number, { pairs = PAIRS, promptPairs = PROMPT_PAIRS }: TrigramOptions = {}) {
     this.#vocabulary = vocabulary
     this.#lasting = new TrigramTable(pairs)
     this.#passing = new TrigramTable(promptPairs)

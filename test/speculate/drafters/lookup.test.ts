@@ -1,12 +1,12 @@
 /** Trees without a draft model: how much is looked up for them. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { SourceName } from '../../../src/speculate/drafter.ts'
+import { type Budget, type SourceName, sourceOf } from '../../../src/speculate/drafter.ts'
 import { LookupDrafter } from '../../../src/speculate/drafters/lookup.ts'
 import { TAKEN_AS_THEY_ARE } from '../../../src/speculate/judge.ts'
 import { Lookups } from '../../../src/speculate/lookups.ts'
 import { FixedPacing, type Growth, type Pacing } from '../../../src/speculate/pacing.ts'
-import { type Guesses, MOST_GUESSES, type Source } from '../../../src/speculate/sources/source.ts'
+import { type Guesses, type GuessTree, MOST_GUESSES, type Source } from '../../../src/speculate/sources/source.ts'
 import { TokenTree } from '../../../src/speculate/token-tree.ts'
 import { contextOf } from '../sources/guessing.ts'
 
@@ -76,6 +76,53 @@ test('what the pacing leaves out is not looked up for long; what it takes whole 
   most = NODES
   for (let pass = 0; pass < 4; pass++) sizeOf(MOST_GUESSES)
   assert.equal(found, [63, 8, 8, 8, 16, 32, 63])
+})
+
+/** Has a window of so many nodes, and guesses nothing. */
+class Windowed extends Talker {
+  readonly windowNodes = 5
+  readonly given: number[] = []
+
+  window(tree: GuessTree, { nodes, depth }: Budget): void {
+    this.given.push(nodes)
+    for (let i = 0, node = 0; i < Math.min(nodes, this.windowNodes, depth); i++)
+      node = tree.add(node, 1000 + i, 0.02, 0)
+  }
+}
+
+test('of a tree of several sources, some nodes are for those that learn from windows', () => {
+  const talker = new Talker('trie')
+  const windowed = new Windowed('jacobi')
+  talker.says = MOST_GUESSES
+  const lookups = new Lookups(['trie', 'jacobi'], 0)
+  lookups.sources = [talker, windowed]
+  const drafter = new LookupDrafter({ lookups, nodes: NODES })
+  const context = contextOf([1, 2, 3])
+  drafter.begin({ judge: TAKEN_AS_THEY_ARE, pacing: new FixedPacing(NODES) })
+  drafter.startText(context)
+  for (const [nodes, windows] of [
+    [40, 5],
+    [6, 3],
+    [1, 0],
+  ]) {
+    const tree = new TokenTree(nodes)
+    tree.reset(context.root)
+    drafter.propose(context, tree, { nodes, depth: 12 })
+    assert.is(tree.size, nodes)
+    const own = Array.from({ length: nodes }, (_, i) => i + 1).filter((node) => tree.token[node] >= 1000)
+    assert.is(own.length, windows)
+    assert.ok(own.every((node) => tree.source[node] === sourceOf('jacobi')))
+    assert.equal(windowed.given.splice(0), [windows])
+  }
+})
+
+test('a source that makes its trees itself is not asked for a window', () => {
+  const windowed = new Windowed('jacobi')
+  const lookups = new Lookups(['jacobi'], 0)
+  lookups.sources = [windowed]
+  assert.is(lookups.guessesOf(40), 40)
+  lookups.addWindows(new TokenTree(40), { nodes: 40, depth: 12 })
+  assert.equal(windowed.given, [])
 })
 
 test.run()

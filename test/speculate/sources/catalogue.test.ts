@@ -19,7 +19,7 @@ for (const name of SOURCES) {
     }
     source.warm?.(Int32Array.from({ length: 150_000 }, next))
     source.begin(new Context(Int32Array.from({ length: 3000 }, next), 4096))
-    const most = mostSourceBytes(name, VOCABULARY)
+    const most = mostSourceBytes(name, { vocabulary: VOCABULARY, context: 4096 })
     assert.ok(source.heldBytes <= most, `${source.heldBytes} of ${most}`)
     source.end()
   })

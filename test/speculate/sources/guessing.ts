@@ -1,7 +1,8 @@
 /** How tests ask a source for guesses, and what a target says that exists only as a function. */
 import { Context } from '../../../src/speculate/context.ts'
+import type { Budget } from '../../../src/speculate/drafter.ts'
 import { Guesses, type GuessTree, type Path, SHOWN, type Source } from '../../../src/speculate/sources/source.ts'
-import { TokenTree } from '../../../src/speculate/token-tree.ts'
+import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
 import type { TopTokens, Verification } from '../../../src/speculate/verify.ts'
 
 export const contextOf = (prompt: readonly number[], room = 512): Context => new Context(prompt, prompt.length + room)
@@ -52,6 +53,50 @@ export function propose(source: Source, context: Context, nodes: number, depth =
   const guessed = new Guessed(context.root, capacity)
   source.propose!(context, guessed, { nodes, depth })
   return guessed
+}
+
+/** Has tokens accepted after the context, as a pass of the target does. */
+export function accept(source: Source, context: Context, tokens: readonly number[]): void {
+  const result: Verification = { tree: new TokenTree(0), path: [], tokens }
+  source.learn(context, result, undefined)
+  for (const token of tokens) context.push(token)
+}
+
+/** What a source proposes, with the promise and the class of every node. */
+export class Proposal implements GuessTree {
+  readonly tree: TokenTree
+  readonly promised: number[] = [1]
+  readonly kinds: number[] = [0]
+  /** Calls of `add`. */
+  asked = 0
+
+  constructor(source: Source, context: Context, budget: Budget) {
+    this.tree = new TokenTree(budget.nodes)
+    this.tree.reset(context.root)
+    source.propose!(context, this, budget)
+  }
+
+  add(parent: number, token: number, promised: number, kind: number): number {
+    this.asked++
+    const node = this.tree.add(parent, token, 0, 0)
+    if (node >= 0) {
+      this.promised[node] ??= promised
+      this.kinds[node] ??= kind
+    }
+    return node
+  }
+
+  /** Tokens from the root to every leaf. */
+  get branches(): number[][] {
+    const { tree } = this
+    const nodes = Array.from({ length: tree.size }, (_, i) => i + 1)
+    return nodes.filter((node) => tree.children(node).next().done).map((node) => tree.pathTokens(node))
+  }
+
+  /** Tokens from the root to every node, in the order of the nodes. */
+  get paths(): number[][] {
+    return Array.from({ length: this.tree.size }, (_, i) => this.tree.pathTokens(ROOT + i + 1))
+  }
 }
 
 /** What a target says after a text, likeliest first. */

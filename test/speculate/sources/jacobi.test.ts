@@ -85,7 +85,7 @@ function write(source: JacobiSource, context: Context, guessed: Guessed, target:
 const textOf = ({ tokens, length }: Context): number[] => [...tokens.subarray(0, length)]
 const windowOf = (source: JacobiSource, context: Context, nodes = 300): Guessed => {
   const guessed = new Guessed(context.root, nodes)
-  source.window(guessed, nodes)
+  source.window(guessed, { nodes, depth: 100 })
   return guessed
 }
 
@@ -186,7 +186,7 @@ test('a column that had no room makes no step', () => {
   assert.is(chain.length, 7)
   // The root's column and the next one: three nodes.
   const cut = new Guessed(context.root, 3)
-  source.window(cut, 3)
+  source.window(cut, { nodes: 3, depth: 100 })
   assert.is(cut.all.length, 3)
   write(source, context, cut, fickle)
   const after = windowOf(source, context).all

@@ -4,7 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Context } from '../../../src/speculate/context.ts'
 import { NgramSource } from '../../../src/speculate/sources/ngram.ts'
-import { accept, type Guess, Proposal, successorsOf } from './asking.ts'
+import { accept, type Guess, Proposal, successors } from './guessing.ts'
 
 const CAPACITY = 6000
 const token = fc.oneof(fc.integer({ min: 0, max: 3 }), fc.constantFrom(0x7fffffff, 0x7ffffffe))
@@ -57,11 +57,11 @@ test('the followers of the latest places of the longest run that stood before ar
         const { source, context } = begun(prompt)
         const text = [...prompt]
         for (const tokens of passes) {
-          assertGuesses(successorsOf(source, text), expected(text, text))
+          assertGuesses(successors(source, text), expected(text, text))
           accept(source, context, tokens)
           text.push(...tokens)
         }
-        assertGuesses(successorsOf(source, [...text, ...guessed]), expected(text, [...text, ...guessed]))
+        assertGuesses(successors(source, [...text, ...guessed]), expected(text, [...text, ...guessed]))
       },
     ),
   )
@@ -70,7 +70,7 @@ test('the followers of the latest places of the longest run that stood before ar
 test('guesses are by falling promise, and promise no more than one together', () => {
   fc.assert(
     fc.property(some, (prompt) => {
-      const guesses = successorsOf(begun(prompt).source, prompt)
+      const guesses = successors(begun(prompt).source, prompt)
       for (let i = 1; i < guesses.length; i++) assert.ok(guesses[i].promised <= guesses[i - 1].promised)
       assert.ok(guesses.reduce((sum, { promised }) => sum + promised, 0) < 1)
     }),
@@ -104,13 +104,13 @@ test('long texts are indexed to their beginning', () => {
   assert.ok(small < 400_000, `${small}`)
   for (const at of [0, 1, 2, 1023, 1024, 2500, 4998]) {
     assert.equal(
-      successorsOf(source, [1, ...prompt.slice(Math.max(0, at - 2), at + 1)]).map(({ id }) => id),
+      successors(source, [1, ...prompt.slice(Math.max(0, at - 2), at + 1)]).map(({ id }) => id),
       [prompt[at + 1]],
     )
   }
   accept(source, context, prompt.slice(0, 900))
   assert.equal(
-    successorsOf(source, prompt.slice(0, 899)).map(({ id }) => id),
+    successors(source, prompt.slice(0, 899)).map(({ id }) => id),
     [prompt[899]],
   )
 })
@@ -118,18 +118,18 @@ test('long texts are indexed to their beginning', () => {
 test('a text is forgotten when it is over and when another begins', () => {
   const { source, context } = begun([1, 2, 3, 1])
   assert.equal(
-    successorsOf(source, [1]).map(({ id }) => id),
+    successors(source, [1]).map(({ id }) => id),
     [2],
   )
   source.end()
-  assert.equal(successorsOf(source, [1]), [])
+  assert.equal(successors(source, [1]), [])
   assert.is(new Proposal(source, context, { nodes: 8, depth: 8 }).tree.size, 0)
   begun([4, 1, 5, 4], source)
   assert.equal(
-    successorsOf(source, [1]).map(({ id }) => id),
+    successors(source, [1]).map(({ id }) => id),
     [5],
   )
-  assert.equal(successorsOf(source, [2]), [])
+  assert.equal(successors(source, [2]), [])
 })
 
 test('options that make no sense are refused', () => {

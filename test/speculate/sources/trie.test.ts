@@ -2,9 +2,8 @@
 import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Context } from '../../../src/speculate/context.ts'
 import { TrieSource } from '../../../src/speculate/sources/trie.ts'
-import { accept, type Guess, Proposal, successorsOf } from './asking.ts'
+import { accept, contextOf, type Guess, Proposal, successors } from './guessing.ts'
 
 const LENGTH = 5
 const WEIGHT = 3
@@ -13,7 +12,6 @@ const CLASSES = [0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7]
 
 const token = fc.oneof(fc.integer({ min: 0, max: 2 }), fc.constantFrom(0x7fffffff, 0x7ffffffe))
 const some = fc.array(token, { minLength: 1, maxLength: 30 })
-const contextOf = (prompt: readonly number[]): Context => new Context(prompt, 200_000)
 
 /** Runs of tokens that were counted, each with where it is from. */
 interface Counted {
@@ -95,7 +93,7 @@ const test = suite('trie')
 test('guesses are what followed the longest suffix, then what followed shorter ones', () => {
   fc.assert(
     fc.property(some, some, fc.array(token, { maxLength: 8 }), (one, other, path) => {
-      assertGuesses(successorsOf(warmed(one, other), path), expected([asOutput(one), asOutput(other)], path))
+      assertGuesses(successors(warmed(one, other), path), expected([asOutput(one), asOutput(other)], path))
     }),
   )
 })
@@ -111,7 +109,7 @@ test('while a text is written, its prompt counts more than its output, and each 
         accept(source, context, tokens)
         text.push(...tokens)
         const all = [asOutput(earlier), underWay(text, prompt.length)]
-        assertGuesses(successorsOf(source, text), expected(all, text))
+        assertGuesses(successors(source, text), expected(all, text))
       }
     }),
   )
@@ -135,7 +133,7 @@ test('after a text its output is left, as if it had been read alone', () => {
         else source.end()
         const alone = warmed(earlier, passes.flat())
         assert.is(source.entries, alone.entries)
-        for (const path of paths) assertGuesses(successorsOf(source, path), successorsOf(alone, path))
+        for (const path of paths) assertGuesses(successors(source, path), successors(alone, path))
       },
     ),
   )
@@ -147,12 +145,12 @@ test('a branch that began in the prompt is not kept', () => {
   source.begin(context)
   accept(source, context, [10, 11, 12, 13, 14, 15])
   assert.equal(
-    successorsOf(source, [3]).map(({ id }) => id),
+    successors(source, [3]).map(({ id }) => id),
     [10],
   )
   const mean = source.save()
   source.end()
-  assert.equal(successorsOf(source, [3]), [])
+  assert.equal(successors(source, [3]), [])
   for (const bytes of [mean, source.save()]) {
     for (const secret of [1, 2, 3]) assert.not(savedTokens(bytes).includes(secret))
   }
@@ -296,10 +294,10 @@ test('there are never more nodes than allowed; what is recent or frequent stays'
     source.warm(fresh)
     assert.ok(source.entries <= capacity)
     runs.push(fresh)
-    for (const run of runs.slice(-5)) assert.is(successorsOf(source, run.slice(0, 2))[0].id, run[2])
-    assert.is(successorsOf(source, often.slice(0, 3))[0].id, 4)
+    for (const run of runs.slice(-5)) assert.is(successors(source, run.slice(0, 2))[0].id, run[2])
+    assert.is(successors(source, often.slice(0, 3))[0].id, 4)
   }
-  assert.equal(successorsOf(source, [1000, 1001]), [])
+  assert.equal(successors(source, [1000, 1001]), [])
   assert.ok(source.heldBytes < 250_000)
 })
 
@@ -312,92 +310,13 @@ test('the prompt of the request outlives older outputs, but for a prompt that is
   source.begin(context)
   for (let i = 0; i < 100; i++) accept(source, context, [1000 + 2 * i, 1001 + 2 * i])
   assert.ok(source.entries <= capacity)
-  assert.is(successorsOf(source, [100, 101])[0].id, 102)
+  assert.is(successors(source, [100, 101])[0].id, 102)
   const long = Array.from({ length: 3000 }, (_, i) => 5000 + i)
   source.begin(contextOf(long))
   assert.ok(source.entries <= capacity)
-  assert.is(successorsOf(source, long.slice(-4, -1))[0].id, 7999)
+  assert.is(successors(source, long.slice(-4, -1))[0].id, 7999)
   source.end()
-  assert.equal(successorsOf(source, long.slice(-4, -1)), [])
-})
-
-test('whatever happens, the tables stay sound: what is saved loads again, and says the same', () => {
-  const text = fc.record({ prompt: some, passes: fc.array(some, { maxLength: 3 }) })
-  fc.assert(
-    fc.property(fc.array(text, { minLength: 1, maxLength: 8 }), fc.boolean(), some, (texts, isOver, path) => {
-      const options = { ...OPTIONS, capacity: 8 * LENGTH }
-      const source = new TrieSource(options)
-      for (const { prompt, passes } of texts) {
-        const context = contextOf(prompt)
-        source.begin(context)
-        for (const tokens of passes) accept(source, context, tokens)
-        assert.ok(source.entries <= options.capacity)
-      }
-      if (isOver) source.end()
-      const bytes = source.save()
-      const loaded = new TrieSource(options)
-      loaded.load(bytes)
-      assert.equal(loaded.save(), bytes)
-      if (isOver) assert.is(loaded.entries, source.entries)
-      for (const { id } of successorsOf(loaded, path)) {
-        assert.ok(successorsOf(source, path).some((guess) => guess.id === id) || !isOver)
-      }
-    }),
-  )
-})
-
-test('what is loaded takes the place of what was known', () => {
-  const source = warmed([1, 2, 3])
-  source.load(warmed([4, 5, 6], [4, 5, 7], [4, 5, 7]).save())
-  assert.equal(successorsOf(source, [1]), [])
-  assertGuesses(successorsOf(source, [4, 5]), [
-    { id: 7, promised: 1 / 2, kind: 1 },
-    { id: 6, promised: 1 / 4, kind: 1 },
-  ])
-})
-
-test('a trie that outgrows its first tables is saved and loaded whole', () => {
-  const source = warmed(Array.from({ length: 3000 }, (_, i) => i))
-  const loaded = new TrieSource(OPTIONS)
-  loaded.load(source.save())
-  assert.is(loaded.entries, source.entries)
-  assert.is(successorsOf(loaded, [2996, 2997])[0].id, 2998)
-})
-
-test('tokens that the target does not know are not loaded', () => {
-  const bytes = new TrieSource({ ...OPTIONS, vocabulary: 10 }).save()
-  assert.throws(() => new TrieSource({ ...OPTIONS, vocabulary: 9 }).load(bytes), /for 10 tokens, and the model has 9/)
-  const other = warmed([1, 2, 10]).save()
-  new DataView(other.buffer).setUint32(8, 10, true)
-  assert.throws(() => new TrieSource({ ...OPTIONS, vocabulary: 10 }).load(other), /a token that is none: 10/)
-})
-
-test('bytes that are no saved trie are refused in words, and change nothing', () => {
-  const bytes = warmed([1, 2, 3, 0x7fffffff], [1, 2, 4]).save()
-  const source = warmed([7, 8])
-  for (let length = 0; length < bytes.length; length++) {
-    assert.throws(() => source.load(bytes.slice(0, length)), /saved trie/)
-  }
-  assert.throws(() => source.load(Uint8Array.of(...bytes, 0)), /followed by something else/)
-  assert.throws(() => new TrieSource({ branchLength: 6 }).load(bytes), /branches of 5 tokens; asked for were 6/)
-  const large = warmed(Array.from({ length: 40 }, (_, i) => i)).save()
-  assert.throws(() => new TrieSource({ ...OPTIONS, capacity: 40 }).load(large), /room for 40/)
-  fc.assert(
-    fc.property(fc.nat(bytes.length - 1), fc.nat(255), (at, byte) => {
-      const damaged = bytes.slice()
-      damaged[at] = byte
-      const other = new TrieSource(OPTIONS)
-      try {
-        other.load(damaged)
-      } catch (error) {
-        assert.match((error as Error).message, /saved trie/)
-        assert.is(other.entries, 0)
-        return
-      }
-      assert.ok(other.entries < 50)
-    }),
-  )
-  assert.is(successorsOf(source, [7])[0].id, 8)
+  assert.equal(successors(source, long.slice(-4, -1)), [])
 })
 
 test('options that make no sense are refused', () => {
