@@ -1,7 +1,10 @@
 /** The disk below a directory: what it is, how to make it read afresh, and how fast fio finds it. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { atEnd } from './cleanup.ts'
 import { run } from './processes.ts'
 
 export interface Disk {
@@ -86,29 +89,73 @@ export async function fioSpeeds(files: readonly string[], direct: boolean, least
   const speeds: FioSpeed[] = []
   for (const depth of DEPTHS) {
     if (!direct) dropCaches()
-    const asynchronous = process.platform === 'linux' ? 'libaio' : 'posixaio'
-    const command = [
-      'fio',
-      '--name=read',
-      `--filename=${files.map((file) => file.replaceAll(':', '\\:')).join(':')}`,
-      '--file_service_type=sequential',
-      '--rw=read',
-      '--readonly',
-      `--bs=${BLOCK}`,
-      `--direct=${direct ? 1 : 0}`,
-      `--ioengine=${depth === 1 ? 'psync' : asynchronous}`,
-      `--iodepth=${depth}`,
-      // What is read through the page cache is cold only once.
-      `--loops=${direct ? Math.ceil(leastBytes / bytes) : 1}`,
-      `--runtime=${FIO_SECONDS}`,
-      '--output-format=json',
-    ]
+    // What is read through the page cache is cold only once.
+    const loops = direct ? Math.ceil(leastBytes / bytes) : 1
+    const command = fioCommand(files, direct, depth, `--loops=${loops}`, `--runtime=${FIO_SECONDS}`)
     const { status, stdout, stderr } = await run(command, { timeoutMs: 2 * FIO_SECONDS * 1000 })
     if (status !== 0) throw new Error(`fio ended with ${status}: ${stderr || stdout}`)
-    const answer = JSON.parse(stdout.slice(stdout.indexOf('{'))) as { jobs: { read: { bw_bytes: number } }[] }
-    speeds.push({ bytesPerSecond: answer.jobs[0].read.bw_bytes, depth })
+    speeds.push({ bytesPerSecond: fioSpeed(stdout), depth })
   }
   return speeds
+}
+
+/** Begins to be counted when fio has found its speed. */
+const RAMP_MS = 1000
+
+/**
+ * Does something else while fio reads files past the page cache, over and over.
+ * @returns what fio reached meanwhile, in bytes per second, and what came of the work
+ */
+export async function besideFio<T>(
+  files: readonly string[],
+  depth: number,
+  work: () => Promise<T>,
+): Promise<{ readonly bytesPerSecond: number; readonly result: T }> {
+  const forever = ['--time_based', '--runtime=86400', `--ramp_time=${RAMP_MS / 1000}`]
+  const [program, ...args] = fioCommand(files, true, depth, ...forever)
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
+  const kill = atEnd(() => child.kill('SIGKILL'))
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  try {
+    await setTimeout(RAMP_MS)
+    const result = await work()
+    const gone = once(child, 'close')
+    if (child.exitCode !== null) throw new Error(`fio ended with ${child.exitCode}: ${output}`)
+    // It tells what it did.
+    child.kill('SIGINT')
+    await gone
+    return { bytesPerSecond: fioSpeed(output), result }
+  } finally {
+    kill()
+  }
+}
+
+function fioCommand(files: readonly string[], direct: boolean, depth: number, ...more: string[]): string[] {
+  const asynchronous = process.platform === 'linux' ? 'libaio' : 'posixaio'
+  return [
+    'fio',
+    '--name=read',
+    `--filename=${files.map((file) => file.replaceAll(':', '\\:')).join(':')}`,
+    '--file_service_type=sequential',
+    '--rw=read',
+    '--readonly',
+    `--bs=${BLOCK}`,
+    `--direct=${direct ? 1 : 0}`,
+    `--ioengine=${depth === 1 ? 'psync' : asynchronous}`,
+    `--iodepth=${depth}`,
+    '--output-format=json',
+    ...more,
+  ]
+}
+
+function fioSpeed(output: string): number {
+  const begin = output.indexOf('{')
+  if (begin < 0) throw new Error(`fio says nothing of its speed: ${output}`)
+  const { jobs } = JSON.parse(output.slice(begin)) as { jobs: { read: { bw_bytes: number } }[] }
+  return jobs[0].read.bw_bytes
 }
 
 function tryRead(file: string): string | undefined {

@@ -2,7 +2,8 @@
  * Does a model of which only a part fits run at the disk's speed with compute hidden under it? Passes of packed models
  * of made-up weights, by the engine's own assembly in processes of their own, for several shares of the weights that
  * stay in memory: beside the disk alone, which fio times, beside the same passes with all weights resident, and beside
- * load-then-compute. Then plain decoding by `load()` under a control group's memory limit, and llama.cpp under the same
+ * load-then-compute. How well the two can overlap at best is measured as well, by the resident passes in one process
+ * while fio reads in another: they share cores, memory and whatever the disk is made of. Then plain decoding by `load()` under a control group's memory limit, and llama.cpp under the same
  * limit where it is given. Prints tables and JSON lines.
  *
  *     npm run bench:stream [-- --shape 1.1B,8B --kind q4 --residency 100,50,25,0 --rows 1,8,32,64 --threads 2
@@ -23,7 +24,7 @@ import { root } from '../test/paths.ts'
 import { selfCommand } from '../test/runtime/self-command.ts'
 import { runLimited } from './cgroup.ts'
 import { atEnd } from './cleanup.ts'
-import { describeDisk, dropCaches, type FioSpeed, fioSpeeds } from './disk.ts'
+import { besideFio, describeDisk, dropCaches, type FioSpeed, fioSpeeds } from './disk.ts'
 import { findLlama, type Llama, readAhead, runLlama, SMALL_READ_AHEAD, setReadAhead } from './llama.ts'
 import { isInstalled, run } from './processes.ts'
 import { median, number, numbers, Report, ratio, text, words } from './report.ts'
@@ -146,6 +147,7 @@ async function measureAllPasses(all: Case, plans: readonly [number, ModelPlan][]
     'disk ms',
     'compute ms',
     'overlap',
+    'possible',
     '  bound',
     'MB/s',
     'of fio',
@@ -183,6 +185,9 @@ async function measurePasses(all: Case, compute: Compute, percent: number, plan:
       }
       if (median(answers.get(ahead)![0].ms) > LONG_PASS_MS) break
     }
+    const beside =
+      hasFio && streams && all.mode === 'direct' ? await measureBeside(all, compute, rows, best(speeds)!) : undefined
+    if (!together) for (const process of compute.processes) await process.close()
     const timesOf = (process: PassProcess): number[] => answers.get(process)!.flatMap(({ ms }) => ms)
     reportPasses(all, percent, plan, rows, {
       wall: timesOf(ahead),
@@ -191,12 +196,35 @@ async function measurePasses(all: Case, compute: Compute, percent: number, plan:
       bytesPerPass: answers.get(ahead)![0].bytesPerPass,
       waitMs: median(answers.get(ahead)!.map(({ waitMsPerPass }) => waitMsPerPass)),
       fio: best(speeds),
+      beside,
       logits: answers.get(ahead)![0].logits,
       peakBytes: ahead.peakBytes,
     })
     checkLogits(all, rows, compute.isWhole ? processes : own, answers)
   }
   for (const process of own) await process.close()
+}
+
+/** What disk and compute are to each other when nothing of ours stands between them. */
+interface Beside {
+  /** How many times as long compute takes while fio reads, and reading while something is computed. */
+  readonly compute: number
+  readonly disk: number
+}
+
+/** Passes with all weights resident, in a process that reads nothing, while fio reads as fast as it can. */
+async function measureBeside(all: Case, compute: Compute, rows: number, alone: FioSpeed): Promise<Beside> {
+  const [process] = compute.processes
+  const command = { rows, count: Math.ceil(passes / ROUNDS), cold: false }
+  const { ms } = await process.passes(command)
+  const { bytesPerSecond, result } = await besideFio(all.files, alone.depth, () => process.passes(command))
+  return { compute: median(result.ms) / median(ms), disk: alone.bytesPerSecond / bytesPerSecond }
+}
+
+/** How long a pass must take: both at once, each as slow as the other makes it, until one of them is done. */
+function possibleMs(diskMs: number, computeMs: number, beside: Beside): number {
+  const [disk, compute] = [diskMs * beside.disk, computeMs * beside.compute]
+  return disk < compute ? disk + (1 - disk / compute) * computeMs : compute + (1 - compute / disk) * diskMs
 }
 
 interface Times {
@@ -207,6 +235,7 @@ interface Times {
   readonly bytesPerPass: number
   readonly waitMs: number
   readonly fio: FioSpeed | undefined
+  readonly beside: Beside | undefined
   /** Checksum of the last row's, to be compared between machines. */
   readonly logits: number
   readonly peakBytes: number
@@ -214,12 +243,13 @@ interface Times {
 
 function reportPasses(all: Case, percent: number, plan: ModelPlan, rows: number, times: Times): void {
   const { shape, layers, mode } = all
-  const { compute, alternating, bytesPerPass, fio, peakBytes } = times
+  const { compute, alternating, bytesPerPass, fio, beside, peakBytes } = times
   const wall = median(times.wall)
   const streams = plan.streamedBytesPerPass > 0
   const diskMs = !streams ? 0 : fio === undefined ? undefined : (bytesPerPass * 1000) / fio.bytesPerSecond
   const speed = streams ? (bytesPerPass * 1000) / wall : undefined
   const longer = diskMs === undefined ? undefined : Math.max(diskMs, compute)
+  const possible = diskMs === undefined || beside === undefined ? undefined : possibleMs(diskMs, compute, beside)
   const figures = {
     ...{ shape, kind, layers, threads, prefix, rows, percent, mode },
     ...{ device: disk.device, fileSystem: disk.fileSystem },
@@ -233,13 +263,17 @@ function reportPasses(all: Case, percent: number, plan: ModelPlan, rows: number,
     computeMs: compute,
     waitMs: times.waitMs,
     overlap: longer === undefined ? undefined : wall / longer,
+    computeBesideFio: beside?.compute,
+    fioBesideCompute: beside?.disk,
+    possibleMs: possible,
+    overlapAtBest: longer === undefined || possible === undefined ? undefined : possible / longer,
     bytesPerSecond: speed,
     fioBytesPerSecond: fio?.bytesPerSecond,
     fioDepth: fio?.depth,
     shareOfFio: speed === undefined || fio === undefined ? undefined : speed / fio.bytesPerSecond,
     alternatingMs: alternating,
     gain: alternating === undefined ? undefined : alternating / wall,
-    gainAtBest: longer === undefined || !streams ? undefined : (diskMs! + compute) / longer,
+    gainAtBest: longer === undefined || !streams ? undefined : (diskMs! + compute) / (possible ?? longer),
     logits: times.logits,
     peakBytes,
   }
@@ -253,6 +287,7 @@ function reportPasses(all: Case, percent: number, plan: ModelPlan, rows: number,
       ms(diskMs),
       ms(compute),
       ratio(figures.overlap),
+      ratio(figures.overlapAtBest),
       diskMs === undefined ? '-' : diskMs > compute ? 'disk' : 'compute',
       speed === undefined ? '-' : (speed / 1e6).toFixed(0),
       figures.shareOfFio?.toFixed(2) ?? '-',

@@ -55,7 +55,8 @@ export class Engine {
     const { target, draft, store, disk } = this.#assembly
     const vocabulary = Math.min(target.config.vocabulary, draft?.config.vocabulary ?? Number.POSITIVE_INFINITY)
     const { speculation } = preparation
-    const streams = preparation.plan.streamedBytesPerPass > 0
+    const { plan } = preparation
+    const streams = plan.streamedBytesPerPass > 0
     this.#speculation = new Speculation({
       choices: speculation,
       draft,
@@ -63,6 +64,7 @@ export class Engine {
       vocabulary,
       targetVocabulary: target.config.vocabulary,
       streams,
+      readAhead: streams ? Math.min(1, (plan.slots * plan.slotBytes) / plan.streamedBytesPerPass) : 0,
     })
     const known = target.config.vocabulary
     this.memories = new DrafterMemories({

@@ -54,6 +54,8 @@ interface SpeculationParts {
   readonly targetVocabulary: number
   /** Whether weights come from disk in every pass. */
   readonly streams: boolean
+  /** Share of what a pass reads that may be read before it begins. */
+  readonly readAhead: number
 }
 
 export class Speculation {
@@ -74,7 +76,7 @@ export class Speculation {
     const { choices, draft, rows } = parts
     const { model, nodes, leastProbability, sources } = choices
     this.#parts = parts
-    this.costs = new PassCosts(rows, expansionRows(nodes))
+    this.costs = new PassCosts(rows, expansionRows(nodes), parts.readAhead)
     this.#lookups = new Lookups(sources, model === undefined ? 0 : 1)
     if (nodes === 0) return
     if (draft !== undefined && model !== undefined) {
@@ -130,7 +132,8 @@ export class Speculation {
     const withTree = drafted > 0 ? costs.pass(rows) : undefined
     // Without such a pass there is only an assumption of how passes grow; and a plain pass that took longer than
     // those with more rows was disturbed, as the first ones often are.
-    const isKnown = costs.hasSeen(1) && costs.pass(1) <= DISTURBED * (withTree ?? Number.POSITIVE_INFINITY)
+    const isSeen = costs.hasSeen(1) || costs.areDiskBound
+    const isKnown = isSeen && costs.pass(1) <= DISTURBED * (withTree ?? Number.POSITIVE_INFINITY)
     const plain = isKnown ? costs.pass(1) : undefined
     const declinedSpeedUp = this.#planner?.declinedSpeedUp
     return {

@@ -129,19 +129,21 @@ export class Decoder {
 
   /** All prompt tokens but the last, which is the root of the first tree. */
   #prefill(context: Context, request: DecodeRequest): void {
-    const { target, expectHead, timeline, costs } = this.#parts
+    const { target, expectHead, timeline, costs, isWarm } = this.#parts
     const total = context.length - 1
     expectHead(false)
     for (let pass = 0; target.cache.length < total; pass++) {
       const began = now()
       const waited = timeline.ms('wait')
+      const wasWarm = isWarm()
       const start = target.cache.length
       const end = Math.min(start + target.batch.capacity, total)
       target.batch.clear()
       for (let p = start; p < end; p++) target.batch.addPrefixRow(context.tokens[p], p)
       target.forward()
       target.cache.extend(end - start)
-      costs.observePass(end - start, (now() - began - timeline.ms('wait') + waited) / 1000)
+      const whole = (now() - began) / 1000
+      costs.observePass(end - start, whole - (timeline.ms('wait') - waited) / 1000, wasWarm ? whole : undefined)
       timeline.add('prefill', began, pass, end - start)
       request.onPrefill(end, total)
     }
@@ -152,6 +154,7 @@ export class Decoder {
     const { timeline, costs, isWarm } = this.#parts
     let written = 0
     for (;;) {
+      const drafting = now()
       const tree = this.#draft(context, limit - written)
       const began = now()
       const others = timeline.ms('wait') + timeline.ms('grow')
@@ -163,7 +166,7 @@ export class Decoder {
       const whole = (now() - began) / 1000
       const compute = whole - (timeline.ms('wait') + timeline.ms('grow') - others) / 1000
       stats.seconds.verify += compute
-      costs.observePass(tree.count, compute, wasWarm ? whole : undefined)
+      costs.observePass(tree.count, compute, wasWarm ? whole : undefined, (began - drafting) / 1000)
       timeline.add('pass', began, stats.passes, tree.count)
       const before = stats.tokens
       const end = this.#commit(result, request, limit - written, stats)

@@ -9,6 +9,8 @@ const GAIN = 0.12
 const DISTURBED = 2.5
 /** A pass that waits for so much of its time takes as long as the disk; shorter waits are hitches of a pass that computes. */
 const DISK_BOUND = 0.35
+/** A pass that waits for less of its time did not have to wait for the disk. */
+const HITCH = 0.1
 /** So many figures of a size are taken as they are. */
 const SURE = 2
 /** A row's share of a pass over one row, before two sizes have been seen. */
@@ -39,30 +41,40 @@ export class PassCosts {
   /** Of a pass that waits for the disk: as long as the disk takes, however many rows there are. */
   readonly #disk = new Mean()
   readonly #draft: readonly Mean[]
-  /** Estimates by rows; built when they are asked for. */
+  /** Estimates by rows, as a whole and of computing; built when they are asked for. */
   readonly #table: Float64Array
+  readonly #computeTable: Float64Array
+  readonly #readAhead: number
   #isStale = true
 
-  /** @param rows of the largest pass @param draftRows of the largest draft pass */
-  constructor(rows: number, draftRows: number) {
+  /**
+   * @param rows of the largest pass @param draftRows of the largest draft pass
+   * @param readAhead share of what a pass reads that may be read before it begins
+   */
+  constructor(rows: number, draftRows: number, readAhead = 0) {
     this.#rows = rows
+    this.#readAhead = readAhead
     this.#compute = Array.from({ length: rows + 1 }, () => new Mean())
     this.#whole = Array.from({ length: rows + 1 }, () => new Mean())
     this.#draft = Array.from({ length: draftRows + 1 }, () => new Mean())
     this.#table = new Float64Array(rows + 1)
+    this.#computeTable = new Float64Array(rows + 1)
   }
 
   /**
    * @param compute seconds that the pass would have taken without a disk
    * @param whole seconds that it took; absent for passes that read what later ones find in memory
+   * @param ahead seconds before it in which the disk went on reading
    */
-  observePass(rows: number, compute: number, whole?: number): void {
+  observePass(rows: number, compute: number, whole?: number, ahead = 0): void {
     this.#compute[rows].add(compute)
     this.#isStale = true
     if (whole === undefined) return
-    this.#whole[rows].add(whole)
-    const isWaiting = whole - compute > DISK_BOUND * whole
-    if (isWaiting || whole < this.#disk.value) this.#disk.add(whole)
+    const waited = whole - compute
+    // What was read ahead, a pass that waits would have had to wait for.
+    const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole
+    this.#whole[rows].add(full)
+    if (waited > DISK_BOUND * whole || full < this.#disk.value) this.#disk.add(full)
   }
 
   observeDraft(rows: number, seconds: number): void {
@@ -84,10 +96,18 @@ export class PassCosts {
     return this.#disk.value > 0
   }
 
-  /** Seconds to expect of a pass; 0 when nothing is known. */
-  pass(rows: number): number {
+  /**
+   * Seconds to expect of a pass; 0 when nothing is known.
+   * @param ahead seconds before it in which the disk reads on
+   */
+  pass(rows: number, ahead = 0): number {
     if (this.#isStale) this.#build()
-    return this.#table[rows]
+    const full = this.#table[rows]
+    return Math.max(Math.min(full, this.#computeTable[rows]), full - this.#sparedBy(ahead))
+  }
+
+  #sparedBy(ahead: number): number {
+    return Math.min(ahead, this.#readAhead * this.#disk.value)
   }
 
   /** Seconds to expect of a draft pass; 0 when nothing is known. */
@@ -100,7 +120,9 @@ export class PassCosts {
     const disk = this.#disk.value
     for (let rows = 1; rows <= this.#rows; rows++) {
       const { value, count } = this.#whole[rows]
-      const estimate = Math.max(disk, between(this.#compute, rows))
+      const compute = between(this.#compute, rows)
+      const estimate = Math.max(disk, compute)
+      this.#computeTable[rows] = compute
       // One disturbed figure must not rule a size out for good.
       const trust = Math.min(1, count / SURE)
       this.#table[rows] = trust * value + (1 - trust) * estimate

@@ -28,7 +28,10 @@ const NEGLIGIBLE = 0.02
 /** A pass that takes so many times what its size should take counts for no more. */
 const DISTURBED = 1.5
 
-/** The first pass is plain; then the ninth, because the first one was perhaps disturbed; then one of so many. */
+/**
+ * The first pass is plain; then the ninth, because the first one was perhaps disturbed; then one of so many. Where
+ * passes are known to take as long as the disk, whatever is in them, the first two are not needed.
+ */
 const SECOND_PLAIN = 8
 const PLAIN_EVERY = 200
 
@@ -81,6 +84,7 @@ export class Planner implements Pacing {
     }
     // Without knowing what a plain pass costs there is no telling what pays; and it changes with the text's length.
     const pass = this.#passes++
+    if (this.#costs.areDiskBound) return pass === 0 || pass % PLAIN_EVERY !== 0
     return pass !== SECOND_PLAIN && pass % PLAIN_EVERY !== 0
   }
 
@@ -132,10 +136,10 @@ export class Planner implements Pacing {
     const costs = this.#costs
     let nodes = 0
     let tokens = 1
-    let rate = 1 / (draftSeconds + costs.pass(1))
+    let rate = 1 / (draftSeconds + costs.pass(1, draftSeconds))
     for (let n = 1; n <= count; n++) {
       tokens += this.#chances[n - 1]
-      const here = tokens / (draftSeconds + costs.pass(n + 1))
+      const here = tokens / (draftSeconds + costs.pass(n + 1, draftSeconds))
       if (here > rate) {
         rate = here
         nodes = n

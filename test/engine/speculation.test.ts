@@ -50,6 +50,7 @@ test('owners have planners and judges of their own', () => {
     vocabulary: 100,
     targetVocabulary: 100,
     streams: false,
+    readAhead: 0,
   })
   const [a, b] = ['a', 'b'].map((owner) => speculation.memoryOf(owner))
   const { costs } = speculation

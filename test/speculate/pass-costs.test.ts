@@ -157,6 +157,19 @@ test('passes that were read before, as prefill’s, tell of computing alone', ()
   assertNear(costs.pass(21), 21)
 })
 
+test('while something else is done before a pass, the disk reads on, as far as there is room', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS, 0.1)
+  for (let i = 0; i < 3; i++) costs.observePass(1, 0.1, 1)
+  for (const ahead of [0.02, 0.04, 0.04]) costs.observePass(16, 0.5, 1 - ahead, ahead)
+  for (let i = 0; i < 3; i++) costs.observePass(32, 1.2, 1.2, 0.3)
+  assertNear(costs.pass(1), 1)
+  assertNear(costs.pass(16), 1, 'what was read ahead is part of it')
+  assertNear(costs.pass(1, 0.05), 0.95)
+  assertNear(costs.pass(16, 0.05), 0.95)
+  assertNear(costs.pass(16, 0.5), 0.9, 'there is no room for more')
+  assertNear(costs.pass(32, 0.5), 1.2, 'what computes all the time gains nothing')
+})
+
 test('a resident target has no disk to wait for', () => {
   const costs = resident([
     [32, 40],
