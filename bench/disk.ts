@@ -99,6 +99,15 @@ export async function fioSpeeds(files: readonly string[], direct: boolean, least
   return speeds
 }
 
+/** The depth with the better mean speed, and that. */
+export function betterDepth(speeds: readonly FioSpeed[]): FioSpeed | undefined {
+  const means = [...new Set(speeds.map(({ depth }) => depth))].map((depth) => {
+    const own = speeds.filter((speed) => speed.depth === depth)
+    return { depth, bytesPerSecond: own.reduce((sum, { bytesPerSecond }) => sum + bytesPerSecond, 0) / own.length }
+  })
+  return means.sort((a, b) => b.bytesPerSecond - a.bytesPerSecond)[0]
+}
+
 /** Begins to be counted when fio has found its speed. */
 const RAMP_MS = 1000
 

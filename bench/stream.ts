@@ -2,9 +2,9 @@
  * Does a model of which only a part fits run at the disk's speed with compute hidden under it? Passes of packed models
  * of made-up weights, by the engine's own assembly in processes of their own, for several shares of the weights that
  * stay in memory: beside the disk alone, which fio times, beside the same passes with all weights resident, and beside
- * load-then-compute. How well the two can overlap at best is measured as well, by the resident passes in one process
- * while fio reads in another: they share cores, memory and whatever the disk is made of. Then plain decoding by `load()` under a control group's memory limit, and llama.cpp under the same
- * limit where it is given. Prints tables and JSON lines.
+ * load-then-compute, and beside what overlap the machine allows at best (stream-beside.ts). Then plain decoding by
+ * `load()` under a control group's memory limit, and llama.cpp under the same limit where it is given. Prints tables
+ * and JSON lines.
  *
  *     npm run bench:stream [-- --shape 1.1B,8B --kind q4 --residency 100,50,25,0 --rows 1,8,32,64 --threads 2
  *                              --passes 10 --prefix 512 --tokens 16 --fio-gb 4 --io direct --scratch DIR --json FILE]
@@ -24,11 +24,12 @@ import { root } from '../test/paths.ts'
 import { selfCommand } from '../test/runtime/self-command.ts'
 import { runLimited } from './cgroup.ts'
 import { atEnd } from './cleanup.ts'
-import { besideFio, describeDisk, dropCaches, type FioSpeed, fioSpeeds } from './disk.ts'
+import { betterDepth, describeDisk, dropCaches, type FioSpeed, fioSpeeds } from './disk.ts'
 import { findLlama, type Llama, readAhead, runLlama, SMALL_READ_AHEAD, setReadAhead } from './llama.ts'
 import { isInstalled, run } from './processes.ts'
 import { median, number, numbers, Report, ratio, text, words } from './report.ts'
 import { SHAPE_NAMES, SHAPES, type ShapeName, withLayers } from './shapes.ts'
+import { type Beside, measureBeside, possibleMs } from './stream-beside.ts'
 import { Compute } from './stream-compute.ts'
 import type { DecodeAnswer, DecodeRequest } from './stream-decode.ts'
 import { freeMemory, planOf, type StreamModel } from './stream-model.ts'
@@ -185,17 +186,22 @@ async function measurePasses(all: Case, compute: Compute, percent: number, plan:
       }
       if (median(answers.get(ahead)![0].ms) > LONG_PASS_MS) break
     }
-    const beside =
-      hasFio && streams && all.mode === 'direct' ? await measureBeside(all, compute, rows, best(speeds)!) : undefined
-    if (!together) for (const process of compute.processes) await process.close()
     const timesOf = (process: PassProcess): number[] => answers.get(process)!.flatMap(({ ms }) => ms)
+    const fio = betterDepth(speeds)
+    const [resident] = compute.processes
+    const command = { rows, count: Math.ceil(passes / ROUNDS / 2), cold: false }
+    const beside =
+      fio !== undefined && all.mode === 'direct'
+        ? await measureBeside(all.files, resident, command, median(timesOf(resident)), fio)
+        : undefined
+    if (!together) await resident.close()
     reportPasses(all, percent, plan, rows, {
       wall: timesOf(ahead),
       compute: compute.ms(compute.processes.map(timesOf)),
       alternating: streams ? median(timesOf(alternating)) : undefined,
       bytesPerPass: answers.get(ahead)![0].bytesPerPass,
       waitMs: median(answers.get(ahead)!.map(({ waitMsPerPass }) => waitMsPerPass)),
-      fio: best(speeds),
+      fio,
       beside,
       logits: answers.get(ahead)![0].logits,
       peakBytes: ahead.peakBytes,
@@ -203,28 +209,6 @@ async function measurePasses(all: Case, compute: Compute, percent: number, plan:
     checkLogits(all, rows, compute.isWhole ? processes : own, answers)
   }
   for (const process of own) await process.close()
-}
-
-/** What disk and compute are to each other when nothing of ours stands between them. */
-interface Beside {
-  /** How many times as long compute takes while fio reads, and reading while something is computed. */
-  readonly compute: number
-  readonly disk: number
-}
-
-/** Passes with all weights resident, in a process that reads nothing, while fio reads as fast as it can. */
-async function measureBeside(all: Case, compute: Compute, rows: number, alone: FioSpeed): Promise<Beside> {
-  const [process] = compute.processes
-  const command = { rows, count: Math.ceil(passes / ROUNDS), cold: false }
-  const { ms } = await process.passes(command)
-  const { bytesPerSecond, result } = await besideFio(all.files, alone.depth, () => process.passes(command))
-  return { compute: median(result.ms) / median(ms), disk: alone.bytesPerSecond / bytesPerSecond }
-}
-
-/** How long a pass must take: both at once, each as slow as the other makes it, until one of them is done. */
-function possibleMs(diskMs: number, computeMs: number, beside: Beside): number {
-  const [disk, compute] = [diskMs * beside.disk, computeMs * beside.compute]
-  return disk < compute ? disk + (1 - disk / compute) * computeMs : compute + (1 - compute / disk) * diskMs
 }
 
 interface Times {
@@ -299,15 +283,6 @@ function reportPasses(all: Case, percent: number, plan: ModelPlan, rows: number,
     ],
     figures,
   )
-}
-
-/** The better of the depths. */
-function best(speeds: readonly FioSpeed[]): FioSpeed | undefined {
-  const means = [...new Set(speeds.map(({ depth }) => depth))].map((depth) => {
-    const own = speeds.filter((speed) => speed.depth === depth)
-    return { depth, bytesPerSecond: own.reduce((sum, { bytesPerSecond }) => sum + bytesPerSecond, 0) / own.length }
-  })
-  return means.sort((a, b) => b.bytesPerSecond - a.bytesPerSecond)[0]
 }
 
 /** No budget and no order of reading may change a bit. */
