@@ -34,11 +34,8 @@ const MOST_EXPANSION_ROWS = 32
 export const expansionRows = (nodes: number): number =>
   Math.min(MOST_EXPANSION_ROWS, Math.max(EXPANSION_ROWS, nodes >> 4))
 
-/**
- * Scratch slots of the draft's cache for trees of `nodes` nodes. What is grown ahead of the target's choice is mostly in
- * vain, so it takes many times the nodes of a proposal to have the right ones among them.
- */
-export const draftScratchSlots = (nodes: number): number => 3 * nodes + 16 * expansionRows(nodes)
+/** Scratch slots of the draft's cache for trees of `nodes` nodes. */
+export const draftScratchSlots = (nodes: number): number => 3 * nodes + 8 * expansionRows(nodes)
 
 export interface TreeDrafterOptions {
   readonly name: DrafterName
@@ -156,8 +153,8 @@ export class TreeDrafter implements Drafter {
     if (!this.#usable) return false
     do {
       if (this.#pending === undefined) {
-        // What the target does not come to is dropped before the next proposal, so hardly any slots are kept for that.
-        if (this.#free.length < 2 * this.#rows) return false
+        // Slots for a whole proposal stay free: what is grown now may all be in vain.
+        if (this.#free.length < this.#options.nodes + this.#rows) return false
         const next = this.#bestUnexpanded(Number.POSITIVE_INFINITY)
         if (next.length === 0) return false
         this.#pending = this.#begin([...next])
