@@ -68,14 +68,13 @@ const promptsOf = (perCategory: number): BenchPrompt[] =>
   )
 
 /** Prompts after which the target does not go in circles. */
-async function chosen(temperature: number): Promise<BenchPrompt[]> {
+async function chosen(directory: string, temperature: number): Promise<BenchPrompt[]> {
   const per = number('--per-category', 1)
-  const { kept, tried } = await withoutLoops(target, promptsOf(TRIED * per), per, { temperature, tokens })
-  const taken = kept.slice(0, most)
+  const { kept, tried } = await withoutLoops(directory, promptsOf(TRIED * per), per, { temperature, tokens }, most)
   report.note(
-    `${tried - kept.length} of ${tried} outputs go in circles and are left out; written: ${taken.map(({ category }) => category).join(', ')}`,
+    `${tried - kept.length} of ${tried} outputs go in circles and are left out; written: ${kept.map(({ category }) => category).join(', ')}`,
   )
-  return taken
+  return kept
 }
 
 function proposals(): void {
@@ -126,7 +125,7 @@ async function acceptance(): Promise<void> {
   const { free, trieModes, hybrid, hybridWithDraft, tree, chain } = drafterPolicies(nodes)
   const all = [PLAIN, ...free, ...trieModes, hybrid, hybridWithDraft, tree, chain]
   for (const temperature of temperatures) {
-    const prompts = await chosen(temperature)
+    const prompts = await chosen(target, temperature)
     for (const memory of MEMORIES) {
       const isWarm = memory === 'warm'
       const kinds = [...new Set(prompts.map(({ category }) => category))]
@@ -203,7 +202,7 @@ async function resident(): Promise<void> {
   const { free, hybrid, hybridWithDraft, tree, chain } = drafterPolicies('auto')
   const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain]
   for (const temperature of temperatures) {
-    const prompts = await chosen(temperature)
+    const prompts = await chosen(target, temperature)
     const race = { directory: target, common: { draft, context: CONTEXT }, policies: all, prompts, temperature, tokens }
     report.table(`resident: temperature ${temperature}, ${tokens} tokens, median of ${rounds}, warm`, RATE_COLUMNS)
     const results = await interleaved(race, rounds)
@@ -250,7 +249,7 @@ async function streaming(): Promise<void> {
   const { free, hybrid } = drafterPolicies('auto')
   const some = [PLAIN, hybrid, ...free.filter(({ name }) => name === 'ngram')].map(budgeted)
   for (const temperature of temperatures) {
-    const prompts = await chosen(temperature)
+    const prompts = await chosen(directory, temperature)
     report.table(`streaming: ${title}, temperature ${temperature}, ${tokens} tokens, warm`, RATE_COLUMNS)
     const race: Race = { directory, common, policies: some, prompts, temperature, tokens }
     const results = await oneByOne(race, (sofar) => {

@@ -58,7 +58,8 @@ function ownerOf(prompt: BenchPrompt, { prompts, isWarm = true }: Race, round: n
 
 /**
  * Outputs that go in circles are guessed without error by anything, and say nothing.
- * @param directory the embedded target, which writes them in memory
+ * @param directory the target that is to be measured; here it writes in memory
+ * @param most prompts, at which to end
  * @returns the first prompts of every category after which it writes something else, and how many were tried
  */
 export async function withoutLoops(
@@ -66,12 +67,14 @@ export async function withoutLoops(
   prompts: readonly BenchPrompt[],
   perCategory: number,
   race: Pick<Race, 'temperature' | 'tokens'>,
+  most = Number.POSITIVE_INFINITY,
 ): Promise<{ kept: BenchPrompt[]; tried: number }> {
   const model = await load(directory, { draft: 'none', context: 512 })
   const kept: BenchPrompt[] = []
   let tried = 0
   try {
     for (const prompt of prompts) {
+      if (kept.length === most) break
       if (kept.filter(({ category }) => category === prompt.category).length === perCategory) continue
       tried++
       if (!isLoop((await write(model, prompt, race, '')).tokens)) kept.push(prompt)

@@ -50,12 +50,11 @@ async function prepared(
   some: readonly Policy[],
   temperature: number,
 ): Promise<Race> {
-  const { kept, tried } = await withoutLoops(target, prompts, perCategory, { temperature, tokens })
-  const taken = kept.slice(0, mostPrompts)
+  const { kept, tried } = await withoutLoops(directory, prompts, perCategory, { temperature, tokens }, mostPrompts)
   report.note(
-    `${tried - kept.length} of ${tried} outputs go in circles and are left out; written: ${taken.map(({ category }) => category).join(', ')}`,
+    `${tried - kept.length} of ${tried} outputs go in circles and are left out; written: ${kept.map(({ category }) => category).join(', ')}`,
   )
-  return { directory, common, policies: some, prompts: taken, temperature, tokens }
+  return { directory, common, policies: some, prompts: kept, temperature, tokens }
 }
 
 const COLUMNS = ['policy'.padEnd(22), 'tok/pass', 'tok/s', 'x plain', 'draft s', 'hidden', 'wait s', 'nodes']
