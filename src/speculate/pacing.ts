@@ -38,6 +38,11 @@ export interface Pacing {
   /** How many of the best nodes to put before the target. */
   cut(growth: Growth): number
   observe(outcome: Outcome): void
+  /**
+   * What the best guess would have been worth in a pass that was left without, where asking costs next to nothing.
+   * @param chance that it was given @param right whether the target took it
+   */
+  watch?(chance: number, right: boolean): void
 }
 
 /** The N best nodes, always (SpecExec, arXiv 2406.02532, algorithm 1). */

@@ -40,6 +40,13 @@ const CONVINCING = 24
 /** What is left of the running rate at a verdict against drafting: as much as a trial brings. */
 const KEPT = 0.3
 
+/**
+ * While drafting rests: the speed-up that one guess per pass would have had, as a running mean with this weight of the
+ * newest pass, which ends the rest. Four right ones in a row do, where a second row costs little.
+ */
+const WATCH_GAIN = 0.125
+const ROUSING = 1.25
+
 /** What is left of a drafted pass in the running rate after another one. */
 const RATE_DECAY = 0.9
 
@@ -64,6 +71,7 @@ export class Planner implements Pacing {
   #trial = FIRST_TRIAL
   #rest = 0
   #resting = 0
+  #watched = 1
   #passes = 0
 
   /** @param nodes of the largest tree @param rows of the largest draft pass */
@@ -124,11 +132,25 @@ export class Planner implements Pacing {
     const [first, longest] = isAtDisk ? [FIRST_REST_AT_DISK, LONGEST_REST_AT_DISK] : [FIRST_REST, LONGEST_REST]
     this.#resting = Math.min(longest, Math.max(first, this.#rest))
     this.#rest = 2 * this.#resting
+    this.#watched = 1
     this.#trial = LATER_TRIAL
     this.#drafted = 0
     // A trial of two passes says little by itself, so some of what is known stays.
     this.#tokens *= KEPT
     this.#seconds *= KEPT
+  }
+
+  watch(chance: number, right: boolean): void {
+    if (this.#resting === 0) return
+    const ratio = this.#costs.pass(1) / this.#costs.pass(2)
+    // A guess that would not seem to pay would not have been made.
+    const gain = (1 + chance) * ratio > 1 ? (right ? 2 : 1) * ratio : 1
+    this.#watched += (gain - this.#watched) * WATCH_GAIN
+    if (!(this.#watched > ROUSING)) return
+    // The text is another one now: what was held against drafting was about what came before.
+    this.#resting = 0
+    this.#tokens = 0
+    this.#seconds = 0
   }
 
   /** The number of nodes with the most tokens per second, and that rate. @param count of `#chances` */

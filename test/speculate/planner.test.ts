@@ -95,4 +95,40 @@ test('passes without guesses that would not pay are counted, with what guessing 
   assert.is(good.declinedSpeedUp, undefined)
 })
 
+/** A planner that has just found that guessing does not pay; passes of two rows take 1.1 times one of one. */
+function resting(): Planner {
+  const costs = new PassCosts(NODES + 1, ROWS)
+  for (let i = 0; i < 4; i++) {
+    costs.observePass(1, 1, 1)
+    costs.observePass(2, 1.1, 1.1)
+    costs.observePass(9, 3, 3)
+  }
+  const planner = new Planner(costs, new Calibration(RANKS), NODES, ROWS)
+  for (let pass = 0; pass < 6; pass++) {
+    planner.shouldDraft()
+    planner.observe({ nodes: 8, tokens: 1, draftSeconds: 0.1, passSeconds: 3 })
+  }
+  return planner
+}
+
+test('a rest ends early when guesses would have been right time after time', () => {
+  const planner = resting()
+  let passes = 0
+  for (; !planner.shouldDraft(); passes++) planner.watch(0.9, true)
+  assert.ok(passes >= 2 && passes <= 6, `${passes} passes`)
+})
+
+for (const [what, chance, isRight] of [
+  ['that are wrong', 0.9, () => false],
+  ['that are right now and then', 0.6, (pass: number) => pass % 4 === 0],
+  ['that nobody would have made', 0.05, () => true],
+] as const) {
+  test(`guesses ${what} let the planner rest`, () => {
+    const planner = resting()
+    let passes = 0
+    for (; !planner.shouldDraft(); passes++) planner.watch(chance, isRight(passes))
+    assert.is(passes, 24)
+  })
+}
+
 test.run()

@@ -39,6 +39,9 @@ export class LookupDrafter implements Drafter {
   #seconds = 0
   /** Whether the grown tree is that of the pass that is under way. */
   #isGrown = false
+  /** Whether it was grown only to see what would have become of its best guess, which had this chance. */
+  #isWatching = false
+  #hope = 0
   #reach = 0
 
   constructor(options: LookupDrafterOptions) {
@@ -74,7 +77,12 @@ export class LookupDrafter implements Drafter {
     const rule = this.#rule
     this.#seconds = 0
     this.#isGrown = false
-    if (rule === undefined || budget.nodes <= 0 || !rule.pacing.shouldDraft()) return
+    this.#isWatching = false
+    if (rule === undefined || budget.nodes <= 0) return
+    if (!rule.pacing.shouldDraft()) {
+      this.#watch(context, rule)
+      return
+    }
     const began = now()
     const nodes = Math.min(lookups.guessesOf(budget.nodes), this.#reach)
     const depth = Math.min(budget.depth, MAXIMUM_DEPTH)
@@ -94,9 +102,23 @@ export class LookupDrafter implements Drafter {
     lookups.addWindows(tree, { nodes: budget.nodes, depth })
   }
 
+  /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
+  #watch(context: Context, { judge, pacing }: LookupRule): void {
+    if (pacing.watch === undefined) return
+    this.#grown.reset(context.root)
+    this.#options.lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
+    this.#isGrown = true
+    this.#isWatching = true
+    this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0
+  }
+
   observe(result: Verification, seconds: number, top?: TopTokens): void {
     const { lookups } = this.#options
     const rule = this.#rule
+    if (this.#isWatching) {
+      const { tree, order } = this.#grown
+      rule?.pacing.watch?.(this.#hope, this.#grown.size > 0 && tree.token[order[0]] === result.tokens[0])
+    }
     rule?.pacing.observe({
       nodes: result.tree.size,
       tokens: result.tokens.length,

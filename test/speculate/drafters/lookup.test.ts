@@ -125,4 +125,39 @@ test('a source that makes its trees itself is not asked for a window', () => {
   assert.equal(windowed.given, [])
 })
 
+test('while nothing is drafted, the pacing hears of what would have been', () => {
+  const heard: [number, boolean][] = []
+  const pacing: Pacing = {
+    shouldDraft: () => false,
+    expand: () => 0,
+    cut: () => 0,
+    observe: () => {},
+    watch: (chance, right) => heard.push([chance, right]),
+  }
+  const source = new Talker('trie')
+  const lookups = new Lookups(['trie'], 0)
+  lookups.sources = [source]
+  const drafter = new LookupDrafter({ lookups, nodes: NODES })
+  const context = contextOf([1, 2, 3])
+  drafter.begin({ judge: TAKEN_AS_THEY_ARE, pacing })
+  drafter.startText(context)
+  const tree = new TokenTree(NODES)
+  for (const [says, token] of [
+    [2, 0],
+    [2, 7],
+    [0, 0],
+  ]) {
+    source.says = says
+    tree.reset(context.root)
+    drafter.propose(context, tree, { nodes: NODES, depth: 12 })
+    assert.is(tree.size, 0)
+    drafter.observe({ tree, path: [], tokens: [token] }, 1)
+  }
+  assert.equal(heard, [
+    [0.5, true],
+    [0.5, false],
+    [0, false],
+  ])
+})
+
 test.run()
