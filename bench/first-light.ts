@@ -1,6 +1,6 @@
 /**
  * What do streaming and speculation each cost and bring on the embedded pair? Four configurations in
- * one run: {plain, tree} x {streaming, resident}. Prints a table and one JSON line per configuration.
+ * one run: {plain, default} x {streaming, resident}. Prints a table and one JSON line per configuration.
  *
  *     npm run bench:first-light [-- --tokens 128 --rounds 3]
  */
@@ -63,18 +63,18 @@ async function measure(name: string, options: Parameters<typeof load>[1]): Promi
 const results = [
   await measure('plain, streaming', { draft: 'none', memory: STREAMING_BUDGET, io }),
   await measure('plain, resident', { draft: 'none' }),
-  await measure('tree, streaming', { memory: STREAMING_BUDGET, io, draft }),
-  await measure('tree, resident', { draft }),
+  await measure('default, streaming', { memory: STREAMING_BUDGET, io, draft }),
+  await measure('default, resident', { draft }),
 ]
 const base = results[0].row
 console.log(
   `${cpus()[0]?.model}, ${prompts.length} prompts x ${tokens} tokens, greedy, median of ${rounds} rounds, ${io} reads`,
 )
-console.log('configuration     tok/s   ratio  tok/pass  MB read/token  s waited  s total')
+console.log('configuration       tok/s   ratio  tok/pass  MB read/token  s waited  s total')
 for (const { row } of results) {
   console.log(
     [
-      row.name.padEnd(16),
+      row.name.padEnd(18),
       row.tokensPerSecond.toFixed(1).padStart(6),
       `${(row.tokensPerSecond / base.tokensPerSecond).toFixed(2)}x`.padStart(7),
       row.tokensPerPass.toFixed(2).padStart(9),
