@@ -38,11 +38,11 @@ const LOGITS_ROWS = 32
 
 /**
  * Resident bytes of a process beside WASM memory and tokenizer. Measured with 1 to 4 threads that compute and one that
- * loads: 99 to 142 MB on Node 24, 101 to 134 on Deno, 81 to 112 on Node 20, 75 to 88 on Bun; the largest counts. Each
+ * loads: 100 to 137 MB on Node 24, 101 to 134 on Deno, 82 to 110 on Node 20, 75 to 88 on Bun; the largest counts. Each
  * further loader takes as much as each further thread.
  */
-const RUNTIME_BYTES = 71e6
-const THREAD_BYTES = 14e6
+const RUNTIME_BYTES = 74e6
+const THREAD_BYTES = 13e6
 
 export interface PreparedModel {
   readonly packed: PackedModel
