@@ -72,17 +72,21 @@ export class Lookups {
     return true
   }
 
+  /** A source without others beside it makes the whole tree, with what it learns from, itself. */
+  get #isAlone(): boolean {
+    return this.#first === 0 && this.sources.length === 1
+  }
+
   /** Nodes of a budget that are left for guesses when sources get theirs to learn from, up to half of it. */
   guessesOf(nodes: number): number {
-    // A source that makes its trees itself counts its own.
-    if (this.#first === 0 && this.sources.length === 1) return nodes
+    if (this.#isAlone) return nodes
     const wanted = this.sources.reduce((sum, { windowNodes = 0 }) => sum + windowNodes, 0)
     return nodes - Math.min(wanted, nodes >> 1)
   }
 
   /** Adds what sources learn from, which is not there to be accepted. @param tree that is put before the target */
   addWindows(tree: TokenTree, { nodes, depth }: Budget): void {
-    if (this.#first === 0 && this.sources.length === 1) return
+    if (this.#isAlone) return
     for (const [i, source] of this.sources.entries()) {
       const add = (parent: number, token: number, promised: number): number =>
         tree.add(parent, token, tree.logProb[parent] + Math.log(promised), this.bits[i])

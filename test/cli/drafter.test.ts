@@ -76,12 +76,19 @@ test('drafters are named with commas; what others had learnt stays in the state'
     assert.is(wrong.code, 2)
     assert.match(wrong.stderr, message)
   }
-  const shaped = ['--drafter', 'trie', '--drafter-options', '{"trie":{"branchLength":2}}']
-  const done = await coppice(['run', ...BASE, ...shaped, TARGET, PROMPT, '-n', '12', '--nodes', '24', '--json'])
-  assert.is(done.code, 0, done.stderr)
-  // No branch, no guess: with two tokens, one matches and one is guessed; behind it, another suffix matches again.
-  const { depths } = (JSON.parse(done.stdout) as Completion).stats
-  assert.ok(depths.length <= 2, `${depths}`)
+})
+
+test('options of a drafter shape what it guesses', async () => {
+  const again = Array(4).fill(PROMPT).join(' ')
+  const args = ['run', ...BASE, '--drafter', 'trie', TARGET, again, '--temp', '0', '-n', '24', ...FIXED, '--json']
+  const deepest = async (...options: string[]): Promise<number> => {
+    const { code, stdout, stderr } = await coppice([...args, ...options])
+    assert.is(code, 0, stderr)
+    return (JSON.parse(stdout) as Completion).stats.depths.length - 1
+  }
+  const usual = await deepest()
+  const short = await deepest('--drafter-options', '{"trie":{"branchLength":2}}')
+  assert.ok(usual > 1 && short === 1, `${usual} levels, ${short} in branches of two tokens`)
 })
 
 test('Ctrl-C keeps what was learnt until then', async () => {

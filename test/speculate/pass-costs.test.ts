@@ -147,7 +147,7 @@ test('passes that wait for the disk cost the same whatever their size, until com
   assertNear(costs.pass(64), 32)
 })
 
-test('passes that were read before, as prefill’s, tell of computing alone', () => {
+test('passes that read what later ones find in memory tell of computing alone', () => {
   const costs = new PassCosts(ROWS, DRAFT_ROWS)
   costs.observePass(1, 1, 10)
   costs.observePass(33, 33)

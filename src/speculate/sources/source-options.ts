@@ -49,7 +49,7 @@ const LIMITS: { readonly [K in keyof Required<SourceOptions>]: LimitsOf<NonNulla
  */
 export function checkSourceOptions(options: unknown, names: readonly SourceName[]): SourceOptions {
   for (const [name, given] of entriesOf('drafterOptions', options)) {
-    if (!(name in LIMITS)) {
+    if (!Object.hasOwn(LIMITS, name)) {
       const known = SOURCES.some((source) => source === name) ? `"${name}" has no options` : `there is no "${name}"`
       throw refused(`drafterOptions: ${known}; known: ${Object.keys(LIMITS).join(', ')}`)
     }
@@ -58,7 +58,7 @@ export function checkSourceOptions(options: unknown, names: readonly SourceName[
     }
     const limits: Readonly<Record<string, Limits>> = LIMITS[name as keyof typeof LIMITS]
     for (const [key, value] of entriesOf(`drafterOptions.${name}`, given)) {
-      if (!(key in limits)) {
+      if (!Object.hasOwn(limits, key)) {
         throw refused(`drafterOptions.${name} has no "${key}"; known: ${Object.keys(limits).join(', ')}`)
       }
       checkValue(`drafterOptions.${name}.${key}`, value, limits[key])

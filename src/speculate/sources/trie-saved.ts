@@ -47,7 +47,7 @@ export function saveTrie(trie: BranchTrie, { branchLength, vocabulary }: TrieSha
 export function loadTrie(trie: BranchTrie, bytes: Uint8Array, { branchLength, vocabulary }: TrieShape): void {
   const { parent, token, output, depth } = readNodes(bytes, vocabulary)
   const count = token.length - 1
-  // Where each node is in the trie; -1 where it is not.
+  // Where each node is in the trie; 0, the root, for those that are left out.
   const places = new Int32Array(count + 1)
   const isWanted = mostCounted(output, depth, branchLength, trie.capacity)
   for (let node = 1; node <= count; node++) {

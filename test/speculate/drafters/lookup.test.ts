@@ -34,8 +34,8 @@ class Talker implements Source {
 
 const test = suite('trees without a draft model')
 
-/** @returns how large the next tree is when a source says so many tokens after every path */
-function drafting(pacing: Pacing): (says: number) => number {
+/** A drafter in a text that has begun, with one source. */
+function startDrafting(pacing: Pacing) {
   const source = new Talker('trie')
   const lookups = new Lookups(['trie'], 0)
   lookups.sources = [source]
@@ -43,6 +43,12 @@ function drafting(pacing: Pacing): (says: number) => number {
   const context = contextOf([1, 2, 3])
   drafter.begin({ judge: TAKEN_AS_THEY_ARE, pacing })
   drafter.startText(context)
+  return { source, drafter, context }
+}
+
+/** @returns how large the next tree is when a source says so many tokens after every path */
+function drafting(pacing: Pacing): (says: number) => number {
+  const { source, drafter, context } = startDrafting(pacing)
   return (says) => {
     source.says = says
     const tree = new TokenTree(NODES)
@@ -134,13 +140,7 @@ test('while nothing is drafted, the pacing hears of what would have been', () =>
     observe: () => {},
     watch: (chance, right) => heard.push([chance, right]),
   }
-  const source = new Talker('trie')
-  const lookups = new Lookups(['trie'], 0)
-  lookups.sources = [source]
-  const drafter = new LookupDrafter({ lookups, nodes: NODES })
-  const context = contextOf([1, 2, 3])
-  drafter.begin({ judge: TAKEN_AS_THEY_ARE, pacing })
-  drafter.startText(context)
+  const { source, drafter, context } = startDrafting(pacing)
   const tree = new TokenTree(NODES)
   for (const [says, token] of [
     [2, 0],

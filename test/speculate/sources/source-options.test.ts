@@ -21,6 +21,8 @@ const REFUSED: [unknown, RegExp][] = [
   [{ trie: 3 }, /drafterOptions\.trie must be an object, not 3/],
   [{ trie: { length: 3 } }, /drafterOptions\.trie has no "length"; known: branchLength, promptWeight/],
   [{ trie: { vocabulary: 3 } }, /has no "vocabulary"/],
+  [{ constructor: {} }, /there is no "constructor"/],
+  [{ trie: { constructor: 1 } }, /has no "constructor"/],
   [{ trie: { branchLength: 1 } }, /branchLength must be an integer from 2 to 64, not 1/],
   [{ trie: { branchLength: 2.5 } }, /branchLength must be an integer from 2 to 64, not 2.5/],
   [{ trie: { branchLength: '12' } }, /not "12"/],
@@ -47,6 +49,7 @@ test('options of a drafter that does not guess are refused, and so are they in p
   assert.throws(() => chooseSpeculation({ drafterOptions, draft: 'none' }, false), /not among the drafters/)
   const { sourceOptions } = chooseSpeculation({ drafterOptions, drafters: ['jacobi'] }, false)
   assert.equal(sourceOptions, drafterOptions)
+  assert.throws(() => chooseSpeculation({ drafterOptions: null as never }, false), /must be an object, not null/)
 })
 
 test('an option that is undefined is as one that is not given', () => {
