@@ -52,7 +52,7 @@ function walk(
   const pacing = new FixedPacing(nodes)
   const { judge } = new DrafterMemory({ sources, pacing, branching: 0, model: 0 }).learnt('greedy')
   lookups.sources = sources
-  drafter.begin({ judge, pacing })
+  drafter.begin({ judge, pacing, temperature: 0 })
   const context = new Context(text.slice(0, promptLength), text.length)
   drafter.startText(context)
   const tops = new MadeUpTops(text, lookups.topTokens)
@@ -103,6 +103,7 @@ class MadeUpTops {
       const others = (this.#followers.get(tree.token[node]) ?? []).filter((id) => id !== next)
       ids.set((next === undefined ? others : [next, ...others]).slice(0, k), node * k)
     }
-    return { k, ids }
+    // As likely as the target usually finds them, about.
+    return { k, ids, probabilities: Float32Array.from(ids, (_, i) => 0.5 ** ((i % k) + 1)) }
   }
 }

@@ -112,12 +112,12 @@ export class Speculation {
     const rule = {
       judge: sharpening === undefined ? judge : TAKEN_AS_THEY_ARE,
       pacing: memory.pacing,
+      temperature,
       ...(isCoupled && { noise: sampler.noise }),
     }
     this.#lookup?.begin(rule)
     this.#tree?.begin({
       ...rule,
-      temperature,
       // A chain's stop rule is about the draft's own probabilities.
       sharpening: sharpening ?? (model === 'chain' && !isCoupled ? 1 : defaultSharpening(isCoupled, temperature)),
     })

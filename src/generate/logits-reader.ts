@@ -16,6 +16,7 @@ export class LogitsReader {
   #chunk: number[] = []
   #topTokens = 0
   #top = new Int32Array(0)
+  #probabilities = new Float32Array(0)
 
   constructor(target: Transformer, tree: TokenTree) {
     this.#target = target
@@ -29,7 +30,10 @@ export class LogitsReader {
     this.#rowOf.fill(-1)
     this.#topTokens = topTokens
     const size = this.#tree.count * topTokens
-    if (this.#top.length < size) this.#top = new Int32Array((this.#tree.capacity + 1) * topTokens)
+    if (this.#top.length < size) {
+      this.#top = new Int32Array((this.#tree.capacity + 1) * topTokens)
+      this.#probabilities = new Float32Array(this.#top.length)
+    }
     this.#top.fill(-1, 0, size)
   }
 
@@ -48,7 +52,7 @@ export class LogitsReader {
     for (let start = 0; start < left.length; start += this.#target.headRows) {
       this.#take(left.slice(start, start + this.#target.headRows))
     }
-    return { k, ids: this.#top }
+    return { k, ids: this.#top, probabilities: this.#probabilities }
   }
 
   #compute(node: number): void {
@@ -78,7 +82,10 @@ export class LogitsReader {
   }
 
   #note(node: number, row: number, k: number): void {
-    const { ids, count } = this.#target.topCandidates(row, this.#target.config.vocabulary, k, 1)
-    for (let i = 0; i < Math.min(k, count); i++) this.#top[node * k + i] = ids[i]
+    const { ids, values, count, logSum } = this.#target.topCandidates(row, this.#target.config.vocabulary, k, 1)
+    for (let i = 0; i < Math.min(k, count); i++) {
+      this.#top[node * k + i] = ids[i]
+      this.#probabilities[node * k + i] = Math.exp(values[i] - values[0] - logSum)
+    }
   }
 }

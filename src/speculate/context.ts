@@ -1,7 +1,15 @@
-/** The committed tokens of a call: prompt and output so far. The last one is the root of the next tree. */
-export class Context {
+/** A prompt and what was written after it, up to a point. */
+export interface TextSoFar {
+  /** At least `length`. */
   readonly tokens: Int32Array
   /** Tokens of the prompt. */
+  readonly promptLength: number
+  readonly length: number
+}
+
+/** The committed tokens of a call: prompt and output so far. The last one is the root of the next tree. */
+export class Context implements TextSoFar {
+  readonly tokens: Int32Array
   readonly promptLength: number
   length: number
 

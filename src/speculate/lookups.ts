@@ -29,6 +29,10 @@ export class Lookups {
   readonly #guesses = new Guesses()
   readonly #path: { tokens: Int32Array; length: number } & Path = { tokens: new Int32Array(SHOWN), length: 0 }
   #noise: NoiseOf | undefined
+  #context: Context | undefined
+  /** Tokens that sources are still to read, and how long the text was before them. */
+  readonly #unread: number[] = []
+  #readLength = 0
 
   /** @param first place of the first one among the sources of the trees that they are to grow */
   constructor(names: readonly SourceName[], first: number) {
@@ -43,14 +47,17 @@ export class Lookups {
   }
 
   /** @param noise that the text is drawn with; absent at temperature 0, and where guesses are not to know of it */
-  begin(context: Context, noise: NoiseOf | undefined): void {
+  begin(context: Context, temperature: number, noise: NoiseOf | undefined): void {
     this.#noise = noise
-    for (const source of this.sources) source.begin(context)
+    this.#context = context
+    this.#unread.length = 0
+    for (const source of this.sources) source.begin(context, temperature)
   }
 
   /** Looks behind the best `places` nodes of a tree, and behind what is found there, until nothing new is among them. */
   grow(grown: CandidateTree, context: Context, judge: Judge, { nodes, depth }: Budget): void {
     if (this.sources.length === 0) return
+    this.#read()
     if ((grown.expanded[ROOT] & this.#bit) === 0) this.#look(grown, ROOT, context, judge, nodes)
     for (let place = 0; place < Math.min(nodes, grown.size); place++) {
       const node = grown.order[place]
@@ -65,6 +72,7 @@ export class Lookups {
   propose(grown: CandidateTree, context: Context, judge: Judge, budget: Budget): boolean {
     const [source] = this.sources
     if (source?.propose === undefined || this.sources.length > 1) return false
+    this.#read()
     const add = (parent: number, token: number, promised: number, kind: number): number =>
       grown.suggest(parent, this.#first, token, promised, kind)
     source.propose(context, { add }, budget)
@@ -95,11 +103,23 @@ export class Lookups {
   }
 
   learn(context: Context, result: Verification, top: TopTokens | undefined): void {
-    for (const source of this.sources) source.learn(context, result, top)
+    if (this.#unread.length === 0) this.#readLength = context.length
+    this.#unread.push(...result.tokens)
+    for (const source of this.sources) source.learn?.(context, result, top)
   }
 
   end(): void {
+    this.#read()
+    this.#context = undefined
     for (const source of this.sources) source.end()
+  }
+
+  #read(): void {
+    if (this.#context === undefined || this.#unread.length === 0) return
+    const { tokens, promptLength } = this.#context
+    const before = { tokens, promptLength, length: this.#readLength }
+    for (const source of this.sources) source.read?.(before, this.#unread)
+    this.#unread.length = 0
   }
 
   /** @returns whether nodes that were there before got new places */

@@ -42,9 +42,9 @@ const KEPT = 0.3
 
 /**
  * While drafting rests: the speed-up that one guess per pass would have had, as a running mean with this weight of the
- * newest pass, which ends the rest. Four right ones in a row do, where a second row costs little.
+ * newest pass that was watched, which ends the rest. Two right ones in a row do, where a second row costs little.
  */
-const WATCH_GAIN = 0.125
+const WATCH_GAIN = 0.25
 const ROUSING = 1.25
 
 /** What is left of a drafted pass in the running rate after another one. */

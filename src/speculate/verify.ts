@@ -17,8 +17,10 @@ export interface Verification {
 export interface TopTokens {
   /** Per node. */
   readonly k: number
-  /** [nodes][k]; -1 where there are fewer. */
+  /** [nodes][k], likeliest first; -1 where there are fewer. */
   readonly ids: Int32Array
+  /** [nodes][k]: the target's probability of each at temperature 1. */
+  readonly probabilities: Float32Array
 }
 
 /**

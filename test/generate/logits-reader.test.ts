@@ -33,6 +33,8 @@ const expected = Array.from({ length: tree.count }, (_, node) => {
   target.head([node])
   return Float32Array.from(target.logitsView(0))
 })
+const probabilityOf = (logits: Float32Array, id: number): number =>
+  1 / logits.reduce((sum, logit) => sum + Math.exp(logit - logits[id]), 0)
 const likeliest = (logits: Float32Array): number[] =>
   [...logits.keys()].sort((a, b) => logits[b] - logits[a] || a - b).slice(0, K)
 
@@ -53,10 +55,13 @@ for (const walk of [[], [0], [0, 6, 7, 8], [0, 46, 47]]) {
     reader.top()!.ids.fill(99_999)
     reader.reset(K)
     for (const node of walk) reader.after(node)
-    const { k, ids } = reader.top()!
+    const { k, ids, probabilities } = reader.top()!
     assert.is(k, K)
     for (let node = 0; node < tree.count; node++) {
       assert.equal([...ids.subarray(node * K, (node + 1) * K)], likeliest(expected[node]), `node ${node}`)
+      for (let i = node * K; i < (node + 1) * K; i++) {
+        assert.ok(Math.abs(probabilities[i] - probabilityOf(expected[node], ids[i])) < 1e-4, `node ${node}`)
+      }
     }
     for (const node of walk) assert.equal([...reader.after(node)], [...expected[node]], 'the logits are still theirs')
   })

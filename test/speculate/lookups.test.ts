@@ -2,11 +2,12 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CandidateTree } from '../../src/speculate/candidate-tree.ts'
+import type { TextSoFar } from '../../src/speculate/context.ts'
 import { type SourceName, sourceOf } from '../../src/speculate/drafter.ts'
 import { TAKEN_AS_THEY_ARE } from '../../src/speculate/judge.ts'
 import { Lookups } from '../../src/speculate/lookups.ts'
 import { type Guesses, type Path, SHOWN, type Source } from '../../src/speculate/sources/source.ts'
-import { ROOT } from '../../src/speculate/token-tree.ts'
+import { ROOT, TokenTree } from '../../src/speculate/token-tree.ts'
 import { contextOf } from './sources/guessing.ts'
 
 const DEPTH = 4
@@ -123,12 +124,12 @@ test('with the noise that decides, what it lifts comes first', () => {
   ) // 2 wins the draw
   const noise = (position: number, token: number): number => (position === TEXT.length && token === 2 ? 9 : 0)
   const context = contextOf(TEXT)
-  opened.lookups.begin(context, noise)
+  opened.lookups.begin(context, 1, noise)
   grow(opened, 1, context)
   const { tree, order } = opened.grown
   assert.equal(tree.pathTokens(order[0]), [2])
   assert.ok(opened.grown.chanceAt(0) > 0.9)
-  opened.lookups.begin(context, undefined)
+  opened.lookups.begin(context, 0, undefined)
   grow(opened, 1, context)
   assert.equal(tree.pathTokens(order[0]), [1])
 })
@@ -146,6 +147,42 @@ test('a tree that is nearly full takes no more', () => {
 test('as many of the likeliest tokens are asked for as the source that wants most does', () => {
   assert.is(open().lookups.topTokens, 0)
   assert.is(open(new Speaker('trie', FIRST, 3), new Speaker('ngram', SECOND, 8)).lookups.topTokens, 8)
+})
+
+test('sources read what was written when they are asked next, all of it, and at the end', () => {
+  const read: [text: number[], tokens: number[]][] = []
+  const reader = new Speaker('trie', () => [[1, 0.5]])
+  const opened = open(
+    Object.assign(reader, {
+      read: ({ tokens, length }: TextSoFar, written: readonly number[]) =>
+        read.push([[...tokens.subarray(0, length)], [...written]]),
+    }),
+  )
+  const context = contextOf([1, 2, 3])
+  opened.lookups.begin(context, 0, undefined)
+  const pass = (...tokens: number[]): void => {
+    opened.lookups.learn(context, { tree: new TokenTree(0), path: [], tokens }, undefined)
+    for (const token of tokens) context.push(token)
+  }
+  pass(4)
+  pass(5, 6)
+  assert.equal(read, [])
+  grow(opened, 1, context)
+  assert.equal(read.splice(0), [
+    [
+      [1, 2, 3],
+      [4, 5, 6],
+    ],
+  ])
+  grow(opened, 1, context)
+  assert.equal(read, [])
+  pass(7)
+  opened.lookups.end()
+  assert.equal(read.splice(0), [[[1, 2, 3, 4, 5, 6], [7]]])
+  // What another text left behind is not this one's.
+  opened.lookups.begin(contextOf([9]), 0, undefined)
+  opened.lookups.end()
+  assert.equal(read, [])
 })
 
 test.run()

@@ -16,6 +16,9 @@ import { MAXIMUM_DEPTH } from './tree.ts'
 /** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
 const LEAST_REACH = 8
 
+/** While guessing rests, one pass of so many is watched. */
+const WATCH_EVERY = 3
+
 export interface LookupDrafterOptions {
   readonly lookups: Lookups
   /** Largest budget that `propose` will be given. */
@@ -26,6 +29,8 @@ export interface LookupDrafterOptions {
 export interface LookupRule {
   readonly judge: Judge
   readonly pacing: Pacing
+  /** Of the request. */
+  readonly temperature: number
   /** As in `RankingRule`. */
   readonly noise?: NoiseOf
 }
@@ -42,6 +47,7 @@ export class LookupDrafter implements Drafter {
   /** Whether it was grown only to see what would have become of its best guess, which had this chance. */
   #isWatching = false
   #hope = 0
+  #unwatched = 0
   #reach = 0
 
   constructor(options: LookupDrafterOptions) {
@@ -64,7 +70,7 @@ export class LookupDrafter implements Drafter {
     this.#context = context
     // What the last text was worth is no matter of this one's, which may be another owner's.
     this.#reach = this.#options.nodes
-    this.#options.lookups.begin(context, this.#rule?.noise)
+    if (this.#rule !== undefined) this.#options.lookups.begin(context, this.#rule.temperature, this.#rule.noise)
   }
 
   endText(): void {
@@ -104,7 +110,8 @@ export class LookupDrafter implements Drafter {
 
   /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
   #watch(context: Context, { judge, pacing }: LookupRule): void {
-    if (pacing.watch === undefined) return
+    if (pacing.watch === undefined || ++this.#unwatched < WATCH_EVERY) return
+    this.#unwatched = 0
     this.#grown.reset(context.root)
     this.#options.lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
     this.#isGrown = true

@@ -116,7 +116,7 @@ export class TreeDrafter implements Drafter {
 
   startText(context: Context): void {
     this.#context = context
-    this.#options.lookups.begin(context, this.#rule?.noise)
+    if (this.#rule !== undefined) this.#options.lookups.begin(context, this.#rule.temperature, this.#rule.noise)
   }
 
   endText(): void {

@@ -2,7 +2,7 @@
 import type { SourceName } from '../drafter.ts'
 import { JacobiSource, jacobiBytes } from './jacobi.ts'
 import { NgramSource, ngramBytes } from './ngram.ts'
-import { RecycleSource } from './recycle.ts'
+import { RecycleSource, recycleBytes } from './recycle.ts'
 import type { Source } from './source.ts'
 import type { SourceOptions } from './source-options.ts'
 import { TRIE_NODES, TrieSource } from './trie.ts'
@@ -46,7 +46,7 @@ export function mostSourceBytes(
       return trigramBytes(pairs) + trigramBytes(promptPairs) + SCRATCH
     }
     case 'recycle':
-      return 34 * vocabulary + 2000
+      return recycleBytes(vocabulary)
     case 'ngram':
       return ngramBytes(context, options.ngram)
     case 'jacobi':

@@ -66,8 +66,6 @@ export class NgramSource implements Source {
   }
 
   /** The text is read where it is used: accepted tokens are in the context by then. */
-  learn(): void {}
-
   end(): void {
     this.#context = undefined
   }

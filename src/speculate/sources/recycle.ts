@@ -4,7 +4,8 @@
  * that is thrown away.
  *
  * What is kept are the target's own second choices, not the text: it stays from one text to the next, as the paper's
- * hot start does (section 3.1).
+ * hot start does (section 3.1). Beyond the paper, the target's probabilities of them are kept, too: a token that left
+ * no choice last time is a better guess than the first of many, and at a temperature it is known how far noise reaches.
  */
 import type { Context } from '../context.ts'
 import type { Budget } from '../drafter.ts'
@@ -16,8 +17,12 @@ import { type Guesses, type GuessTree, type Path, SHOWN, type Source } from './s
 /** Next tokens per token, as in the paper (section 4.1). */
 const RANKS = 8
 
-/** What a guess of each rank promises: published and measured acceptances fall about like this. Calibrated later. */
-const PROMISED = [0.5, 0.12, 0.06, 0.04, 0.03, 0.02, 0.015, 0.012]
+/** How often each rank is right, about, as published and measured: which places of the shape a smaller budget takes. */
+const USUAL = [0.5, 0.12, 0.06, 0.04, 0.03, 0.02, 0.015, 0.012]
+
+/** Probabilities are kept as 16 times their negative logarithm, in a byte. */
+const STEPS_PER_NAT = 16
+const LEVELS = 256
 
 /**
  * The published tree of 80 nodes (appendix 8.1; "2.2.2" in github Luowaterbi/TokenRecycling): children per node, layer
@@ -45,8 +50,16 @@ interface Place {
 /** By falling merit, so that a smaller budget takes the first places; parents come before their children. */
 export const PLACES: readonly Place[] = placesByMerit()
 
-const ROW_BYTES = 4 * (1 + RANKS)
-const KIND: Kind = { name: 'table of recycled tokens', mark: 'copR', version: 1 }
+/** Of what is saved: token, next tokens, and their probabilities. */
+const ROW_BYTES = 4 * (1 + RANKS) + RANKS
+const KIND: Kind = { name: 'table of recycled tokens', mark: 'copR', version: 2 }
+
+/** Bytes that a source holds for each token: next tokens, their probabilities, and two marks. */
+const TOKEN_BYTES = 4 * RANKS + RANKS + 2
+
+/** Bytes that a source holds. */
+export const recycleBytes = (vocabulary: number): number =>
+  TOKEN_BYTES * vocabulary + 8 * (PLACES.length + 1) + 2 * 8 * LEVELS
 
 export class RecycleSource implements Source {
   readonly name = 'recycle'
@@ -54,6 +67,12 @@ export class RecycleSource implements Source {
   readonly #vocabulary: number
   /** [vocabulary][RANKS], likeliest first; -1 where nothing is known. */
   readonly #next: Int32Array
+  /** [vocabulary][RANKS]: the target's probability of each, see `STEPS_PER_NAT`. */
+  readonly #levels: Uint8Array
+  /** Probability by level. */
+  readonly #probability = Float64Array.from({ length: LEVELS }, (_, level) => Math.exp(-level / STEPS_PER_NAT))
+  /** The same to the power of 1 / temperature of the text; at temperature 0 as it is, and calibrated later. */
+  readonly #weight = this.#probability.slice()
   /** By token: whether its row may be saved. Tokens of a prompt are guessed, too, and what is saved must not tell them. */
   readonly #lasting: Uint8Array
   /** By token: whether it is in the prompt of the text under way. */
@@ -63,24 +82,27 @@ export class RecycleSource implements Source {
   /** By place of the shape. */
   readonly #tokens = new Int32Array(PLACES.length + 1)
 
-  /** @param vocabulary tokens that the target knows: 34 bytes are held for each */
+  /** @param vocabulary tokens that the target knows; see `recycleBytes` */
   constructor(vocabulary: number) {
     this.#vocabulary = vocabulary
     this.#next = new Int32Array(vocabulary * RANKS).fill(-1)
+    this.#levels = new Uint8Array(vocabulary * RANKS)
     this.#lasting = new Uint8Array(vocabulary)
     this.#inPrompt = new Uint8Array(vocabulary)
   }
 
   get heldBytes(): number {
-    return this.#next.byteLength + 2 * this.#vocabulary + this.#nodes.byteLength + this.#tokens.byteLength
+    return recycleBytes(this.#vocabulary)
   }
 
   get entries(): number {
     return this.#lastingTokens().length
   }
 
-  begin({ tokens, promptLength }: Context): void {
+  begin({ tokens, promptLength }: Context, temperature: number): void {
     this.end()
+    const scale = temperature > 0 ? 1 / temperature : 1
+    for (let level = 0; level < LEVELS; level++) this.#weight[level] = Math.exp((-level / STEPS_PER_NAT) * scale)
     for (let i = 0; i < promptLength; i++) this.#inPrompt[tokens[i]] = 1
   }
 
@@ -91,10 +113,9 @@ export class RecycleSource implements Source {
   successors({ tokens, length }: Path, guesses: Guesses): void {
     if (length === 0) return
     const row = tokens[SHOWN - 1] * RANKS
-    for (let rank = 0; rank < RANKS; rank++) {
-      const id = this.#next[row + rank]
-      if (id < 0) return
-      guesses.add(id, PROMISED[rank], rank)
+    const total = this.#totalOf(row)
+    for (let rank = 0; rank < RANKS && this.#next[row + rank] >= 0; rank++) {
+      guesses.add(this.#next[row + rank], this.#weight[this.#levels[row + rank]] / total, rank)
     }
   }
 
@@ -107,10 +128,12 @@ export class RecycleSource implements Source {
     for (let place = 1; place <= PLACES.length && left > 0; place++) {
       const { parent, rank, depth } = PLACES[place - 1]
       if (depth > budget.depth || this.#nodes[parent] < 0) continue
-      const id = this.#next[this.#tokens[parent] * RANKS + rank]
+      const row = this.#tokens[parent] * RANKS
+      const id = this.#next[row + rank]
       if (id < 0) continue
       this.#tokens[place] = id
-      this.#nodes[place] = tree.add(this.#nodes[parent], id, PROMISED[rank], rank)
+      const promised = this.#weight[this.#levels[row + rank]] / this.#totalOf(row)
+      this.#nodes[place] = tree.add(this.#nodes[parent], id, promised, rank)
       left--
     }
   }
@@ -133,7 +156,10 @@ export class RecycleSource implements Source {
     for (const [i, token] of known.entries()) {
       const at = HEAD_BYTES + i * ROW_BYTES
       view.setInt32(at, token, true)
-      for (let rank = 0; rank < RANKS; rank++) view.setInt32(at + 4 + 4 * rank, this.#next[token * RANKS + rank], true)
+      for (let rank = 0; rank < RANKS; rank++) {
+        view.setInt32(at + 4 + 4 * rank, this.#next[token * RANKS + rank], true)
+        view.setUint8(at + 4 + 4 * RANKS + rank, this.#levels[token * RANKS + rank])
+      }
     }
     return new Uint8Array(view.buffer)
   }
@@ -161,7 +187,10 @@ export class RecycleSource implements Source {
       const token = view.getInt32(at, true)
       const first = token * RANKS
       this.#lasting[token] = 1
-      for (let rank = 0; rank < RANKS; rank++) this.#next[first + rank] = view.getInt32(at + 4 + 4 * rank, true)
+      for (let rank = 0; rank < RANKS; rank++) {
+        this.#next[first + rank] = view.getInt32(at + 4 + 4 * rank, true)
+        this.#levels[first + rank] = view.getUint8(at + 4 + 4 * RANKS + rank)
+      }
     }
   }
 
@@ -173,12 +202,32 @@ export class RecycleSource implements Source {
   }
 
   /** @param isOutput whether it is the text that stands there, written here */
-  #keep(token: number, { k, ids }: TopTokens, node: number, isOutput: boolean): void {
+  #keep(token: number, { k, ids, probabilities }: TopTokens, node: number, isOutput: boolean): void {
     const row = token * RANKS
     this.#lasting[token] = isOutput || this.#inPrompt[token] === 0 ? 1 : 0
-    for (let rank = 0; rank < RANKS; rank++) this.#next[row + rank] = rank < k ? ids[node * k + rank] : -1
+    for (let rank = 0; rank < RANKS; rank++) {
+      this.#next[row + rank] = rank < k ? ids[node * k + rank] : -1
+      this.#levels[row + rank] = rank < k ? levelOf(probabilities[node * k + rank]) : 0
+    }
+  }
+
+  /** What the weights of all tokens after one add up to, those that are not known included. */
+  #totalOf(row: number): number {
+    let known = 0
+    let total = 0
+    let level = 0
+    for (let rank = 0; rank < RANKS && this.#next[row + rank] >= 0; rank++) {
+      level = this.#levels[row + rank]
+      known += this.#probability[level]
+      total += this.#weight[level]
+    }
+    // The rest counts as tokens that are each as likely as the last one that is known.
+    return total + Math.max(0, 1 - known) * (this.#weight[level] / this.#probability[level])
   }
 }
+
+const levelOf = (probability: number): number =>
+  Math.min(LEVELS - 1, Math.max(0, Math.round(-Math.log(probability) * STEPS_PER_NAT)))
 
 function placesByMerit(): Place[] {
   const all: Place[] = []
@@ -190,7 +239,7 @@ function placesByMerit(): Place[] {
       const merit = parent < 0 ? 1 : all[parent].merit
       for (let rank = 0; rank < count; rank++) {
         below.push(all.length)
-        all.push({ parent, rank, depth: layer + 1, merit: merit * PROMISED[rank] })
+        all.push({ parent, rank, depth: layer + 1, merit: merit * USUAL[rank] })
       }
     }
     above = below

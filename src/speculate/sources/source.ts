@@ -1,5 +1,5 @@
 /** What knows likely continuations without a model: guesses by what was read and written before. */
-import type { Context } from '../context.ts'
+import type { Context, TextSoFar } from '../context.ts'
 import type { Budget, SourceName } from '../drafter.ts'
 import type { TopTokens, Verification } from '../verify.ts'
 
@@ -52,8 +52,8 @@ export interface Source {
   readonly name: SourceName
   /** How many of the target's likeliest tokens at every verified node it learns from; 0: none. */
   readonly topTokens: number
-  /** A text begins; the context has its prompt. */
-  begin(context: Context): void
+  /** A text begins; the context has its prompt. @param temperature that it is sampled with */
+  begin(context: Context, temperature: number): void
   /** What may follow a path. Called some 64 times per pass of the target: microseconds each. */
   successors(path: Path, guesses: Guesses): void
   /** The published way of making a whole tree, where it is not best-first growth by `successors`. */
@@ -69,7 +69,13 @@ export interface Source {
    * Learns from a pass of the target. Called before the accepted tokens join the context.
    * @param top of every node of the tree, the root included; absent when nobody asked for it
    */
-  learn(context: Context, result: Verification, top: TopTokens | undefined): void
+  learn?(context: Context, result: Verification, top: TopTokens | undefined): void
+  /**
+   * Learns what was written. It comes when guesses are asked for next, at the latest before `end`: where nothing is
+   * guessed for a while, one visit of tables that have left the processor's caches does for many passes.
+   * @param before the text before these tokens
+   */
+  read?(before: TextSoFar, tokens: readonly number[]): void
   /** The text is over: what must not outlive it is forgotten. */
   end(): void
   /** Bytes that its tables take in memory, about. */

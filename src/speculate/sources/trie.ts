@@ -4,9 +4,8 @@
  * looked up below the longest of its suffixes that the trie knows. Counts of the prompt and of outputs are apart:
  * those of the prompt weigh more while its request lasts, and are gone after it.
  */
-import type { Context } from '../context.ts'
+import type { Context, TextSoFar } from '../context.ts'
 import type { Budget } from '../drafter.ts'
-import type { Verification } from '../verify.ts'
 import { type Guesses, type GuessTree, MOST_GUESSES, type Path, SHOWN, type Source } from './source.ts'
 import { OpenBranches } from './trie-branches.ts'
 import { loadTrie, saveTrie, type TrieShape } from './trie-saved.ts'
@@ -99,7 +98,7 @@ export class TrieSource implements Source {
     for (let i = 0; i < promptLength; i++) this.#text.append(tokens[i], 'prompt')
   }
 
-  learn(_context: Context, { tokens }: Verification): void {
+  read(_before: TextSoFar, tokens: readonly number[]): void {
     for (const token of tokens) this.#text.append(token, 'output')
   }
 

@@ -3,9 +3,8 @@
  * from it. What was written stays from one text to the next; trigrams that touch the prompt are kept apart and are
  * forgotten with the text.
  */
-import type { Context } from '../context.ts'
+import type { Context, TextSoFar } from '../context.ts'
 import type { Budget } from '../drafter.ts'
-import type { Verification } from '../verify.ts'
 import { broken, HEAD_BYTES, type Kind, readHead, startSaving } from './saved.ts'
 import { type Guesses, type GuessTree, type Path, SHOWN, type Source } from './source.ts'
 import { TrigramSearch } from './trigram-search.ts'
@@ -82,12 +81,11 @@ export class TrigramSource implements Source {
   }
 
   /** Trigrams that begin in the prompt pass with it. */
-  learn({ tokens, length, promptLength }: Context, result: Verification): void {
+  read({ tokens, length, promptLength }: TextSoFar, written: readonly number[]): void {
     if (length < 2) return
     let a = tokens[length - 2]
     let b = tokens[length - 1]
-    for (let i = 0; i < result.tokens.length; i++) {
-      const token = result.tokens[i]
+    for (const [i, token] of written.entries()) {
       const table = length - 2 + i < promptLength ? this.#passing : this.#lasting
       table.observe(a, b, token)
       a = b

@@ -18,7 +18,7 @@ for (const name of SOURCES) {
       return (state >>> 8) % VOCABULARY
     }
     source.warm?.(Int32Array.from({ length: 150_000 }, next))
-    source.begin(new Context(Int32Array.from({ length: 3000 }, next), 4096))
+    source.begin(new Context(Int32Array.from({ length: 3000 }, next), 4096), 0)
     const most = mostSourceBytes(name, { vocabulary: VOCABULARY, context: 4096 })
     assert.ok(source.heldBytes <= most, `${source.heldBytes} of ${most}`)
     source.end()

@@ -58,7 +58,8 @@ export function propose(source: Source, context: Context, nodes: number, depth =
 /** Has tokens accepted after the context, as a pass of the target does. */
 export function accept(source: Source, context: Context, tokens: readonly number[]): void {
   const result: Verification = { tree: new TokenTree(0), path: [], tokens }
-  source.learn(context, result, undefined)
+  source.learn?.(context, result, undefined)
+  source.read?.(context, tokens)
   for (const token of tokens) context.push(token)
 }
 
@@ -99,13 +100,20 @@ export class Proposal implements GuessTree {
   }
 }
 
+/** Each as likely as the one before it, times a ratio; the first one has half of the probability. */
+export const rankedTokens = (k: number, ids: readonly number[], ratio = 0.5): TopTokens => ({
+  k,
+  ids: Int32Array.from(ids),
+  probabilities: Float32Array.from(ids, (_, i) => 0.5 * ratio ** (i % k)),
+})
+
 /** What a target says after a text, likeliest first. */
 export type Target = (text: readonly number[]) => readonly number[]
 
 export function topTokens({ tokens, length }: Context, tree: TokenTree, k: number, target: Target): TopTokens {
   const text = [...tokens.subarray(0, length)]
   const ids = Array.from({ length: tree.count }, (_, node) => target([...text, ...tree.pathTokens(node)]).slice(0, k))
-  return { k, ids: Int32Array.from(ids.flat()) }
+  return rankedTokens(k, ids.flat())
 }
 
 /** A pass in which the target takes its likeliest token at every node. The context is left as it is. */

@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { PLACES, RecycleSource } from '../../../src/speculate/sources/recycle.ts'
 import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
-import { contextOf, propose, successors } from './guessing.ts'
+import { contextOf, propose, rankedTokens, successors } from './guessing.ts'
 
 const VOCABULARY = 40
 const RANKS = 8
@@ -88,7 +88,7 @@ function learn(source: RecycleSource, { parents, tokens, follow, salt }: Pass): 
   }
   const ids = Array.from({ length: tree.count }, (_, node) => topAt(node, salt)).flat()
   const result = { tree, path, tokens: [0] }
-  source.learn(contextOf([1]), result, { k: RANKS, ids: Int32Array.from(ids) })
+  source.learn(contextOf([1]), result, rankedTokens(RANKS, ids))
   return { tree, path }
 }
 
@@ -129,10 +129,36 @@ test('make no tree where nothing is known, and none of tokens that are not known
   assert.equal(propose(source, contextOf([3]), 80).paths, [])
   const tree = new TokenTree(1)
   tree.reset(3)
-  source.learn(contextOf([3]), { tree, path: [], tokens: [4] }, { k: 3, ids: Int32Array.of(4, 5, 3) })
+  source.learn(contextOf([3]), { tree, path: [], tokens: [4] }, rankedTokens(3, [4, 5, 3]))
   // Only the row of 3 is known, with three tokens: 3 itself is the only one with children.
   const { paths } = propose(source, contextOf([3]), 80)
   assert.equal(paths, ['3', '3 3', '3 4', '3 5', '4', '5'])
+})
+
+test('promise what the target held of them, as the temperature of the text has it', () => {
+  const source = new RecycleSource(VOCABULARY)
+  const tree = new TokenTree(1)
+  tree.reset(3)
+  // Of the probability, a quarter is left for others.
+  source.learn(contextOf([3]), { tree, path: [], tokens: [4] }, rankedTokens(2, [4, 5]))
+  const promised = (temperature: number): number[] => {
+    source.begin(contextOf([3]), temperature)
+    return successors(source, [3]).map((guess) => guess.promised)
+  }
+  const near = (found: readonly number[], expected: readonly number[]): void => {
+    for (const [i, value] of expected.entries()) assert.ok(Math.abs(found[i] - value) < 0.02, `${found} ${expected}`)
+  }
+  near(promised(1), [0.5, 0.25])
+  near(promised(0), promised(1))
+  // Others are counted as one more token as likely as the last one: 1/4, 1/16, 1/16.
+  near(promised(0.5), [2 / 3, 1 / 6])
+  near(promised(0.1), [1, 0])
+  near(promised(100), [1 / 3, 1 / 3])
+  const { all } = propose(source, contextOf([3]), 2)
+  near(
+    all.map((guess) => guess.promised),
+    [1 / 3, 1 / 3],
+  )
 })
 
 /** Every token is known, and all next tokens differ. */
@@ -142,7 +168,7 @@ function wise(): RecycleSource {
   tree.reset(0)
   for (let token = 1; token < VOCABULARY; token++) tree.add(ROOT, token, -1, 1)
   const ids = Array.from({ length: VOCABULARY }, (_, node) => topAt(node, 1)).flat()
-  source.learn(contextOf([0]), { tree, path: [], tokens: [0] }, { k: RANKS, ids: Int32Array.from(ids) })
+  source.learn(contextOf([0]), { tree, path: [], tokens: [0] }, rankedTokens(RANKS, ids))
   return source
 }
 
@@ -198,13 +224,17 @@ test('are the same after saving and loading, and nothing else takes them', () =>
 test('rows of a prompt’s tokens are of use, and are saved only when the tokens were written', () => {
   const source = new RecycleSource(VOCABULARY)
   const context = contextOf([1, 2, 3])
-  const everywhere = (count: number) => ({ k: 2, ids: Int32Array.from({ length: 2 * count }, (_, i) => 20 + i) })
+  const everywhere = (count: number) =>
+    rankedTokens(
+      2,
+      Array.from({ length: 2 * count }, (_, i) => 20 + i),
+    )
   const savedTokens = (): number[] => {
     const bytes = source.save()
     const view = new DataView(bytes.buffer)
-    return Array.from({ length: view.getUint32(12, true) }, (_, row) => view.getInt32(16 + row * 36, true))
+    return Array.from({ length: view.getUint32(12, true) }, (_, row) => view.getInt32(16 + row * 44, true))
   }
-  source.begin(context)
+  source.begin(context, 0)
   const tree = new TokenTree(8)
   tree.reset(3)
   const accepted = tree.add(ROOT, 2, 0, 1)
@@ -216,7 +246,7 @@ test('rows of a prompt’s tokens are of use, and are saved only when the tokens
   assert.is(source.entries, 2)
   // The next text, whose prompt is another one: what the target now says after the token is of no prompt.
   source.end()
-  source.begin(contextOf([5]))
+  source.begin(contextOf([5]), 0)
   tree.reset(5)
   tree.add(ROOT, 1, 0, 1)
   tree.add(ROOT, 9, 0, 1)

@@ -58,9 +58,9 @@ test('an option that is undefined is as one that is not given', () => {
   const text = [1, 2, 3, 1, 2]
   for (const name of ['trie', 'jacobi'] as const) {
     const source = makeSource(name, VOCABULARY, undefinedOnes)
-    source.begin(contextOf(text))
+    source.begin(contextOf(text), 0)
     const usual = makeSource(name, VOCABULARY)
-    usual.begin(contextOf(text))
+    usual.begin(contextOf(text), 0)
     const [paths, expected] = [source, usual].map((one) => propose(one, contextOf(text), 30).paths)
     assert.equal(paths, expected)
   }
@@ -70,7 +70,7 @@ test('a trie of short branches, of one branch; prompt lookup of long n-grams', (
   const text = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 9, 1, 2]
   const paths = (options: SourceOptions): string[] => {
     const source = makeSource('trie', VOCABULARY, options)
-    source.begin(contextOf(text))
+    source.begin(contextOf(text), 0)
     return propose(source, contextOf(text), 30).paths
   }
   assert.ok(paths({}).includes('3 4 5 6 7 8'))
@@ -79,7 +79,7 @@ test('a trie of short branches, of one branch; prompt lookup of long n-grams', (
   const single = paths({ trie: { mode: 'single' } })
   assert.is(new Set(single.map((path) => path.split(' ')[0])).size, 1, single.join(', '))
   const ngram = makeSource('ngram', VOCABULARY, { ngram: { recent: 1 } })
-  ngram.begin(contextOf(text))
+  ngram.begin(contextOf(text), 0)
   assert.equal(
     successors(ngram, text).map(({ id }) => id),
     [9],
@@ -112,7 +112,7 @@ test('whatever the limits allow works, and holds no more than is said of it', ()
         const source = makeSource(name, VOCABULARY, { trie, trigram, ngram, jacobi })
         source.warm?.(text)
         const context = contextOf([...text.subarray(0, 300)])
-        source.begin(context)
+        source.begin(context, 0)
         successors(source, [...text.subarray(0, 40)])
         if (source.propose !== undefined) propose(source, context, 63)
         const most = mostSourceBytes(name, { vocabulary: VOCABULARY, context: 2048 }, options)

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { TrigramSource } from '../../../src/speculate/sources/trigram.ts'
-import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
+import { ROOT } from '../../../src/speculate/token-tree.ts'
 import { contextOf, type Guess, propose, successors } from './guessing.ts'
 
 const VOCABULARY = 30
@@ -17,9 +17,7 @@ function make(corpus: readonly number[] = []): TrigramSource {
 
 /** The target takes these tokens, and they join the context. */
 function write(source: TrigramSource, context: ReturnType<typeof contextOf>, tokens: readonly number[]): void {
-  const tree = new TokenTree(1)
-  tree.reset(context.root)
-  source.learn(context, { tree, path: [], tokens })
+  source.read(context, tokens)
   for (const token of tokens) context.push(token)
 }
 
