@@ -16,8 +16,8 @@ import { MAXIMUM_DEPTH } from './tree.ts'
 /** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
 const LEAST_REACH = 8
 
-/** While guessing rests, one pass of so many is watched. */
-const WATCH_EVERY = 3
+/** While guessing rests, passes are watched as often as takes no more than this share of their time. */
+const WATCHING = 0.01
 
 export interface LookupDrafterOptions {
   readonly lookups: Lookups
@@ -47,7 +47,11 @@ export class LookupDrafter implements Drafter {
   /** Whether it was grown only to see what would have become of its best guess, which had this chance. */
   #isWatching = false
   #hope = 0
-  #unwatched = 0
+  /** Whether guessing rests and the pass is not watched either: then nothing is learnt from it but its tokens. */
+  #isIdle = false
+  /** What watching a pass took last, and what passes took since. */
+  #watchSeconds = 0
+  #unwatchedSeconds = 0
   #reach = 0
 
   constructor(options: LookupDrafterOptions) {
@@ -59,7 +63,7 @@ export class LookupDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#options.lookups.topTokens
+    return this.#isIdle ? 0 : this.#options.lookups.topTokens
   }
 
   begin(rule: LookupRule): void {
@@ -84,9 +88,10 @@ export class LookupDrafter implements Drafter {
     this.#seconds = 0
     this.#isGrown = false
     this.#isWatching = false
+    this.#isIdle = false
     if (rule === undefined || budget.nodes <= 0) return
     if (!rule.pacing.shouldDraft()) {
-      this.#watch(context, rule)
+      this.#isIdle = !this.#watch(context, rule)
       return
     }
     const began = now()
@@ -108,20 +113,27 @@ export class LookupDrafter implements Drafter {
     lookups.addWindows(tree, { nodes: budget.nodes, depth })
   }
 
-  /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
-  #watch(context: Context, { judge, pacing }: LookupRule): void {
-    if (pacing.watch === undefined || ++this.#unwatched < WATCH_EVERY) return
-    this.#unwatched = 0
+  /**
+   * What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen.
+   * @returns false where that would take too long
+   */
+  #watch(context: Context, { judge, pacing }: LookupRule): boolean {
+    if (pacing.watch === undefined || this.#watchSeconds > WATCHING * this.#unwatchedSeconds) return false
+    const began = now()
     this.#grown.reset(context.root)
     this.#options.lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
     this.#isGrown = true
     this.#isWatching = true
     this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0
+    this.#watchSeconds = (now() - began) / 1000
+    this.#unwatchedSeconds = 0
+    return true
   }
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {
     const { lookups } = this.#options
     const rule = this.#rule
+    this.#unwatchedSeconds += seconds
     if (this.#isWatching) {
       const { tree, order } = this.#grown
       rule?.pacing.watch?.(this.#hope, this.#grown.size > 0 && tree.token[order[0]] === result.tokens[0])
