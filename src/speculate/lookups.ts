@@ -103,6 +103,7 @@ export class Lookups {
   }
 
   learn(context: Context, result: Verification, top: TopTokens | undefined): void {
+    if (this.sources.length === 0) return
     if (this.#unread.length === 0) this.#readLength = context.length
     this.#unread.push(...result.tokens)
     for (const source of this.sources) source.learn?.(context, result, top)

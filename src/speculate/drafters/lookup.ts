@@ -74,6 +74,8 @@ export class LookupDrafter implements Drafter {
     this.#context = context
     // What the last text was worth is no matter of this one's, which may be another owner's.
     this.#reach = this.#options.nodes
+    this.#watchSeconds = 0
+    this.#unwatchedSeconds = 0
     if (this.#rule !== undefined) this.#options.lookups.begin(context, this.#rule.temperature, this.#rule.noise)
   }
 

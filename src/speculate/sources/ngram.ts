@@ -65,7 +65,6 @@ export class NgramSource implements Source {
     this.#catchUp(context)
   }
 
-  /** The text is read where it is used: accepted tokens are in the context by then. */
   end(): void {
     this.#context = undefined
   }

@@ -59,7 +59,7 @@ const TOKEN_BYTES = 4 * RANKS + RANKS + 2
 
 /** Bytes that a source holds. */
 export const recycleBytes = (vocabulary: number): number =>
-  TOKEN_BYTES * vocabulary + 8 * (PLACES.length + 1) + 2 * 8 * LEVELS
+  TOKEN_BYTES * vocabulary + 8 * (PLACES.length + 1) + 8 * (2 * LEVELS + RANKS)
 
 export class RecycleSource implements Source {
   readonly name = 'recycle'
@@ -71,8 +71,13 @@ export class RecycleSource implements Source {
   readonly #levels: Uint8Array
   /** Probability by level. */
   readonly #probability = Float64Array.from({ length: LEVELS }, (_, level) => Math.exp(-level / STEPS_PER_NAT))
-  /** The same to the power of 1 / temperature of the text; at temperature 0 as it is, and calibrated later. */
+  /**
+   * By how many levels a token is below the likeliest one: how likely it is, as a share of that one, at the temperature
+   * of the text; at temperature 0 as at 1, and calibrated later.
+   */
   readonly #weight = this.#probability.slice()
+  /** Of the row that was read last: what each of its tokens promises. */
+  readonly #promised = new Float64Array(RANKS)
   /** By token: whether its row may be saved. Tokens of a prompt are guessed, too, and what is saved must not tell them. */
   readonly #lasting: Uint8Array
   /** By token: whether it is in the prompt of the text under way. */
@@ -113,10 +118,8 @@ export class RecycleSource implements Source {
   successors({ tokens, length }: Path, guesses: Guesses): void {
     if (length === 0) return
     const row = tokens[SHOWN - 1] * RANKS
-    const total = this.#totalOf(row)
-    for (let rank = 0; rank < RANKS && this.#next[row + rank] >= 0; rank++) {
-      guesses.add(this.#next[row + rank], this.#weight[this.#levels[row + rank]] / total, rank)
-    }
+    const count = this.#readRow(row)
+    for (let rank = 0; rank < count; rank++) guesses.add(this.#next[row + rank], this.#promised[rank], rank)
   }
 
   /** The published shape, as far as its tokens are known; a place whose token is unknown leaves its node to the next one. */
@@ -129,11 +132,10 @@ export class RecycleSource implements Source {
       const { parent, rank, depth } = PLACES[place - 1]
       if (depth > budget.depth || this.#nodes[parent] < 0) continue
       const row = this.#tokens[parent] * RANKS
+      if (rank >= this.#readRow(row)) continue
       const id = this.#next[row + rank]
-      if (id < 0) continue
       this.#tokens[place] = id
-      const promised = this.#weight[this.#levels[row + rank]] / this.#totalOf(row)
-      this.#nodes[place] = tree.add(this.#nodes[parent], id, promised, rank)
+      this.#nodes[place] = tree.add(this.#nodes[parent], id, this.#promised[rank], rank)
       left--
     }
   }
@@ -174,10 +176,14 @@ export class RecycleSource implements Source {
       const token = view.getInt32(at, true)
       if (!isToken(token)) throw broken(KIND, `row ${row} is for token ${token} of ${this.#vocabulary}`)
       let ended = false
+      let before = 0
       for (let rank = 0; rank < RANKS; rank++) {
         const id = view.getInt32(at + 4 + 4 * rank, true)
+        const level = view.getUint8(at + 4 + 4 * RANKS + rank)
         if (id !== -1 && (ended || !isToken(id))) throw broken(KIND, `row ${row} has ${id} at rank ${rank}`)
         ended = id === -1
+        if (!ended && level < before) throw broken(KIND, `row ${row} is likelier at rank ${rank} than before it`)
+        before = level
       }
     }
     this.#next.fill(-1)
@@ -211,18 +217,24 @@ export class RecycleSource implements Source {
     }
   }
 
-  /** What the weights of all tokens after one add up to, those that are not known included. */
-  #totalOf(row: number): number {
+  /** Puts into `#promised` how likely the tokens of a row are. @returns how many there are */
+  #readRow(row: number): number {
+    const promised = this.#promised
+    let count = 0
     let known = 0
     let total = 0
-    let level = 0
-    for (let rank = 0; rank < RANKS && this.#next[row + rank] >= 0; rank++) {
-      level = this.#levels[row + rank]
-      known += this.#probability[level]
-      total += this.#weight[level]
+    let probability = 1
+    for (; count < RANKS && this.#next[row + count] >= 0; count++) {
+      probability = this.#probability[this.#levels[row + count]]
+      known += probability
+      promised[count] = this.#weight[this.#levels[row + count] - this.#levels[row]]
+      total += promised[count]
     }
+    if (count === 0) return 0
     // The rest counts as tokens that are each as likely as the last one that is known.
-    return total + Math.max(0, 1 - known) * (this.#weight[level] / this.#probability[level])
+    total += (Math.max(0, 1 - known) / probability) * promised[count - 1]
+    for (let rank = 0; rank < count; rank++) promised[rank] /= total
+    return count
   }
 }
 

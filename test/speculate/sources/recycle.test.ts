@@ -153,12 +153,25 @@ test('promise what the target held of them, as the temperature of the text has i
   // Others are counted as one more token as likely as the last one: 1/4, 1/16, 1/16.
   near(promised(0.5), [2 / 3, 1 / 6])
   near(promised(0.1), [1, 0])
+  near(promised(1e-4), [1, 0])
   near(promised(100), [1 / 3, 1 / 3])
   const { all } = propose(source, contextOf([3]), 2)
   near(
     all.map((guess) => guess.promised),
     [1 / 3, 1 / 3],
   )
+})
+
+test('promise something sensible of what the target found next to impossible, however cold the text is', () => {
+  const source = new RecycleSource(VOCABULARY)
+  const tree = new TokenTree(1)
+  tree.reset(3)
+  const top = { k: 2, ids: Int32Array.of(4, 5), probabilities: Float32Array.of(1e-6, 1e-30) }
+  source.learn(contextOf([3]), { tree, path: [], tokens: [4] }, top)
+  for (const temperature of [0, 0.001, 1, 1000]) {
+    source.begin(contextOf([3]), temperature)
+    for (const { promised } of successors(source, [3])) assert.ok(promised >= 0 && promised <= 1, `${promised}`)
+  }
 })
 
 /** Every token is known, and all next tokens differ. */
