@@ -7,6 +7,7 @@
  * - `acceptance`: tokens per pass of the embedded pair with the same number of nodes, by category of prompts, cold
  *   (nothing is known but the prompt) and warm (what was written after earlier prompts). Time plays no part.
  * - `resident`: the embedded pair in memory; seconds of decoding, planned, interleaved, median of the rounds, warm.
+ *   Plain decoding takes part twice, so that the noise is seen.
  * - `streaming`: the target inflated to the shape of a large model, of which a part streams; planned, warm.
  * - `replay`: texts that others wrote, which repeat a document or an earlier turn (see recordings.ts): resident and
  *   streaming, planned. `recycle`, also inside `hybrid`, is at a disadvantage there: it learns what the target holds
@@ -200,7 +201,9 @@ function rateRow(results: readonly Result[], policy: Policy, figures: object): v
 
 async function resident(): Promise<void> {
   const { free, hybrid, hybridWithDraft, tree, chain } = drafterPolicies('auto')
-  const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain]
+  // Decodes as plain does: how far it is from 1.00x is how far the machine alone takes the others.
+  const control: Policy = { ...PLAIN, name: 'plain, again' }
+  const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain, control]
   for (const temperature of temperatures) {
     const prompts = await chosen(target, temperature)
     const race = { directory: target, common: { draft, context: CONTEXT }, policies: all, prompts, temperature, tokens }
