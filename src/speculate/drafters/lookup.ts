@@ -17,7 +17,7 @@ import { MAXIMUM_DEPTH } from './tree.ts'
 const LEAST_REACH = 8
 
 /** While guessing rests, passes are watched as often as takes no more than this share of their time. */
-const WATCHING = 0.01
+const WATCHING = 0.03
 
 export interface LookupDrafterOptions {
   readonly lookups: Lookups
@@ -47,8 +47,6 @@ export class LookupDrafter implements Drafter {
   /** Whether it was grown only to see what would have become of its best guess, which had this chance. */
   #isWatching = false
   #hope = 0
-  /** Whether guessing rests and the pass is not watched either: then nothing is learnt from it but its tokens. */
-  #isIdle = false
   /** What watching a pass took last, and what passes took since. */
   #watchSeconds = 0
   #unwatchedSeconds = 0
@@ -63,7 +61,7 @@ export class LookupDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#isIdle ? 0 : this.#options.lookups.topTokens
+    return this.#options.lookups.topTokens
   }
 
   begin(rule: LookupRule): void {
@@ -90,10 +88,9 @@ export class LookupDrafter implements Drafter {
     this.#seconds = 0
     this.#isGrown = false
     this.#isWatching = false
-    this.#isIdle = false
     if (rule === undefined || budget.nodes <= 0) return
     if (!rule.pacing.shouldDraft()) {
-      this.#isIdle = !this.#watch(context, rule)
+      this.#watch(context, rule)
       return
     }
     const began = now()
@@ -115,12 +112,9 @@ export class LookupDrafter implements Drafter {
     lookups.addWindows(tree, { nodes: budget.nodes, depth })
   }
 
-  /**
-   * What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen.
-   * @returns false where that would take too long
-   */
-  #watch(context: Context, { judge, pacing }: LookupRule): boolean {
-    if (pacing.watch === undefined || this.#watchSeconds > WATCHING * this.#unwatchedSeconds) return false
+  /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
+  #watch(context: Context, { judge, pacing }: LookupRule): void {
+    if (pacing.watch === undefined || this.#watchSeconds > WATCHING * this.#unwatchedSeconds) return
     const began = now()
     this.#grown.reset(context.root)
     this.#options.lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
@@ -129,7 +123,6 @@ export class LookupDrafter implements Drafter {
     this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0
     this.#watchSeconds = (now() - began) / 1000
     this.#unwatchedSeconds = 0
-    return true
   }
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {
