@@ -54,10 +54,21 @@ export class Lookups {
     for (const source of this.sources) source.begin(context, temperature)
   }
 
+  /**
+   * Has sources read what was written since. To be called before they are asked for guesses, and not to be counted as
+   * time that guesses take: it is no less where there are none.
+   */
+  catchUp(): void {
+    if (this.#context === undefined || this.#unread.length === 0) return
+    const { tokens, promptLength } = this.#context
+    const before = { tokens, promptLength, length: this.#readLength }
+    for (const source of this.sources) source.read?.(before, this.#unread)
+    this.#unread.length = 0
+  }
+
   /** Looks behind the best `places` nodes of a tree, and behind what is found there, until nothing new is among them. */
   grow(grown: CandidateTree, context: Context, judge: Judge, { nodes, depth }: Budget): void {
     if (this.sources.length === 0) return
-    this.#read()
     if ((grown.expanded[ROOT] & this.#bit) === 0) this.#look(grown, ROOT, context, judge, nodes)
     for (let place = 0; place < Math.min(nodes, grown.size); place++) {
       const node = grown.order[place]
@@ -72,7 +83,6 @@ export class Lookups {
   propose(grown: CandidateTree, context: Context, judge: Judge, budget: Budget): boolean {
     const [source] = this.sources
     if (source?.propose === undefined || this.sources.length > 1) return false
-    this.#read()
     const add = (parent: number, token: number, promised: number, kind: number): number =>
       grown.suggest(parent, this.#first, token, promised, kind)
     source.propose(context, { add }, budget)
@@ -110,17 +120,9 @@ export class Lookups {
   }
 
   end(): void {
-    this.#read()
+    this.catchUp()
     this.#context = undefined
     for (const source of this.sources) source.end()
-  }
-
-  #read(): void {
-    if (this.#context === undefined || this.#unread.length === 0) return
-    const { tokens, promptLength } = this.#context
-    const before = { tokens, promptLength, length: this.#readLength }
-    for (const source of this.sources) source.read?.(before, this.#unread)
-    this.#unread.length = 0
   }
 
   /** @returns whether nodes that were there before got new places */

@@ -149,7 +149,7 @@ test('as many of the likeliest tokens are asked for as the source that wants mos
   assert.is(open(new Speaker('trie', FIRST, 3), new Speaker('ngram', SECOND, 8)).lookups.topTokens, 8)
 })
 
-test('sources read what was written when they are asked next, all of it, and at the end', () => {
+test('sources read what was written when they are to catch up, all of it, and at the end', () => {
   const read: [text: number[], tokens: number[]][] = []
   const reader = new Speaker('trie', () => [[1, 0.5]])
   const opened = open(
@@ -167,14 +167,14 @@ test('sources read what was written when they are asked next, all of it, and at 
   pass(4)
   pass(5, 6)
   assert.equal(read, [])
-  grow(opened, 1, context)
+  opened.lookups.catchUp()
   assert.equal(read.splice(0), [
     [
       [1, 2, 3],
       [4, 5, 6],
     ],
   ])
-  grow(opened, 1, context)
+  opened.lookups.catchUp()
   assert.equal(read, [])
   pass(7)
   opened.lookups.end()

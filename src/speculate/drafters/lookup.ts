@@ -93,6 +93,7 @@ export class LookupDrafter implements Drafter {
       this.#watch(context, rule)
       return
     }
+    lookups.catchUp()
     const began = now()
     const nodes = Math.min(lookups.guessesOf(budget.nodes), this.#reach)
     const depth = Math.min(budget.depth, MAXIMUM_DEPTH)
@@ -115,9 +116,11 @@ export class LookupDrafter implements Drafter {
   /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
   #watch(context: Context, { judge, pacing }: LookupRule): void {
     if (pacing.watch === undefined || this.#watchSeconds > WATCHING * this.#unwatchedSeconds) return
+    const { lookups } = this.#options
+    lookups.catchUp()
     const began = now()
     this.#grown.reset(context.root)
-    this.#options.lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
+    lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
     this.#isGrown = true
     this.#isWatching = true
     this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0

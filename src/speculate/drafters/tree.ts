@@ -130,9 +130,10 @@ export class TreeDrafter implements Drafter {
     if (pacing === undefined || budget.nodes <= 0 || !pacing.shouldDraft()) return
     this.#depth = Math.min(budget.depth, MAXIMUM_DEPTH)
     this.#catchUp(context)
+    const { lookups } = this.#options
+    lookups.catchUp()
     const began = now()
     if (!this.#plant(context)) return
-    const { lookups } = this.#options
     const nodes = lookups.guessesOf(budget.nodes)
     const growth = this.#growth
     growth.limit = nodes
