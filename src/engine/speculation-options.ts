@@ -69,7 +69,7 @@ export function draftSource({ draft }: EngineOptions): DraftSource | undefined {
 
 /** @throws CoppiceError INVALID_OPTION */
 export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): SpeculationChoices {
-  const { pipeline = true, coupled = true, sharpening, draftPMin, drafterState, drafterOptions } = options
+  const { pipeline = true, coupled = true, sharpening, draftPMin, drafterState, drafterOptions = {} } = options
   checkFlag('pipeline', pipeline)
   checkFlag('coupled', coupled)
   if (sharpening !== undefined && !(typeof sharpening === 'number' && sharpening > 0 && sharpening <= 100)) {
@@ -86,7 +86,7 @@ export function chooseSpeculation(options: EngineOptions, hasDraft: boolean): Sp
   return {
     model,
     sources,
-    sourceOptions: checkSourceOptions(drafterOptions === undefined ? {} : drafterOptions, sources),
+    sourceOptions: checkSourceOptions(drafterOptions, sources),
     pacing,
     nodes,
     depth: MAXIMUM_DEPTH,

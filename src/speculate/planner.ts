@@ -42,7 +42,8 @@ const KEPT = 0.3
 
 /**
  * While drafting rests: the speed-up that one guess per pass would have had, as a running mean with this weight of the
- * newest pass that was watched, which ends the rest. Two right ones in a row do where a second row costs little, three where it costs a third of the first.
+ * newest pass that was watched, which ends the rest. Two right ones in a row do where a second row costs little, three
+ * where it costs a third of the first.
  */
 const WATCH_GAIN = 0.25
 const ROUSING = 1.25

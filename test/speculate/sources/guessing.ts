@@ -100,11 +100,11 @@ export class Proposal implements GuessTree {
   }
 }
 
-/** Each as likely as the one before it, times a ratio; the first one has half of the probability. */
-export const rankedTokens = (k: number, ids: readonly number[], ratio = 0.5): TopTokens => ({
+/** The first one has half of the probability, each other one half of that of the one before it. */
+export const rankedTokens = (k: number, ids: readonly number[]): TopTokens => ({
   k,
   ids: Int32Array.from(ids),
-  probabilities: Float32Array.from(ids, (_, i) => 0.5 * ratio ** (i % k)),
+  probabilities: Float32Array.from(ids, (_, i) => 0.5 ** ((i % k) + 1)),
 })
 
 /** What a target says after a text, likeliest first. */

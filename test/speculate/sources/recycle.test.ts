@@ -170,7 +170,9 @@ test('promise something sensible of what the target found next to impossible, ho
   source.learn(contextOf([3]), { tree, path: [], tokens: [4] }, top)
   for (const temperature of [0, 0.001, 1, 1000]) {
     source.begin(contextOf([3]), temperature)
-    for (const { promised } of successors(source, [3])) assert.ok(promised >= 0 && promised <= 1, `${promised}`)
+    const guesses = successors(source, [3])
+    assert.is(guesses.length, 2)
+    for (const { promised } of guesses) assert.ok(promised >= 0 && promised <= 1, `${promised}`)
   }
 })
 
@@ -232,6 +234,15 @@ test('are the same after saving and loading, and nothing else takes them', () =>
       }
     }),
   )
+})
+
+test('a saved row whose probabilities rise is refused, and what was known stays', () => {
+  const source = wise()
+  const bytes = source.save()
+  // Behind the head, the token and its eight next ones.
+  bytes[16 + 36] = 255
+  assert.throws(() => source.load(bytes), /row 0 is likelier at rank 1 than before it/)
+  assert.equal(successors(source, [0]), successors(wise(), [0]))
 })
 
 test('rows of a prompt’s tokens are of use, and are saved only when the tokens were written', () => {
