@@ -5,6 +5,8 @@
 
 /** Weight of a new figure, once there are enough of them. */
 const GAIN = 0.12
+/** The same for passes by their size: what one size takes beside the others hardly changes. */
+const SIZE_GAIN = 0.04
 /** A figure that is so many times the mean is a disturbance and counts for no more than that. */
 const DISTURBED = 2.5
 /** A pass that waits for so much of its time takes as long as the disk; shorter waits are hitches of a pass that computes. */
@@ -13,6 +15,13 @@ const DISK_BOUND = 0.35
 const HITCH = 0.1
 /** So many figures of a size are taken as they are. */
 const SURE = 2
+/**
+ * What does change is what all of them take: code gets faster while it runs, and machines have better and worse minutes.
+ * So a pass of one size is a hint, with this weight in the exponent, of what any other would take now.
+ */
+const HINT = 0.12
+/** A disturbed pass is a hint of no more than this. */
+const MOST_HINT = 1.3
 /** A row's share of a pass over one row, before two sizes have been seen. */
 const ASSUMED_SLOPE = 0.25
 
@@ -20,6 +29,15 @@ const ASSUMED_SLOPE = 0.25
 class Mean {
   value = 0
   count = 0
+  readonly #gain: number
+
+  constructor(gain = GAIN) {
+    this.#gain = gain
+  }
+
+  scale(factor: number): void {
+    this.value *= factor
+  }
 
   add(figure: number): void {
     this.count++
@@ -29,7 +47,7 @@ class Mean {
       return
     }
     const taken = Math.min(figure, this.value * DISTURBED)
-    this.value += (taken - this.value) * Math.max(GAIN, 1 / this.count)
+    this.value += (taken - this.value) * Math.max(this.#gain, 1 / this.count)
   }
 }
 
@@ -54,8 +72,8 @@ export class PassCosts {
   constructor(rows: number, draftRows: number, readAhead = 0) {
     this.#rows = rows
     this.#readAhead = readAhead
-    this.#compute = Array.from({ length: rows + 1 }, () => new Mean())
-    this.#whole = Array.from({ length: rows + 1 }, () => new Mean())
+    this.#compute = Array.from({ length: rows + 1 }, () => new Mean(SIZE_GAIN))
+    this.#whole = Array.from({ length: rows + 1 }, () => new Mean(SIZE_GAIN))
     this.#draft = Array.from({ length: draftRows + 1 }, () => new Mean())
     this.#table = new Float64Array(rows + 1)
     this.#computeTable = new Float64Array(rows + 1)
@@ -67,13 +85,14 @@ export class PassCosts {
    * @param ahead seconds before it in which the disk went on reading
    */
   observePass(rows: number, compute: number, whole?: number, ahead = 0): void {
-    this.#compute[rows].add(compute)
+    observe(this.#compute, rows, compute)
     this.#isStale = true
     if (whole === undefined) return
     const waited = whole - compute
     // What was read ahead, a pass that waits would have had to wait for.
     const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole
-    this.#whole[rows].add(full)
+    if (waited > HITCH * whole) this.#whole[rows].add(full)
+    else observe(this.#whole, rows, full)
     if (waited > DISK_BOUND * whole || full < this.#disk.value) this.#disk.add(full)
   }
 
@@ -128,6 +147,15 @@ export class PassCosts {
       this.#table[rows] = trust * value + (1 - trust) * estimate
     }
   }
+}
+
+/** What a pass of so many rows took: a figure of its size, and a hint of all. @param means by rows */
+function observe(means: readonly Mean[], rows: number, seconds: number): void {
+  const { value, count } = means[rows]
+  means[rows].add(seconds)
+  if (count < SURE || value === 0) return
+  const hint = Math.min(MOST_HINT, Math.max(1 / MOST_HINT, seconds / value)) ** HINT
+  for (const mean of means) mean.scale(hint)
 }
 
 /** Between the sizes that were seen on a straight line; beyond the last one on that from the first to it. */

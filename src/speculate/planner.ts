@@ -12,7 +12,7 @@ const EXPECTED_CHILDREN = 3
 
 /** Drafted passes before the first verdict on drafting as such, and in each later trial of it. */
 const FIRST_TRIAL = 6
-const LATER_TRIAL = 2
+const LATER_TRIAL = 4
 /**
  * Plain passes after a verdict against drafting: so many, then twice as many, and so on. Where passes wait for a
  * disk, drafting nearly always pays, and a verdict against it is mostly that of a machine that was busy otherwise.
@@ -67,7 +67,7 @@ export class Planner implements Pacing {
   readonly #chances: Float64Array
   readonly #hoped: Float64Array
   #tokens = 0
-  #seconds = 0
+  #plainPasses = 0
   #drafted = 0
   #trial = FIRST_TRIAL
   #rest = 0
@@ -121,9 +121,12 @@ export class Planner implements Pacing {
     if (nodes === 0 && draftSeconds <= NEGLIGIBLE * passSeconds) return
     this.#tokens = this.#tokens * RATE_DECAY + tokens
     const usual = this.#costs.isSure(nodes + 1) ? this.#costs.pass(nodes + 1) : passSeconds
-    this.#seconds = this.#seconds * RATE_DECAY + draftSeconds + Math.min(passSeconds, DISTURBED * usual)
+    const seconds = draftSeconds + Math.min(passSeconds, DISTURBED * usual)
+    // By what a plain pass takes now: code gets faster while it runs, and machines have better and worse minutes.
+    const plain = this.#costs.pass(1)
+    this.#plainPasses = this.#plainPasses * RATE_DECAY + (plain > 0 ? seconds / plain : 0)
     if (++this.#drafted < this.#trial) return
-    const speedUp = (this.#tokens / this.#seconds) * this.#costs.pass(1)
+    const speedUp = this.#tokens / this.#plainPasses
     if (speedUp >= 1) {
       if (this.#drafted >= CONVINCING) this.#rest = 0
       return
@@ -136,9 +139,9 @@ export class Planner implements Pacing {
     this.#watched = 1
     this.#trial = LATER_TRIAL
     this.#drafted = 0
-    // A trial of two passes says little by itself, so some of what is known stays.
+    // A trial of few passes says little by itself, so some of what is known stays.
     this.#tokens *= KEPT
-    this.#seconds *= KEPT
+    this.#plainPasses *= KEPT
   }
 
   watch(chance: number, right: boolean): void {
@@ -151,7 +154,7 @@ export class Planner implements Pacing {
     // The text is another one now: what was held against drafting was about what came before.
     this.#resting = 0
     this.#tokens = 0
-    this.#seconds = 0
+    this.#plainPasses = 0
   }
 
   /** The number of nodes with the most tokens per second, and that rate. @param count of `#chances` */

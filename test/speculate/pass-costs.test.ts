@@ -116,6 +116,24 @@ test('a first figure that is slow counts for nothing once there is a second one'
   assert.is(costs.pass(4), 1)
 })
 
+test('what passes of one size take now is a hint of what others would take', () => {
+  const seen = [...times(20, [1, 1] as const), ...times(20, [4, 2] as const)]
+  const before = resident(seen)
+  assert.ok(before.pass(1) === 1 && before.pass(4) === 2)
+  const faster = resident([...seen, ...times(30, [4, 1] as const)])
+  assert.ok(faster.pass(4) < 1.1, `${faster.pass(4)}`)
+  assert.ok(faster.pass(1) > 0.45 && faster.pass(1) < 0.7, `${faster.pass(1)}`)
+  // What comes first is often slow, and a hint of nothing.
+  assert.is(resident([...times(20, [1, 1] as const), [9, 50], [9, 40]]).pass(1), 1)
+})
+
+test('a pass that waits for the disk is a hint of nothing that passes in memory take', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  for (let i = 0; i < 20; i++) costs.observePass(8, 1, 1)
+  for (let i = 0; i < 20; i++) costs.observePass(1, 0.5, i < 10 ? 20 : 10)
+  assert.is(costs.pass(8), 1)
+})
+
 test('a disturbed pass is taken for two and a half times the mean at the most', () => {
   const calm = times(50, [4, 1] as const)
   const disturbed = resident([...calm, [4, 1000]])

@@ -12,6 +12,7 @@ const NODES = 63
 const ROWS = 8
 const RANKS = 8
 const PASSES = 600
+const SEEDS = [1, 2, 3]
 
 const SIZES = [0, 1, 2, 3, 5, 7, 11, 15, 23, 31, 47, 63]
 
@@ -47,9 +48,14 @@ const stairs: SimulatedCosts = { pass: (rows) => Math.ceil(rows / 8), draft: () 
 const streaming: SimulatedCosts = { pass: (rows) => Math.max(20, 0.8 * rows), draft: () => 0.3, noise: 0.1 }
 const slowDraft: SimulatedCosts = { pass: (rows) => 1 + 0.05 * (rows - 1), draft: () => 0.9, noise: 0.1 }
 
+/** Code that is compiled while it runs. */
+const warming: SimulatedCosts = { ...resident, pace: (pass) => 1 + 3 * Math.exp(-pass / 30) }
+/** A machine that others use, too. */
+const shared: SimulatedCosts = { ...resident, pace: (pass) => (pass % 200 < 100 ? 1 : 1.6) }
+
 const test = suite('planner')
 
-const CASES: [string, SimulatedText, SimulatedCosts][] = [
+const CASES: [what: string, text: SimulatedText, costs: SimulatedCosts][] = [
   ['a resident target and a good draft', GOOD, resident],
   ['a resident target and a poor draft', POOR, resident],
   ['a resident target and a useless draft', USELESS, resident],
@@ -61,30 +67,39 @@ const CASES: [string, SimulatedText, SimulatedCosts][] = [
   ['a slow draft that is poor', POOR, slowDraft],
 ]
 
-for (const [name, text, costs] of CASES) {
-  test(`${name}: at most 3 % behind the best fixed size, learning included`, () => {
+/** What the planner gains of what the best fixed size does, learning included, as a mean over some texts. */
+function shareOfBest(text: SimulatedText, costs: SimulatedCosts, sizes: readonly number[]): number {
+  const shares = SEEDS.map((seed) => {
     const run = (learner: Learner, nodes: number): number =>
-      simulate(text, costs, learner, { nodes, rows: ROWS, passes: PASSES })
-    const rates = SIZES.map((nodes) => run(fixed(nodes), Math.max(1, nodes)))
-    const best = Math.max(...rates)
-    const rate = run(planned(), NODES)
-    if (process.env.SHOW)
-      console.log(
-        name,
-        (rate / best).toFixed(3),
-        'best n',
-        SIZES[rates.indexOf(best)],
-        'vs plain',
-        (best / rates[0]).toFixed(2),
-      )
-    assert.ok(rate >= 0.97 * best, `${rate} tokens per second, ${SIZES[rates.indexOf(best)]} nodes give ${best}`)
+      simulate(text, costs, learner, { nodes, rows: ROWS, passes: PASSES, seed })
+    return run(planned(), NODES) / Math.max(...sizes.map((nodes) => run(fixed(nodes), Math.max(1, nodes))))
+  })
+  return shares.reduce((a, b) => a + b) / shares.length
+}
+
+for (const [name, text, costs] of CASES) {
+  test(`${name}: at most 3 % behind the best fixed size`, () => {
+    const share = shareOfBest(text, costs, SIZES)
+    assert.ok(share >= 0.97, `${share} of its tokens per second`)
+  })
+}
+
+for (const [name, text, costs, behind] of [
+  ['code that gets faster and a good draft', GOOD, warming, 0.1],
+  ['code that gets faster and a poor draft', POOR, warming, 0.05],
+  ['a shared machine and a good draft', GOOD, shared, 0.05],
+  ['a shared machine and a poor draft', POOR, shared, 0.03],
+] as const) {
+  test(`${name}: at most ${100 * behind} % behind the best fixed size`, () => {
+    const share = shareOfBest(text, costs, [0, 1, 2])
+    assert.ok(share >= 1 - behind, `${share} of its tokens per second`)
   })
 }
 
 test('passes without guesses that would not pay are counted, with what guessing brought when it was tried', () => {
   const run = (text: SimulatedText, costs: SimulatedCosts): Planner => {
     const learner = planned()
-    simulate(text, costs, learner, { nodes: NODES, rows: ROWS, passes: PASSES })
+    simulate(text, costs, learner, { nodes: NODES, rows: ROWS, passes: PASSES, seed: 1 })
     return learner.pacing as Planner
   }
   const useless = run(USELESS, slowDraft)

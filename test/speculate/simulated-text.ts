@@ -24,6 +24,8 @@ export interface SimulatedCosts {
   readonly draft: (rows: number) => number
   /** Share by which every figure may be off. */
   readonly noise: number
+  /** What everything takes at a pass, as a multiple of the above; nothing: 1. */
+  readonly pace?: (pass: number) => number
 }
 
 /** What a drafter learns from. */
@@ -77,17 +79,19 @@ export function simulate(
   text: SimulatedText,
   costs: SimulatedCosts,
   learner: Learner,
-  { nodes, rows, passes }: { nodes: number; rows: number; passes: number },
+  { nodes, rows, passes, seed }: { nodes: number; rows: number; passes: number; seed: number },
 ): number {
-  let state = 12345
+  let state = seed
   let seconds = 0
   let gained = 0
-  let noises = 0
-  const noisy = (value: number): number => value * (1 + costs.noise * (2 * unit(noises++, 3) - 1))
+  let noises = seed
+  let pace = 1
+  const noisy = (value: number): number => value * pace * (1 + costs.noise * (2 * unit(noises++, 3) - 1))
   const grown = new CandidateTree(4096, [1])
   const states = new Uint32Array(4097)
   const { pacing, judge } = learner
   for (let pass = 0; pass < passes; pass++) {
+    pace = costs.pace?.(pass) ?? 1
     let drafting = 0
     let count = 0
     const expand = (list: readonly number[]): void => {

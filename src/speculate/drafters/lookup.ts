@@ -107,8 +107,8 @@ export class LookupDrafter implements Drafter {
     this.#growth.look([], this.#seconds)
     const chosen = Math.min(rule.pacing.cut(this.#growth), nodes)
     // That little was found says nothing of how much would be worth a place.
-    const isCut = chosen < this.#growth.size
-    this.#reach = isCut ? Math.max(LEAST_REACH, 2 * chosen) : Math.min(2 * this.#reach, this.#options.nodes)
+    if (chosen < this.#growth.size) this.#reach = Math.max(LEAST_REACH, 2 * chosen)
+    else if (chosen >= this.#reach) this.#reach = Math.min(2 * this.#reach, this.#options.nodes)
     this.#grown.copyBest(chosen, tree)
     lookups.addWindows(tree, { nodes: budget.nodes, depth })
   }
