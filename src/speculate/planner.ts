@@ -13,6 +13,9 @@ const EXPECTED_CHILDREN = 3
 /** Drafted passes before the first verdict on drafting as such, and in each later trial of it. */
 const FIRST_TRIAL = 6
 const LATER_TRIAL = 4
+/** A later trial ends after so many passes when they gain less than this share of what plain ones do. */
+const SHORTEST_TRIAL = 2
+const HOPELESS = 0.8
 /**
  * Plain passes after a verdict against drafting: so many, then twice as many, and so on. Where passes wait for a
  * disk, drafting nearly always pays, and a verdict against it is mostly that of a machine that was busy otherwise.
@@ -125,8 +128,10 @@ export class Planner implements Pacing {
     // By what a plain pass takes now: code gets faster while it runs, and machines have better and worse minutes.
     const plain = this.#costs.pass(1)
     this.#plainPasses = this.#plainPasses * RATE_DECAY + (plain > 0 ? seconds / plain : 0)
-    if (++this.#drafted < this.#trial) return
+    this.#drafted++
     const speedUp = this.#tokens / this.#plainPasses
+    const isHopeless = this.#trial === LATER_TRIAL && this.#drafted >= SHORTEST_TRIAL && speedUp < HOPELESS
+    if (this.#drafted < this.#trial && !isHopeless) return
     if (speedUp >= 1) {
       if (this.#drafted >= CONVINCING) this.#rest = 0
       return
