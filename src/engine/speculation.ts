@@ -67,9 +67,9 @@ export class Speculation {
   readonly #lookup: LookupDrafter | undefined
   /** By owner. */
   readonly #memories = new Map<string, DrafterMemory>()
-  /** Of the text that was prepared for last. */
-  #planner: Planner | undefined
-  /** Of the planner, when the text began. */
+  /** Of the text that was prepared for last: that of the draft model, if there is one, and that of look-ups. */
+  #planners: readonly Planner[] = []
+  /** Of the planners, when the text began. */
   #declinedBefore = 0
 
   constructor(parts: SpeculationParts) {
@@ -105,9 +105,9 @@ export class Speculation {
     const memory = this.memoryOf(owner)
     const isCoupled = coupled && temperature > 0
     const { judge, calibration } = memory.learnt(samplingName(isCoupled, temperature))
-    this.#planner = memory.pacing instanceof Planner ? memory.pacing : undefined
-    this.#declinedBefore = this.#planner?.declined ?? 0
-    if (this.#planner !== undefined && calibration !== undefined) this.#planner.calibration = calibration
+    this.#planners = [memory.pacing, memory.without].filter((pacing) => pacing instanceof Planner)
+    this.#declinedBefore = this.#declined
+    if (calibration !== undefined) for (const planner of this.#planners) planner.calibration = calibration
     this.#lookups.sources = memory.sources
     const rule = {
       judge: sharpening === undefined ? judge : TAKEN_AS_THEY_ARE,
@@ -118,6 +118,7 @@ export class Speculation {
     this.#lookup?.begin(rule)
     this.#tree?.begin({
       ...rule,
+      ...(memory.without !== undefined && { without: memory.without }),
       // A chain's stop rule is about the draft's own probabilities.
       sharpening: sharpening ?? (model === 'chain' && !isCoupled ? 1 : defaultSharpening(isCoupled, temperature)),
     })
@@ -135,10 +136,10 @@ export class Speculation {
     const isSeen = costs.hasSeen(1) || costs.areDiskBound
     const isKnown = isSeen && costs.pass(1) <= DISTURBED * (withTree ?? Number.POSITIVE_INFINITY)
     const plain = isKnown ? costs.pass(1) : undefined
-    const declinedSpeedUp = this.#planner?.declinedSpeedUp
+    const declinedSpeedUp = this.#planners.find((planner) => planner.declinedSpeedUp !== undefined)?.declinedSpeedUp
     return {
       streams: this.#parts.streams,
-      declined: (this.#planner?.declined ?? 0) - this.#declinedBefore,
+      declined: this.#declined - this.#declinedBefore,
       ...(withTree !== undefined && { draftedSecondsPerPass: withTree }),
       ...(plain !== undefined && { plainSecondsPerPass: plain, speedUp: tokensPerSecond(stats) * plain }),
       ...(declinedSpeedUp !== undefined && { declinedSpeedUp }),
@@ -187,12 +188,13 @@ export class Speculation {
     if (memory === undefined) {
       const { choices, targetVocabulary } = this.#parts
       const { pacing, nodes, model, sources, sourceOptions } = choices
+      const planner = (hasOthers: boolean): Planner =>
+        new Planner(this.costs, new Calibration(BRANCHING), nodes, expansionRows(nodes), hasOthers)
+      const isMixed = model !== undefined && sources.length > 0
       memory = new DrafterMemory({
         sources: sources.map((name) => makeSource(name, targetVocabulary, sourceOptions)),
-        pacing:
-          pacing === 'planner'
-            ? new Planner(this.costs, new Calibration(BRANCHING), nodes, expansionRows(nodes))
-            : simplePacing(pacing === 'fallback', nodes),
+        pacing: pacing === 'planner' ? planner(isMixed) : simplePacing(pacing === 'fallback', nodes),
+        ...(pacing === 'planner' && isMixed && { without: planner(false) }),
         branching: this.#branching,
         model: model === undefined ? 0 : sourceOf(model),
       })
@@ -200,6 +202,11 @@ export class Speculation {
     }
     this.#memories.set(owner, memory)
     return memory
+  }
+
+  /** Passes so far that were left without guesses because none seemed to pay. */
+  get #declined(): number {
+    return this.#planners.reduce((sum, { declined }) => sum + declined, 0)
   }
 
   #makeRoom(): void {

@@ -20,6 +20,8 @@ const TRUST = 0.6
 export interface MemoryParts {
   readonly sources: readonly Source[]
   readonly pacing: Pacing
+  /** Of passes that the draft model has no part in; absent where there are none, or nobody else to guess. */
+  readonly without?: Pacing
   /** Guesses per node of the draft model; 0 without one. */
   readonly branching: number
   /** Bit of the draft model; 0 without one. */
@@ -35,6 +37,7 @@ export interface Learnt {
 export class DrafterMemory {
   readonly sources: readonly Source[]
   readonly pacing: Pacing
+  readonly without: Pacing | undefined
   readonly #parts: MemoryParts
   /** By the way of sampling. */
   readonly #learnt = new Map<string, Learnt>()
@@ -45,6 +48,7 @@ export class DrafterMemory {
     this.#parts = parts
     this.sources = parts.sources
     this.pacing = parts.pacing
+    this.without = parts.without
   }
 
   /** @param sampling name of the way of sampling: what guesses are worth depends on it */

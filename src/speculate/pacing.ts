@@ -33,11 +33,15 @@ export interface Outcome {
 export interface Pacing {
   /** Whether to draft at all for the coming pass. */
   shouldDraft(): boolean
+  /** Whether nobody else either should guess for the pass that `shouldDraft` last said no to. */
+  readonly needsPlain?: boolean
   /** How many of `growth.next`, which is not empty, another draft pass should look behind; 0: no further pass. */
   expand(growth: Growth): number
   /** How many of the best nodes to put before the target. */
   cut(growth: Growth): number
   observe(outcome: Outcome): void
+  /** What became of a pass that was left to others, because `shouldDraft` said no. */
+  observeWithout?(outcome: Outcome): void
   /**
    * What the best guess would have been worth in a pass that was left without, where asking costs next to nothing.
    * @param chance that it was given @param right whether the target took it

@@ -38,6 +38,14 @@ const DISTURBED = 1.5
 const SECOND_PLAIN = 8
 const PLAIN_EVERY = 200
 
+/**
+ * Where others guess in passes that are left to them, these may gain more than drafted ones that pay: so many of every
+ * so many passes are left to them, the first ones after some text.
+ */
+const WITHOUT = 8
+const WITHOUT_EVERY = 128
+const FIRST_WITHOUT = 40
+
 /** After so many drafted passes that paid, a verdict against drafting would be the first again. */
 const CONVINCING = 24
 /** What is left of the running rate at a verdict against drafting: as much as a trial brings. */
@@ -62,6 +70,8 @@ export class Planner implements Pacing {
   calibration: Calibration
   /** Passes so far that were left without guesses because none seemed to pay. */
   declined = 0
+  /** The pass is to tell what plain ones cost. */
+  needsPlain = false
   /** Tokens per second with guesses as a multiple of those without, when guessing was last found not to pay. */
   declinedSpeedUp: number | undefined
   readonly #costs: PassCosts
@@ -77,10 +87,19 @@ export class Planner implements Pacing {
   #resting = 0
   #watched = 1
   #passes = 0
+  /** Whether others guess where this one does not. */
+  readonly #hasOthers: boolean
+  /** Of their passes, as of the drafted ones above. */
+  #tokensWithout = 0
+  #plainPassesWithout = 0
 
-  /** @param nodes of the largest tree @param rows of the largest draft pass */
-  constructor(costs: PassCosts, calibration: Calibration, nodes: number, rows: number) {
+  /**
+   * @param nodes of the largest tree @param rows of the largest draft pass
+   * @param hasOthers whether passes that are not drafted for are not plain, but others' to guess in
+   */
+  constructor(costs: PassCosts, calibration: Calibration, nodes: number, rows: number, hasOthers = false) {
     this.#costs = costs
+    this.#hasOthers = hasOthers
     this.calibration = calibration
     this.#nodes = nodes
     this.#chances = new Float64Array(nodes)
@@ -88,16 +107,22 @@ export class Planner implements Pacing {
   }
 
   shouldDraft(): boolean {
+    this.needsPlain = false
     if (this.#nodes === 0) return false
     if (this.#resting > 0) {
       this.#resting--
-      this.declined++
+      if (!this.#hasOthers) this.declined++
       return false
     }
     // Without knowing what a plain pass costs there is no telling what pays; and it changes with the text's length.
     const pass = this.#passes++
-    if (this.#costs.areDiskBound) return pass === 0 || pass % PLAIN_EVERY !== 0
-    return pass !== SECOND_PLAIN && pass % PLAIN_EVERY !== 0
+    const isAtDisk = this.#costs.areDiskBound
+    this.needsPlain = isAtDisk
+      ? pass > 0 && pass % PLAIN_EVERY === 0
+      : pass === SECOND_PLAIN || pass % PLAIN_EVERY === 0
+    if (this.needsPlain) return false
+    const sinceLeft = (pass - FIRST_WITHOUT) % WITHOUT_EVERY
+    return !(this.#hasOthers && !isAtDisk && sinceLeft >= 0 && sinceLeft < WITHOUT)
   }
 
   expand(growth: Growth): number {
@@ -123,20 +148,17 @@ export class Planner implements Pacing {
   observe({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
     if (nodes === 0 && draftSeconds <= NEGLIGIBLE * passSeconds) return
     this.#tokens = this.#tokens * RATE_DECAY + tokens
-    const usual = this.#costs.isSure(nodes + 1) ? this.#costs.pass(nodes + 1) : passSeconds
-    const seconds = draftSeconds + Math.min(passSeconds, DISTURBED * usual)
-    // By what a plain pass takes now: code gets faster while it runs, and machines have better and worse minutes.
-    const plain = this.#costs.pass(1)
-    this.#plainPasses = this.#plainPasses * RATE_DECAY + (plain > 0 ? seconds / plain : 0)
+    this.#plainPasses = this.#plainPasses * RATE_DECAY + this.#inPlainPasses(nodes, draftSeconds, passSeconds)
     this.#drafted++
     const speedUp = this.#tokens / this.#plainPasses
     const isHopeless = this.#trial === LATER_TRIAL && this.#drafted >= SHORTEST_TRIAL && speedUp < HOPELESS
     if (this.#drafted < this.#trial && !isHopeless) return
-    if (speedUp >= 1) {
+    const without = this.#plainPassesWithout > 0 ? this.#tokensWithout / this.#plainPassesWithout : 1
+    if (speedUp >= Math.max(1, without)) {
       if (this.#drafted >= CONVINCING) this.#rest = 0
       return
     }
-    this.declinedSpeedUp = speedUp
+    if (speedUp < 1) this.declinedSpeedUp = speedUp
     const isAtDisk = this.#costs.areDiskBound
     const [first, longest] = isAtDisk ? [FIRST_REST_AT_DISK, LONGEST_REST_AT_DISK] : [FIRST_REST, LONGEST_REST]
     this.#resting = Math.min(longest, Math.max(first, this.#rest))
@@ -147,6 +169,22 @@ export class Planner implements Pacing {
     // A trial of few passes says little by itself, so some of what is known stays.
     this.#tokens *= KEPT
     this.#plainPasses *= KEPT
+  }
+
+  observeWithout({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
+    const isPlain = nodes === 0 && draftSeconds === 0
+    this.#tokensWithout = this.#tokensWithout * RATE_DECAY + tokens
+    this.#plainPassesWithout =
+      this.#plainPassesWithout * RATE_DECAY + (isPlain ? 1 : this.#inPlainPasses(nodes, draftSeconds, passSeconds))
+  }
+
+  /** By what a plain pass takes now: code gets faster while it runs, and machines have better and worse minutes. */
+  #inPlainPasses(nodes: number, draftSeconds: number, passSeconds: number): number {
+    const costs = this.#costs
+    const plain = costs.pass(1)
+    if (plain === 0) return 0
+    const usual = costs.isSure(nodes + 1) ? costs.pass(nodes + 1) : passSeconds
+    return (draftSeconds + Math.min(passSeconds, DISTURBED * usual)) / plain
   }
 
   watch(chance: number, right: boolean): void {

@@ -146,4 +146,46 @@ for (const [what, chance, isRight] of [
   })
 }
 
+/** @returns how many of 400 passes are drafted for, and how many are plain, beside others that gain so many tokens */
+function besideOthers(tokensWithout: number, passSeconds: (rows: number) => [compute: number, whole: number]) {
+  const costs = new PassCosts(NODES + 1, ROWS)
+  for (let i = 0; i < 4; i++) for (const rows of [1, 9]) costs.observePass(rows, ...passSeconds(rows))
+  const planner = new Planner(costs, new Calibration(RANKS), NODES, ROWS, true)
+  const [, whole] = passSeconds(9)
+  let drafted = 0
+  let plain = 0
+  for (let pass = 0; pass < 400; pass++) {
+    if (planner.shouldDraft()) {
+      drafted++
+      planner.observe({ nodes: 8, tokens: 2, draftSeconds: 0.1 * whole, passSeconds: whole })
+    } else if (planner.needsPlain) {
+      plain++
+      planner.observe({ nodes: 0, tokens: 1, draftSeconds: 0, passSeconds: passSeconds(1)[1] })
+    } else {
+      planner.observeWithout({ nodes: 8, tokens: tokensWithout, draftSeconds: 0.01 * whole, passSeconds: whole })
+    }
+  }
+  assert.is(planner.declined, 0)
+  return { drafted, plain }
+}
+
+const inMemory = (rows: number): [number, number] => [1 + (rows - 1) / 16, 1 + (rows - 1) / 16]
+const atDisk = (rows: number): [number, number] => [0.1 + rows / 100, 20]
+
+test('passes are left to others who gain more, even where drafting pays', () => {
+  const { drafted, plain } = besideOthers(3, inMemory)
+  assert.ok(drafted > 20 && drafted < 100, `${drafted} drafted`)
+  assert.is(plain, 2)
+})
+
+test('others who gain less get few passes', () => {
+  const { drafted } = besideOthers(1.5, inMemory)
+  assert.ok(drafted > 350, `${drafted} drafted`)
+})
+
+test('at the disk, passes that pay are not left to others', () => {
+  const { drafted, plain } = besideOthers(3, atDisk)
+  assert.is(drafted, 400 - plain)
+})
+
 test.run()

@@ -16,6 +16,7 @@ import { DraftText } from '../draft-text.ts'
 import { type Budget, type Drafter, type DrafterName, sourceOf } from '../drafter.ts'
 import { GrowingTree } from '../growing-tree.ts'
 import { learnFrom, TAKEN_AS_THEY_ARE } from '../judge.ts'
+import { LookedUpTree, type LookingRule } from '../looked-up-tree.ts'
 import type { Lookups } from '../lookups.ts'
 import type { Pacing } from '../pacing.ts'
 import type { PassCosts } from '../pass-costs.ts'
@@ -63,6 +64,8 @@ interface Expansion {
 export interface DraftingRule extends RankingRule {
   readonly judge: Judge
   readonly pacing: Pacing
+  /** Of passes that the model has no part in, but look-ups have; absent: while the model rests, all rests. */
+  readonly without?: Pacing
 }
 
 /** Place of the draft model among the sources of the grown tree; those without a model come after it. */
@@ -77,6 +80,8 @@ export class TreeDrafter implements Drafter {
   readonly #rows: number
   readonly #free: number[] = []
   readonly #growth: GrowingTree
+  /** Of passes that the model has no part in. */
+  readonly #looked: LookedUpTree
   readonly #bit: SourceMask
   #rule: DraftingRule | undefined
   #context: Context | undefined
@@ -87,6 +92,8 @@ export class TreeDrafter implements Drafter {
   #pending: Expansion | undefined
   /** Spent on the last proposal. */
   #seconds = 0
+  /** How it was made, if the model had no part in it. */
+  #lookingRule: LookingRule | undefined
 
   constructor(draft: Transformer, options: TreeDrafterOptions) {
     this.#options = options
@@ -100,6 +107,7 @@ export class TreeDrafter implements Drafter {
     const { bits } = options.lookups
     this.#grown = new CandidateTree(expansions * (options.branching + bits.length), [this.#bit, ...bits])
     this.#growth = new GrowingTree(this.#grown)
+    this.#looked = new LookedUpTree(options.lookups, this.#grown, options.nodes)
   }
 
   begin(rule: DraftingRule): void {
@@ -107,6 +115,7 @@ export class TreeDrafter implements Drafter {
     this.#rule = rule
     this.#usable = false
     this.#pending = undefined
+    this.#lookingRule = undefined
     this.#draft.cache.truncate(0)
   }
 
@@ -116,6 +125,7 @@ export class TreeDrafter implements Drafter {
 
   startText(context: Context): void {
     this.#context = context
+    this.#looked.startText()
     if (this.#rule !== undefined) this.#options.lookups.begin(context, this.#rule.temperature, this.#rule.noise)
   }
 
@@ -125,10 +135,20 @@ export class TreeDrafter implements Drafter {
   }
 
   propose(context: Context, tree: TokenTree, budget: Budget): void {
-    const pacing = this.#rule?.pacing
+    const rule = this.#rule
     this.#seconds = 0
-    if (pacing === undefined || budget.nodes <= 0 || !pacing.shouldDraft()) return
+    this.#lookingRule = undefined
+    if (rule === undefined || budget.nodes <= 0) return
+    const { pacing, without, judge } = rule
     this.#depth = Math.min(budget.depth, MAXIMUM_DEPTH)
+    if (!pacing.shouldDraft()) {
+      if (without === undefined || pacing.needsPlain) return
+      // What the model grew is overwritten.
+      this.#usable = false
+      this.#lookingRule = { judge, pacing: without }
+      this.#looked.propose(context, tree, { nodes: budget.nodes, depth: this.#depth }, this.#lookingRule)
+      return
+    }
     this.#catchUp(context)
     const { lookups } = this.#options
     lookups.catchUp()
@@ -167,12 +187,17 @@ export class TreeDrafter implements Drafter {
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {
     const { lookups } = this.#options
-    this.#rule?.pacing.observe({
-      nodes: result.tree.size,
-      tokens: result.tokens.length,
-      draftSeconds: this.#seconds,
-      passSeconds: seconds,
-    })
+    if (this.#lookingRule !== undefined) {
+      const outcome = this.#looked.observe(result, seconds, this.#lookingRule)
+      this.#rule?.pacing.observeWithout?.(outcome)
+    } else {
+      this.#rule?.pacing.observe({
+        nodes: result.tree.size,
+        tokens: result.tokens.length,
+        draftSeconds: this.#seconds,
+        passSeconds: seconds,
+      })
+    }
     if (this.#context !== undefined) lookups.learn(this.#context, result, top)
     if (!this.#usable) return
     const { tree, expanded } = this.#grown

@@ -1,0 +1,113 @@
+/** Trees from look-ups alone: as large as pays, and while guessing rests watched, so that it is known when to go on. */
+import { now } from '../runtime/platform.ts'
+import type { CandidateTree, Judge } from './candidate-tree.ts'
+import type { Context } from './context.ts'
+import type { Budget } from './drafter.ts'
+import { GrowingTree } from './growing-tree.ts'
+import { learnFrom } from './judge.ts'
+import type { Lookups } from './lookups.ts'
+import type { Outcome, Pacing } from './pacing.ts'
+import type { TokenTree } from './token-tree.ts'
+import type { Verification } from './verify.ts'
+
+/** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
+const LEAST_REACH = 8
+
+/** While guessing rests, passes are watched as often as takes no more than this share of their time. */
+const WATCHING = 0.03
+
+/** How guesses are weighed. */
+export interface LookingRule {
+  readonly judge: Judge
+  readonly pacing: Pacing
+}
+
+export class LookedUpTree {
+  readonly #lookups: Lookups
+  readonly #grown: CandidateTree
+  readonly #growth: GrowingTree
+  readonly #nodes: number
+  /** Spent on the last proposal. */
+  #seconds = 0
+  /** Whether the grown tree is that of the pass that is under way. */
+  #isGrown = false
+  /** Whether it was grown only to see what would have become of its best guess, which had this chance. */
+  #isWatching = false
+  #hope = 0
+  /** What watching a pass took last, and what passes took since. */
+  #watchSeconds = 0
+  #unwatchedSeconds = 0
+  #reach = 0
+
+  /** @param grown is overwritten by every proposal @param nodes largest budget that `propose` will be given */
+  constructor(lookups: Lookups, grown: CandidateTree, nodes: number) {
+    this.#lookups = lookups
+    this.#grown = grown
+    this.#growth = new GrowingTree(grown)
+    this.#nodes = nodes
+  }
+
+  startText(): void {
+    // What the last text was worth is no matter of this one's, which may be another owner's.
+    this.#reach = this.#nodes
+    this.#watchSeconds = 0
+    this.#unwatchedSeconds = 0
+  }
+
+  propose(context: Context, tree: TokenTree, budget: Budget, { judge, pacing }: LookingRule): void {
+    const lookups = this.#lookups
+    this.#seconds = 0
+    this.#isGrown = false
+    this.#isWatching = false
+    if (!pacing.shouldDraft()) {
+      this.#watch(context, judge, pacing)
+      return
+    }
+    lookups.catchUp()
+    const began = now()
+    const nodes = Math.min(lookups.guessesOf(budget.nodes), this.#reach)
+    const { depth } = budget
+    this.#grown.reset(context.root)
+    this.#isGrown = true
+    if (!lookups.propose(this.#grown, context, judge, { nodes, depth })) {
+      lookups.grow(this.#grown, context, judge, { nodes, depth })
+    }
+    this.#seconds = (now() - began) / 1000
+    this.#growth.limit = nodes
+    this.#growth.look([], this.#seconds)
+    const chosen = Math.min(pacing.cut(this.#growth), nodes)
+    // That little was found says nothing of how much would be worth a place.
+    if (chosen < this.#growth.size) this.#reach = Math.max(LEAST_REACH, 2 * chosen)
+    else if (chosen >= this.#reach) this.#reach = Math.min(2 * this.#reach, this.#nodes)
+    this.#grown.copyBest(chosen, tree)
+    lookups.addWindows(tree, { nodes: budget.nodes, depth })
+  }
+
+  /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
+  #watch(context: Context, judge: Judge, pacing: Pacing): void {
+    if (pacing.watch === undefined || this.#watchSeconds > WATCHING * this.#unwatchedSeconds) return
+    this.#lookups.catchUp()
+    const began = now()
+    this.#grown.reset(context.root)
+    this.#lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
+    this.#isGrown = true
+    this.#isWatching = true
+    this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0
+    this.#watchSeconds = (now() - began) / 1000
+    this.#unwatchedSeconds = 0
+  }
+
+  /** What became of the last proposal. @param seconds of the pass */
+  observe(result: Verification, seconds: number, { judge, pacing }: LookingRule): Outcome {
+    this.#unwatchedSeconds += seconds
+    if (this.#isWatching) {
+      const grown = this.#grown
+      pacing.watch?.(this.#hope, grown.size > 0 && grown.tree.token[grown.order[0]] === result.tokens[0])
+    }
+    const { tree, tokens } = result
+    const outcome = { nodes: tree.size, tokens: tokens.length, draftSeconds: this.#seconds, passSeconds: seconds }
+    pacing.observe(outcome)
+    if (this.#isGrown) learnFrom(tokens, this.#grown, judge)
+    return outcome
+  }
+}
