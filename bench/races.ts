@@ -108,7 +108,10 @@ export async function interleaved(race: Race, rounds: number): Promise<Result[]>
     for (const prompt of race.prompts) {
       const runs: Result[][] = race.policies.map(() => [])
       for (let round = 0; round < rounds; round++) {
-        for (const [i, policy] of race.policies.entries()) {
+        for (const turn of race.policies.keys()) {
+          // In another order each round: the first of a round always came after the same one, and at its coolest.
+          const i = (turn + round) % race.policies.length
+          const policy = race.policies[i]
           const result = {
             policy,
             prompt,
