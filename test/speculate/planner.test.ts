@@ -14,7 +14,7 @@ const RANKS = 8
 const PASSES = 600
 const SEEDS = [1, 2, 3]
 
-const SIZES = [0, 1, 2, 3, 5, 7, 11, 15, 23, 31, 47, 63]
+const SIZES = [0, 1, 2, 5, 7, 15, 23, 31]
 
 /** What drafters of a fixed size learn: the same of guesses, nothing of costs. */
 function fixed(nodes: number): Learner {
