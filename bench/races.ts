@@ -109,7 +109,7 @@ export async function interleaved(race: Race, rounds: number): Promise<Result[]>
       const runs: Result[][] = race.policies.map(() => [])
       for (let round = 0; round < rounds; round++) {
         for (const turn of race.policies.keys()) {
-          // In another order each round: the first of a round always came after the same one, and at its coolest.
+          // So that none always comes first, while the processor is cool, or always after the same other one.
           const i = (turn + round) % race.policies.length
           const policy = race.policies[i]
           const result = {

@@ -6,7 +6,7 @@
 /** Weight of a new figure, once there are enough of them. */
 const GAIN = 0.12
 /** The same for passes by their size: what one size takes beside the others hardly changes. */
-const SIZE_GAIN = 0.04
+const SIZE_GAIN = 0.06
 /** A figure that is so many times the mean is a disturbance and counts for no more than that. */
 const DISTURBED = 2.5
 /** A pass that waits for so much of its time takes as long as the disk; shorter waits are hitches of a pass that computes. */
@@ -91,7 +91,8 @@ export class PassCosts {
     const waited = whole - compute
     // What was read ahead, a pass that waits would have had to wait for.
     const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole
-    if (waited > HITCH * whole) this.#whole[rows].add(full)
+    // What the disk takes does not change with what computing takes.
+    if (waited > HITCH * whole || this.areDiskBound) this.#whole[rows].add(full)
     else observe(this.#whole, rows, full)
     if (waited > DISK_BOUND * whole || full < this.#disk.value) this.#disk.add(full)
   }

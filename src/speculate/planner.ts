@@ -65,6 +65,28 @@ const RATE_DECAY = 0.9
 /** Every so many passes a size nearby is tried that is not well known yet: costs are stairs, and stairs hide behind edges. */
 const EXPLORE_EVERY = 12
 
+/** Tokens by plain passes that would take as long, of the newest passes above all. */
+class Rate {
+  #tokens = 0
+  #plainPasses = 0
+
+  add(tokens: number, plainPasses: number): void {
+    this.#tokens = this.#tokens * RATE_DECAY + tokens
+    this.#plainPasses = this.#plainPasses * RATE_DECAY + plainPasses
+  }
+
+  /** @param share of what is known that stays */
+  forget(share = 0): void {
+    this.#tokens *= share
+    this.#plainPasses *= share
+  }
+
+  /** As a multiple of plain decoding; 1 when nothing is known. */
+  get speedUp(): number {
+    return this.#plainPasses > 0 ? this.#tokens / this.#plainPasses : 1
+  }
+}
+
 export class Planner implements Pacing {
   /** What the chances of guesses come from; the request's. */
   calibration: Calibration
@@ -79,8 +101,7 @@ export class Planner implements Pacing {
   /** Chances by falling order: of a tree, and of what a further draft pass should add to it. */
   readonly #chances: Float64Array
   readonly #hoped: Float64Array
-  #tokens = 0
-  #plainPasses = 0
+  readonly #rate = new Rate()
   #drafted = 0
   #trial = FIRST_TRIAL
   #rest = 0
@@ -89,9 +110,7 @@ export class Planner implements Pacing {
   #passes = 0
   /** Whether others guess where this one does not. */
   readonly #hasOthers: boolean
-  /** Of their passes, as of the drafted ones above. */
-  #tokensWithout = 0
-  #plainPassesWithout = 0
+  readonly #rateWithout = new Rate()
 
   /**
    * @param nodes of the largest tree @param rows of the largest draft pass
@@ -147,14 +166,14 @@ export class Planner implements Pacing {
 
   observe({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
     if (nodes === 0 && draftSeconds <= NEGLIGIBLE * passSeconds) return
-    this.#tokens = this.#tokens * RATE_DECAY + tokens
-    this.#plainPasses = this.#plainPasses * RATE_DECAY + this.#inPlainPasses(nodes, draftSeconds, passSeconds)
+    const plainPasses = this.#inPlainPasses(nodes, draftSeconds, passSeconds)
+    if (plainPasses === undefined) return
+    this.#rate.add(tokens, plainPasses)
     this.#drafted++
-    const speedUp = this.#tokens / this.#plainPasses
+    const { speedUp } = this.#rate
     const isHopeless = this.#trial === LATER_TRIAL && this.#drafted >= SHORTEST_TRIAL && speedUp < HOPELESS
     if (this.#drafted < this.#trial && !isHopeless) return
-    const without = this.#plainPassesWithout > 0 ? this.#tokensWithout / this.#plainPassesWithout : 1
-    if (speedUp >= Math.max(1, without)) {
+    if (speedUp >= Math.max(1, this.#rateWithout.speedUp)) {
       if (this.#drafted >= CONVINCING) this.#rest = 0
       return
     }
@@ -167,22 +186,23 @@ export class Planner implements Pacing {
     this.#trial = LATER_TRIAL
     this.#drafted = 0
     // A trial of few passes says little by itself, so some of what is known stays.
-    this.#tokens *= KEPT
-    this.#plainPasses *= KEPT
+    this.#rate.forget(KEPT)
   }
 
   observeWithout({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {
     const isPlain = nodes === 0 && draftSeconds === 0
-    this.#tokensWithout = this.#tokensWithout * RATE_DECAY + tokens
-    this.#plainPassesWithout =
-      this.#plainPassesWithout * RATE_DECAY + (isPlain ? 1 : this.#inPlainPasses(nodes, draftSeconds, passSeconds))
+    const plainPasses = isPlain ? 1 : this.#inPlainPasses(nodes, draftSeconds, passSeconds)
+    if (plainPasses !== undefined) this.#rateWithout.add(tokens, plainPasses)
   }
 
-  /** By what a plain pass takes now: code gets faster while it runs, and machines have better and worse minutes. */
-  #inPlainPasses(nodes: number, draftSeconds: number, passSeconds: number): number {
+  /**
+   * By what a plain pass takes now: code gets faster while it runs, and machines have better and worse minutes.
+   * @returns undefined when that is not known
+   */
+  #inPlainPasses(nodes: number, draftSeconds: number, passSeconds: number): number | undefined {
     const costs = this.#costs
     const plain = costs.pass(1)
-    if (plain === 0) return 0
+    if (plain === 0) return undefined
     const usual = costs.isSure(nodes + 1) ? costs.pass(nodes + 1) : passSeconds
     return (draftSeconds + Math.min(passSeconds, DISTURBED * usual)) / plain
   }
@@ -196,8 +216,7 @@ export class Planner implements Pacing {
     if (!(this.#watched > ROUSING)) return
     // The text is another one now: what was held against drafting was about what came before.
     this.#resting = 0
-    this.#tokens = 0
-    this.#plainPasses = 0
+    this.#rate.forget()
   }
 
   /** The number of nodes with the most tokens per second, and that rate. @param count of `#chances` */

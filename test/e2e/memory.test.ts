@@ -19,7 +19,7 @@ const ROUNDS = 50
 const WARM_UP = 10
 /** Resident memory goes up and down by some MB; one model that stays would be 13 MB and its threads' share, 40 times. */
 const GROWTH_ALLOWED = 30 * MEGABYTE
-/** What a process may take besides the budget and the tokenizer, drafters and what they remember of a short text included. */
+/** What a process may take besides the budget and the tokenizer; with drafters, and what these remember of a short text. */
 const BESIDES_ALLOWED = 120 * MEGABYTE
 
 /** How far two equal processes differ in resident memory: Bun's by more than the others'. */

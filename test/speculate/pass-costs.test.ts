@@ -134,6 +134,14 @@ test('a pass that waits for the disk is a hint of nothing that passes in memory 
   assert.is(costs.pass(8), 1)
 })
 
+test('what passes compute is no hint of what others wait for the disk', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  for (let i = 0; i < 20; i++) costs.observePass(1, 0.5, 20)
+  for (let i = 0; i < 20; i++) costs.observePass(40, i < 10 ? 22 : 44, i < 10 ? 22 : 44)
+  assert.ok(costs.pass(40) > 24, `${costs.pass(40)}`)
+  assertNear(costs.pass(1), 20)
+})
+
 test('a disturbed pass is taken for two and a half times the mean at the most', () => {
   const calm = times(50, [4, 1] as const)
   const disturbed = resident([...calm, [4, 1000]])

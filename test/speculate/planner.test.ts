@@ -12,9 +12,9 @@ const NODES = 63
 const ROWS = 8
 const RANKS = 8
 const PASSES = 600
-const SEEDS = [1, 2, 3]
+const SEED = 12345
 
-const SIZES = [0, 1, 2, 5, 7, 15, 23, 31]
+const SIZES = [0, 1, 2, 3, 5, 7, 11, 15, 23, 31, 47, 63]
 
 /** What drafters of a fixed size learn: the same of guesses, nothing of costs. */
 function fixed(nodes: number): Learner {
@@ -67,18 +67,15 @@ const CASES: [what: string, text: SimulatedText, costs: SimulatedCosts][] = [
   ['a slow draft that is poor', POOR, slowDraft],
 ]
 
-/** What the planner gains of what the best fixed size does, learning included, as a mean over some texts. */
-function shareOfBest(text: SimulatedText, costs: SimulatedCosts, sizes: readonly number[]): number {
-  const shares = SEEDS.map((seed) => {
-    const run = (learner: Learner, nodes: number): number =>
-      simulate(text, costs, learner, { nodes, rows: ROWS, passes: PASSES, seed })
-    return run(planned(), NODES) / Math.max(...sizes.map((nodes) => run(fixed(nodes), Math.max(1, nodes))))
-  })
-  return shares.reduce((a, b) => a + b) / shares.length
+/** What the planner gains of what the best fixed size does, learning included. */
+function shareOfBest(text: SimulatedText, costs: SimulatedCosts, sizes: readonly number[], seed = SEED): number {
+  const run = (learner: Learner, nodes: number): number =>
+    simulate(text, costs, learner, { nodes, rows: ROWS, passes: PASSES, seed })
+  return run(planned(), NODES) / Math.max(...sizes.map((nodes) => run(fixed(nodes), Math.max(1, nodes))))
 }
 
 for (const [name, text, costs] of CASES) {
-  test(`${name}: at most 3 % behind the best fixed size`, () => {
+  test(`${name}: at most 3 % behind the best fixed size, learning included`, () => {
     const share = shareOfBest(text, costs, SIZES)
     assert.ok(share >= 0.97, `${share} of its tokens per second`)
   })
@@ -90,16 +87,17 @@ for (const [name, text, costs, behind] of [
   ['a shared machine and a good draft', GOOD, shared, 0.05],
   ['a shared machine and a poor draft', POOR, shared, 0.03],
 ] as const) {
-  test(`${name}: at most ${100 * behind} % behind the best fixed size`, () => {
-    const share = shareOfBest(text, costs, [0, 1, 2])
-    assert.ok(share >= 1 - behind, `${share} of its tokens per second`)
+  test(`${name}: at most ${100 * behind} % behind the best fixed size, as a mean over some texts`, () => {
+    const shares = [1, 2, 3, 4, 5, 6].map((seed) => shareOfBest(text, costs, [0, 1, 2], seed))
+    const mean = shares.reduce((a, b) => a + b) / shares.length
+    assert.ok(mean >= 1 - behind, `${mean} of its tokens per second`)
   })
 }
 
 test('passes without guesses that would not pay are counted, with what guessing brought when it was tried', () => {
   const run = (text: SimulatedText, costs: SimulatedCosts): Planner => {
     const learner = planned()
-    simulate(text, costs, learner, { nodes: NODES, rows: ROWS, passes: PASSES, seed: 1 })
+    simulate(text, costs, learner, { nodes: NODES, rows: ROWS, passes: PASSES, seed: SEED })
     return learner.pacing as Planner
   }
   const useless = run(USELESS, slowDraft)

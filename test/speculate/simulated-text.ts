@@ -84,7 +84,7 @@ export function simulate(
   let state = seed
   let seconds = 0
   let gained = 0
-  let noises = seed
+  let noises = 0
   let pace = 1
   const noisy = (value: number): number => value * pace * (1 + costs.noise * (2 * unit(noises++, 3) - 1))
   const grown = new CandidateTree(4096, [1])
