@@ -37,6 +37,8 @@ export class CandidateTree {
   readonly order: Int32Array
   /** Bits of the sources that looked behind a node: its children that they know are in the tree. */
   readonly expanded: Int32Array
+  /** By node, between calls -1: where nodes go. */
+  readonly #moved: Int32Array
   readonly #chosen: number[] = []
   readonly #fresh: number[] = []
   #changed = false
@@ -49,6 +51,7 @@ export class CandidateTree {
     this.classes = new Uint8Array(nodes * sources.length)
     this.order = new Int32Array(capacity)
     this.expanded = new Int32Array(nodes)
+    this.#moved = new Int32Array(nodes).fill(-1)
   }
 
   get size(): number {
@@ -66,8 +69,8 @@ export class CandidateTree {
   }
 
   reset(rootToken: number): void {
+    this.expanded.fill(0, 0, this.tree.count)
     this.tree.reset(rootToken)
-    this.expanded.fill(0)
     this.#fresh.length = 0
     this.#changed = false
   }
@@ -102,9 +105,11 @@ export class CandidateTree {
   settle(judge: Judge): boolean {
     const fresh = this.#fresh
     const changed = this.#changed
-    if (changed) this.rescore(judge)
-    else {
-      let size = this.tree.size - fresh.length
+    let size = this.tree.size - fresh.length
+    if (changed) {
+      for (const node of fresh) this.order[size++] = node
+      this.rescore(judge)
+    } else {
       for (const node of fresh) {
         this.#score(node, judge)
         this.#insert(node, size++)
@@ -118,12 +123,12 @@ export class CandidateTree {
   /** Scores all nodes anew: chances change as more is learnt. */
   rescore(judge: Judge): void {
     const { tree, order } = this
-    const { logProb, count } = tree
-    for (let node = 1; node < count; node++) {
-      this.#score(node, judge)
-      order[node - 1] = node
+    for (let node = 1; node < tree.count; node++) this.#score(node, judge)
+    // Most stay where they are, and of the others most move by little.
+    for (let place = 1; place < tree.size; place++) {
+      const node = order[place]
+      if (this.#isBefore(node, order[place - 1])) this.#insert(node, place)
     }
-    order.subarray(0, tree.size).sort((a, b) => logProb[b] - logProb[a] || a - b)
   }
 
   /**
@@ -154,29 +159,42 @@ export class CandidateTree {
 
   /** Puts the best `n` nodes into another tree, below its root, best first. */
   copyBest(n: number, target: TokenTree): void {
-    const { tree, order } = this
-    const placed = new Map([[ROOT, ROOT]])
-    for (let place = 0; place < Math.min(n, tree.size); place++) {
-      const node = order[place]
-      const parent = placed.get(tree.parent[node])!
-      placed.set(node, target.add(parent, tree.token[node], tree.logProb[node], tree.source[node]))
+    const { tree } = this
+    const placed = this.#moved
+    const best = this.order.subarray(0, Math.min(n, tree.size))
+    placed[ROOT] = ROOT
+    for (const node of best) {
+      placed[node] = target.add(placed[tree.parent[node]], tree.token[node], tree.logProb[node], tree.source[node])
     }
+    for (const node of best) placed[node] = -1
   }
 
   /** Keeps the subtree under a node. */
   reroot(node: number, judge: Judge): void {
+    const { size, count } = this.tree
     const survivors = this.tree.reroot(node)
     const kept = (values: Float64Array | Uint8Array | Int32Array, width: number): void => {
       // A node never moves to a later place, so nothing is overwritten before it has moved.
       survivors.forEach((from, to) => {
-        values.copyWithin(to * width, from * width, (from + 1) * width)
+        for (let i = 0; i < width; i++) values[to * width + i] = values[from * width + i]
       })
-      values.fill(0, survivors.length * width)
     }
     kept(this.promised, this.sources.length)
     kept(this.classes, this.sources.length)
     kept(this.expanded, 1)
+    this.expanded.fill(0, survivors.length, count)
+    this.#keepOrder(survivors, size)
     this.rescore(judge)
+  }
+
+  /** @param survivors by their new index, the root being the first @param size of the tree before */
+  #keepOrder(survivors: readonly number[], size: number): void {
+    const { order } = this
+    const moved = this.#moved
+    for (let to = 1; to < survivors.length; to++) moved[survivors[to]] = to
+    let kept = 0
+    for (let place = 0; place < size; place++) if (moved[order[place]] >= 0) order[kept++] = moved[order[place]]
+    for (const from of survivors) moved[from] = -1
   }
 
   #noteChange(node: number): void {
@@ -189,15 +207,21 @@ export class CandidateTree {
     logProb[node] = logProb[parent[node]] + scoreOf(judge.chance(this, node))
   }
 
+  /** Whether a node comes before another one in the order. */
+  #isBefore(node: number, other: number): boolean {
+    const { logProb } = this.tree
+    return logProb[node] > logProb[other] || (logProb[node] === logProb[other] && node < other)
+  }
+
+  /** Puts a node in its place among the first `size`. */
   #insert(node: number, size: number): void {
     const { order } = this
-    const { logProb } = this.tree
     let low = 0
     let high = size
     while (low < high) {
       const middle = (low + high) >> 1
-      if (logProb[order[middle]] >= logProb[node]) low = middle + 1
-      else high = middle
+      if (this.#isBefore(node, order[middle])) high = middle
+      else low = middle + 1
     }
     order.copyWithin(low + 1, low, size)
     order[low] = node

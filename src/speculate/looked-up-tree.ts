@@ -7,14 +7,12 @@ import { GrowingTree } from './growing-tree.ts'
 import { learnFrom } from './judge.ts'
 import type { Lookups } from './lookups.ts'
 import type { Outcome, Pacing } from './pacing.ts'
+import { Reach } from './reach.ts'
 import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 
-/** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
-const LEAST_REACH = 8
-
 /** While guessing rests, passes are watched as often as takes no more than this share of their time. */
-const WATCHING = 0.03
+const WATCHING = 0.01
 
 /** How guesses are weighed. */
 export interface LookingRule {
@@ -26,7 +24,7 @@ export class LookedUpTree {
   readonly #lookups: Lookups
   readonly #grown: CandidateTree
   readonly #growth: GrowingTree
-  readonly #nodes: number
+  readonly #reach: Reach
   /** Spent on the last proposal. */
   #seconds = 0
   /** Whether the grown tree is that of the pass that is under way. */
@@ -37,19 +35,17 @@ export class LookedUpTree {
   /** What watching a pass took last, and what passes took since. */
   #watchSeconds = 0
   #unwatchedSeconds = 0
-  #reach = 0
 
   /** @param grown is overwritten by every proposal @param nodes largest budget that `propose` will be given */
   constructor(lookups: Lookups, grown: CandidateTree, nodes: number) {
     this.#lookups = lookups
     this.#grown = grown
     this.#growth = new GrowingTree(grown)
-    this.#nodes = nodes
+    this.#reach = new Reach(nodes)
   }
 
   startText(): void {
-    // What the last text was worth is no matter of this one's, which may be another owner's.
-    this.#reach = this.#nodes
+    this.#reach.startText()
     this.#watchSeconds = 0
     this.#unwatchedSeconds = 0
   }
@@ -65,7 +61,7 @@ export class LookedUpTree {
     }
     lookups.catchUp()
     const began = now()
-    const nodes = Math.min(lookups.guessesOf(budget.nodes), this.#reach)
+    const nodes = Math.min(lookups.guessesOf(budget.nodes), this.#reach.nodes)
     const { depth } = budget
     this.#grown.reset(context.root)
     this.#isGrown = true
@@ -76,9 +72,7 @@ export class LookedUpTree {
     this.#growth.limit = nodes
     this.#growth.look([], this.#seconds)
     const chosen = Math.min(pacing.cut(this.#growth), nodes)
-    // That little was found says nothing of how much would be worth a place.
-    if (chosen < this.#growth.size) this.#reach = Math.max(LEAST_REACH, 2 * chosen)
-    else if (chosen >= this.#reach) this.#reach = Math.min(2 * this.#reach, this.#nodes)
+    this.#reach.observe(chosen, this.#growth.size)
     this.#grown.copyBest(chosen, tree)
     lookups.addWindows(tree, { nodes: budget.nodes, depth })
   }
@@ -105,9 +99,13 @@ export class LookedUpTree {
       pacing.watch?.(this.#hope, grown.size > 0 && grown.tree.token[grown.order[0]] === result.tokens[0])
     }
     const { tree, tokens } = result
+    const began = now()
+    if (this.#isGrown) {
+      learnFrom(tokens, this.#grown, judge)
+      if (!this.#isWatching) this.#seconds += (now() - began) / 1000
+    }
     const outcome = { nodes: tree.size, tokens: tokens.length, draftSeconds: this.#seconds, passSeconds: seconds }
     pacing.observe(outcome)
-    if (this.#isGrown) learnFrom(tokens, this.#grown, judge)
     return outcome
   }
 }

@@ -31,8 +31,13 @@ export interface Outcome {
 }
 
 export interface Pacing {
-  /** Whether to draft at all for the coming pass. */
-  shouldDraft(): boolean
+  /** A text begins. */
+  startText?(): void
+  /**
+   * Whether to draft at all for the coming pass.
+   * @param unread tokens of the text that would have to be read first
+   */
+  shouldDraft(unread?: number): boolean
   /** Whether nobody else either should guess for the pass that `shouldDraft` last said no to. */
   readonly needsPlain?: boolean
   /** How many of `growth.next`, which is not empty, another draft pass should look behind; 0: no further pass. */

@@ -59,6 +59,8 @@ export class PassCosts {
   /** Of a pass that waits for the disk: as long as the disk takes, however many rows there are. */
   readonly #disk = new Mean()
   readonly #draft: readonly Mean[]
+  /** Of reading one token into the draft, beside others. */
+  readonly #read = new Mean()
   /** Estimates by rows, as a whole and of computing; built when they are asked for. */
   readonly #table: Float64Array
   readonly #computeTable: Float64Array
@@ -101,6 +103,11 @@ export class PassCosts {
     this.#draft[rows].add(seconds)
   }
 
+  /** What it took to read tokens that were written, or were in the prompt, without being drafted for. */
+  observeRead(tokens: number, seconds: number): void {
+    this.#read.add(seconds / tokens)
+  }
+
   /** Whether there is a figure of a pass of so many rows. */
   hasSeen(rows: number): boolean {
     return this.#whole[rows].count > 0
@@ -133,6 +140,11 @@ export class PassCosts {
   /** Seconds to expect of a draft pass; 0 when nothing is known. */
   draftPass(rows: number): number {
     return between(this.#draft, rows)
+  }
+
+  /** Seconds to expect of reading so many tokens into the draft; 0 when nothing is known. */
+  read(tokens: number): number {
+    return tokens * this.#read.value
   }
 
   #build(): void {

@@ -13,6 +13,8 @@ const EXPECTED_CHILDREN = 3
 /** Drafted passes before the first verdict on drafting as such, and in each later trial of it. */
 const FIRST_TRIAL = 6
 const LATER_TRIAL = 4
+const LONGEST_TRIAL = 24
+const PASSES_PER_READING = 4
 /** A later trial ends after so many passes when they gain less than this share of what plain ones do. */
 const SHORTEST_TRIAL = 2
 const HOPELESS = 0.8
@@ -26,7 +28,7 @@ const FIRST_REST_AT_DISK = 3
 const LONGEST_REST_AT_DISK = 48
 
 /** Looking for guesses and finding none says nothing of guesses where it took no more than this share of the pass. */
-const NEGLIGIBLE = 0.02
+const NEGLIGIBLE = 0.01
 
 /** A pass that takes so many times what its size should take counts for no more. */
 const DISTURBED = 1.5
@@ -46,6 +48,16 @@ const WITHOUT = 8
 const WITHOUT_EVERY = 128
 const FIRST_WITHOUT = 40
 
+/**
+ * What a trial has to read first, which is lost when it fails, should be no more than this share of all passes; and
+ * no rest on account of that is longer than so many.
+ */
+const MOST_READING = 0.01
+const LONGEST_REST_OF_READING = 1536
+/** Passes that reading is to be worth while, before texts have been seen, and the weight of a text's passes in the mean. */
+const EXPECTED_PASSES = 64
+const TEXT_GAIN = 0.2
+
 /** After so many drafted passes that paid, a verdict against drafting would be the first again. */
 const CONVINCING = 24
 /** What is left of the running rate at a verdict against drafting: as much as a trial brings. */
@@ -60,7 +72,7 @@ const WATCH_GAIN = 0.25
 const ROUSING = 1.25
 
 /** What is left of a drafted pass in the running rate after another one. */
-const RATE_DECAY = 0.9
+const RATE_DECAY = 0.95
 
 /** Every so many passes a size nearby is tried that is not well known yet: costs are stairs, and stairs hide behind edges. */
 const EXPLORE_EVERY = 12
@@ -104,10 +116,15 @@ export class Planner implements Pacing {
   readonly #rate = new Rate()
   #drafted = 0
   #trial = FIRST_TRIAL
-  #rest = 0
+  #nextRest = 0
   #resting = 0
   #watched = 1
   #passes = 0
+  /** Passes of the text that is being written, and of texts as a mean. */
+  #textPasses = 0
+  #expectedPasses = EXPECTED_PASSES
+  /** What was read for the trial that is under way, in plain passes that would take as long. */
+  #reading = 0
   /** Whether others guess where this one does not. */
   readonly #hasOthers: boolean
   readonly #rateWithout = new Rate()
@@ -125,9 +142,15 @@ export class Planner implements Pacing {
     this.#hoped = new Float64Array(rows * EXPECTED_CHILDREN)
   }
 
-  shouldDraft(): boolean {
+  startText(): void {
+    if (this.#textPasses > 0) this.#expectedPasses += (this.#textPasses - this.#expectedPasses) * TEXT_GAIN
+    this.#textPasses = 0
+  }
+
+  shouldDraft(unread = 0): boolean {
     this.needsPlain = false
     if (this.#nodes === 0) return false
+    this.#textPasses++
     if (this.#resting > 0) {
       this.#resting--
       if (!this.#hasOthers) this.declined++
@@ -141,7 +164,26 @@ export class Planner implements Pacing {
       : pass === SECOND_PLAIN || pass % PLAIN_EVERY === 0
     if (this.needsPlain) return false
     const sinceLeft = (pass - FIRST_WITHOUT) % WITHOUT_EVERY
-    return !(this.#hasOthers && !isAtDisk && sinceLeft >= 0 && sinceLeft < WITHOUT)
+    if (this.#hasOthers && !isAtDisk && sinceLeft >= 0 && sinceLeft < WITHOUT) return false
+    return this.#isWorthReading(unread)
+  }
+
+  /** Who has read much should look twice. */
+  get #trialPasses(): number {
+    return Math.max(this.#trial, Math.min(LONGEST_TRIAL, Math.round(PASSES_PER_READING * this.#reading)))
+  }
+
+  /** What was read is read, and no matter of whether to go on; but to begin, what is gained should outweigh it. */
+  #isWorthReading(tokens: number): boolean {
+    const plain = this.#costs.pass(1)
+    if (tokens === 0 || plain === 0) return true
+    const reading = this.#costs.read(tokens) / plain
+    this.#reading += reading
+    const isTrial = this.#drafted < this.#trialPasses
+    if (isTrial || (this.#rate.speedUp - this.#speedUpWithout) * this.#expectedPasses >= reading) return true
+    this.#rest()
+    this.#resting--
+    return false
   }
 
   expand(growth: Growth): number {
@@ -172,16 +214,24 @@ export class Planner implements Pacing {
     this.#drafted++
     const { speedUp } = this.#rate
     const isHopeless = this.#trial === LATER_TRIAL && this.#drafted >= SHORTEST_TRIAL && speedUp < HOPELESS
-    if (this.#drafted < this.#trial && !isHopeless) return
-    if (speedUp >= Math.max(1, this.#rateWithout.speedUp)) {
-      if (this.#drafted >= CONVINCING) this.#rest = 0
+    if (this.#drafted < this.#trialPasses && !isHopeless) return
+    if (speedUp >= this.#speedUpWithout) {
+      if (this.#drafted >= CONVINCING) this.#nextRest = 0
+      this.#reading = 0
       return
     }
     if (speedUp < 1) this.declinedSpeedUp = speedUp
+    this.#rest()
+  }
+
+  /** No drafting for a while; then it is on trial. */
+  #rest(): void {
     const isAtDisk = this.#costs.areDiskBound
     const [first, longest] = isAtDisk ? [FIRST_REST_AT_DISK, LONGEST_REST_AT_DISK] : [FIRST_REST, LONGEST_REST]
-    this.#resting = Math.min(longest, Math.max(first, this.#rest))
-    this.#rest = 2 * this.#resting
+    const rest = Math.min(longest, Math.max(first, this.#nextRest))
+    this.#nextRest = 2 * rest
+    this.#resting = Math.max(rest, Math.min(LONGEST_REST_OF_READING, Math.round(this.#reading / MOST_READING)))
+    this.#reading = 0
     this.#watched = 1
     this.#trial = LATER_TRIAL
     this.#drafted = 0
@@ -193,6 +243,11 @@ export class Planner implements Pacing {
     const isPlain = nodes === 0 && draftSeconds === 0
     const plainPasses = isPlain ? 1 : this.#inPlainPasses(nodes, draftSeconds, passSeconds)
     if (plainPasses !== undefined) this.#rateWithout.add(tokens, plainPasses)
+  }
+
+  /** What drafting has to beat. */
+  get #speedUpWithout(): number {
+    return Math.max(1, this.#rateWithout.speedUp)
   }
 
   /**

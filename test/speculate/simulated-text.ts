@@ -26,6 +26,8 @@ export interface SimulatedCosts {
   readonly noise: number
   /** What everything takes at a pass, as a multiple of the above; nothing: 1. */
   readonly pace?: (pass: number) => number
+  /** Seconds of reading a token that was not drafted for; nothing: none. */
+  readonly read?: number
 }
 
 /** What a drafter learns from. */
@@ -34,6 +36,7 @@ export interface Learner {
   readonly judge: Judge
   readonly observePass: (rows: number, seconds: number) => void
   readonly observeDraft: (rows: number, seconds: number) => void
+  readonly observeRead?: (tokens: number, seconds: number) => void
 }
 
 const mix = (a: number, b: number): number => {
@@ -74,12 +77,24 @@ function truth(chances: readonly number[], state: number): number {
   return MISS
 }
 
+export interface SimulatedRun {
+  readonly nodes: number
+  /** Of the largest draft pass. */
+  readonly rows: number
+  readonly passes: number
+  readonly seed: number
+  /** Tokens of every text and its prompt; nothing: one text without a prompt. */
+  readonly texts?: { readonly tokens: number; readonly prompt: number }
+}
+
+const ONE_TEXT = { tokens: Number.POSITIVE_INFINITY, prompt: 0 }
+
 /** Tokens per second over some passes. */
 export function simulate(
   text: SimulatedText,
   costs: SimulatedCosts,
   learner: Learner,
-  { nodes, rows, passes, seed }: { nodes: number; rows: number; passes: number; seed: number },
+  { nodes, rows, passes, seed, texts = ONE_TEXT }: SimulatedRun,
 ): number {
   let state = seed
   let seconds = 0
@@ -90,6 +105,8 @@ export function simulate(
   const grown = new CandidateTree(4096, [1])
   const states = new Uint32Array(4097)
   const { pacing, judge } = learner
+  let unread = 0
+  let left = 0
   for (let pass = 0; pass < passes; pass++) {
     pace = costs.pace?.(pass) ?? 1
     let drafting = 0
@@ -109,9 +126,21 @@ export function simulate(
       learner.observeDraft(list.length, cost)
       drafting += cost
     }
+    if (left <= 0) {
+      pacing.startText?.()
+      unread = texts.prompt
+      left = texts.tokens
+    }
     grown.reset(0)
     states[ROOT] = state
-    if (pacing.shouldDraft()) {
+    const isDrafted = pacing.shouldDraft(unread)
+    if (isDrafted) {
+      if (unread > 0 && costs.read !== undefined) {
+        const cost = noisy(unread * costs.read)
+        learner.observeRead?.(unread, cost)
+        seconds += cost
+      }
+      unread = 0
       expand([ROOT])
       for (;;) {
         const next = [...grown.bestUnexpanded(1, rows, 32, nodes)]
@@ -156,6 +185,8 @@ export function simulate(
     pacing.observe({ nodes: count, tokens, draftSeconds: drafting, passSeconds: cost })
     seconds += drafting + cost
     gained += tokens
+    left -= tokens
+    if (!isDrafted) unread += tokens
   }
   return gained / seconds
 }

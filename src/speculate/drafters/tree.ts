@@ -20,6 +20,7 @@ import { LookedUpTree, type LookingRule } from '../looked-up-tree.ts'
 import type { Lookups } from '../lookups.ts'
 import type { Pacing } from '../pacing.ts'
 import type { PassCosts } from '../pass-costs.ts'
+import { Reach } from '../reach.ts'
 import { ROOT, type SourceMask, type TokenTree } from '../token-tree.ts'
 import type { TopTokens, Verification } from '../verify.ts'
 
@@ -82,6 +83,8 @@ export class TreeDrafter implements Drafter {
   readonly #growth: GrowingTree
   /** Of passes that the model has no part in. */
   readonly #looked: LookedUpTree
+  /** Of look-ups beside the model. */
+  readonly #reach: Reach
   readonly #bit: SourceMask
   #rule: DraftingRule | undefined
   #context: Context | undefined
@@ -108,6 +111,7 @@ export class TreeDrafter implements Drafter {
     this.#grown = new CandidateTree(expansions * (options.branching + bits.length), [this.#bit, ...bits])
     this.#growth = new GrowingTree(this.#grown)
     this.#looked = new LookedUpTree(options.lookups, this.#grown, options.nodes)
+    this.#reach = new Reach(options.nodes)
   }
 
   begin(rule: DraftingRule): void {
@@ -126,6 +130,8 @@ export class TreeDrafter implements Drafter {
   startText(context: Context): void {
     this.#context = context
     this.#looked.startText()
+    this.#reach.startText()
+    this.#rule?.pacing.startText?.()
     if (this.#rule !== undefined) this.#options.lookups.begin(context, this.#rule.temperature, this.#rule.noise)
   }
 
@@ -141,7 +147,7 @@ export class TreeDrafter implements Drafter {
     if (rule === undefined || budget.nodes <= 0) return
     const { pacing, without, judge } = rule
     this.#depth = Math.min(budget.depth, MAXIMUM_DEPTH)
-    if (!pacing.shouldDraft()) {
+    if (!pacing.shouldDraft(this.#unread(context))) {
       if (without === undefined || pacing.needsPlain) return
       // What the model grew is overwritten.
       this.#usable = false
@@ -158,7 +164,7 @@ export class TreeDrafter implements Drafter {
     const growth = this.#growth
     growth.limit = nodes
     for (;;) {
-      this.#lookUp(nodes)
+      this.#lookUp(Math.min(nodes, this.#reach.nodes))
       const next = this.#bestUnexpanded(nodes)
       this.#seconds = (now() - began) / 1000
       growth.look(next, this.#seconds)
@@ -166,7 +172,9 @@ export class TreeDrafter implements Drafter {
       if (rows === 0) break
       this.#expand(next.slice(0, rows))
     }
-    this.#grown.copyBest(Math.min(pacing.cut(growth), nodes), tree)
+    const chosen = Math.min(pacing.cut(growth), nodes)
+    this.#reach.observe(chosen, growth.size)
+    this.#grown.copyBest(chosen, tree)
     lookups.addWindows(tree, { nodes: budget.nodes, depth: this.#depth })
   }
 
@@ -187,26 +195,31 @@ export class TreeDrafter implements Drafter {
 
   observe(result: Verification, seconds: number, top?: TopTokens): void {
     const { lookups } = this.#options
+    if (this.#context !== undefined) lookups.learn(this.#context, result, top)
     if (this.#lookingRule !== undefined) {
       const outcome = this.#looked.observe(result, seconds, this.#lookingRule)
       this.#rule?.pacing.observeWithout?.(outcome)
-    } else {
-      this.#rule?.pacing.observe({
-        nodes: result.tree.size,
-        tokens: result.tokens.length,
-        draftSeconds: this.#seconds,
-        passSeconds: seconds,
-      })
+      return
     }
-    if (this.#context !== undefined) lookups.learn(this.#context, result, top)
-    if (!this.#usable) return
+    const began = now()
+    if (this.#usable) this.#follow(result.tokens)
+    this.#rule?.pacing.observe({
+      nodes: result.tree.size,
+      tokens: result.tokens.length,
+      draftSeconds: this.#seconds + (now() - began) / 1000,
+      passSeconds: seconds,
+    })
+  }
+
+  /** The text goes on with these: what was grown below them is kept. */
+  #follow(tokens: readonly number[]): void {
     const { tree, expanded } = this.#grown
-    this.#settle(result.tokens)
+    this.#settle(tokens)
     // Every gained token is followed down the grown tree, also past the proposal's leaves.
-    const at = learnFrom(result.tokens, this.#grown, this.#judge)
+    const at = learnFrom(tokens, this.#grown, this.#judge)
     const slots: number[] = []
-    for (let node = ROOT, i = 0; i < result.tokens.length; i++) {
-      node = tree.child(node, result.tokens[i])
+    for (let node = ROOT, i = 0; i < tokens.length; i++) {
+      node = tree.child(node, tokens[i])
       if (node < 0 || (expanded[node] & this.#bit) === 0) break
       slots.push(tree.draftSlot[node])
     }
@@ -234,10 +247,17 @@ export class TreeDrafter implements Drafter {
 
   /** Reads what was written while nothing was drafted, the prompt first of all, but for the last few tokens. */
   #catchUp(context: Context): void {
-    const end = context.length - EXPANSION_ROWS
-    if (this.#draft.cache.length >= end || !this.#text.knows(context)) return
+    const unread = this.#unread(context)
+    if (unread === 0 || !this.#text.knows(context)) return
     this.#usable = false
-    this.#text.read(context, end)
+    const began = now()
+    this.#text.read(context, this.#draft.cache.length + unread)
+    this.#options.costs.observeRead(unread, (now() - began) / 1000)
+  }
+
+  /** How many tokens that is. */
+  #unread({ length }: Context): number {
+    return Math.max(0, length - EXPANSION_ROWS - this.#draft.cache.length)
   }
 
   /**
