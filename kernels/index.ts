@@ -17,6 +17,7 @@ import {
 } from './record'
 
 export { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from './constants'
+export { outliers } from './noise'
 export { checksum, sumExp, topK } from './reduce'
 
 // Executes share `part` of `parts` of the job whose record lies at `record`.

@@ -5,7 +5,7 @@
  * Threefry-2x32 with 20 rounds: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
  * 1, 2, 3" (SC 2011).
  */
-import { log } from '../tensor/math.ts'
+import { exp, log } from '../tensor/math.ts'
 
 const KEY_PARITY = 0x1bd11bda
 
@@ -59,21 +59,83 @@ const BOUND = Float64Array.from({ length: 33 }, (_, ones) =>
   ones === 32 ? LARGEST_NOISE : (ones + 1) * Math.LN2 + 1e-6,
 )
 
+/** Of so many tokens at each position, about, the noise is known without being asked for: it is the largest. */
+const OUTLIERS = 64
+/** Positions whose outliers are kept: those of a tree, and some before. */
+const KEPT_POSITIONS = 64
+
+/** Tokens by ascending id, and their noise. */
+export interface Outliers {
+  readonly tokens: Int32Array
+  readonly noise: Float64Array
+}
+
+/** Finds random words that are large: as `Operators.outliers`, which is some ten times as fast as the one below. */
+export type OutlierScan = (
+  key: readonly [number, number],
+  position: number,
+  vocabulary: number,
+  least: number,
+  take: (token: number, word0: number, word1: number) => void,
+) => void
+
+/** The same without kernels. */
+export const scanInTurn: OutlierScan = ([key0, key1], position, vocabulary, least, take) => {
+  const words = new Int32Array(2)
+  for (let token = 0; token < vocabulary; token++) {
+    threefry(key0, key1, position, token, words)
+    if (words[0] >>> 0 >= least) take(token, words[0], words[1])
+  }
+}
+
 export class Noise {
-  readonly #key0: number
-  readonly #key1: number
+  /** No token has noise of this or more at a position but its outliers. */
+  readonly edge: number
+  readonly #key: readonly [number, number]
+  readonly #vocabulary: number
+  readonly #scan: OutlierScan
+  /** By position, those that were asked for last. */
+  readonly #outliers = new Map<number, Outliers>()
   readonly #words = new Int32Array(2)
 
-  /** @param seed a safe integer; its two's complement 64 bits are the key */
-  constructor(seed: number) {
-    this.#key0 = seed | 0
-    this.#key1 = Math.floor(seed / 4294967296) | 0
+  /**
+   * @param seed a safe integer; its two's complement 64 bits are the key
+   * @param vocabulary tokens among which `outliers` looks
+   */
+  constructor(seed: number, vocabulary = 0, scan = scanInTurn) {
+    this.#key = [seed | 0, Math.floor(seed / 4294967296) | 0]
+    this.#vocabulary = vocabulary
+    this.#scan = scan
+    // Noise exceeds x with a probability of about e^-x.
+    this.edge = log(Math.max(1, vocabulary / OUTLIERS))
+  }
+
+  /** The tokens with noise of `edge` or more at a position. */
+  outliers(position: number): Outliers {
+    let found = this.#outliers.get(position)
+    if (found !== undefined) return found
+    const tokens: number[] = []
+    const noise: number[] = []
+    // u = exp(-exp(-noise)); less than its first word by one, for what is rounded away.
+    const least = Math.max(0, Math.floor(exp(-exp(-this.edge)) * 4294967296) - 1)
+    this.#scan(this.#key, position, this.#vocabulary, least, (token, word0, word1) => {
+      const value = -log(-log(fraction(word0, word1)))
+      if (value < this.edge) return
+      tokens.push(token)
+      noise.push(value)
+    })
+    found = { tokens: Int32Array.from(tokens), noise: Float64Array.from(noise) }
+    if (this.#outliers.size >= KEPT_POSITIONS) this.#outliers.delete(this.#outliers.keys().next().value!)
+    this.#outliers.set(position, found)
+    return found
   }
 
   /** Uniform in (0, 1), ends excluded: 53 random bits, and 2^-54 where all of them are zero. */
   uniform(position: number, token: number): number {
-    threefry(this.#key0, this.#key1, position, token, this.#words)
-    return this.#fraction()
+    const [key0, key1] = this.#key
+    const words = this.#words
+    threefry(key0, key1, position, token, words)
+    return fraction(words[0], words[1])
   }
 
   /**
@@ -83,13 +145,16 @@ export class Noise {
    */
   gumbel(position: number, token: number, least = -Infinity): number {
     if (least > LARGEST_NOISE) return -Infinity
-    threefry(this.#key0, this.#key1, position, token, this.#words)
-    if (BOUND[Math.clz32(~this.#words[0])] < least) return -Infinity
-    return -log(-log(this.#fraction()))
+    const [key0, key1] = this.#key
+    const words = this.#words
+    threefry(key0, key1, position, token, words)
+    if (BOUND[Math.clz32(~words[0])] < least) return -Infinity
+    return -log(-log(fraction(words[0], words[1])))
   }
+}
 
-  #fraction(): number {
-    const bits = (this.#words[0] >>> 0) * 2097152 + (this.#words[1] >>> 11)
-    return (bits === 0 ? 0.5 : bits) / 9007199254740992
-  }
+/** In (0, 1). */
+function fraction(word0: number, word1: number): number {
+  const bits = (word0 >>> 0) * 2097152 + (word1 >>> 11)
+  return (bits === 0 ? 0.5 : bits) / 9007199254740992
 }

@@ -5,7 +5,7 @@
  */
 import { CoppiceError } from '../errors.ts'
 import { exp, log } from '../tensor/math.ts'
-import { Noise } from './noise.ts'
+import { Noise, type OutlierScan } from './noise.ts'
 import { checkOptions, DEFAULT_SAMPLING, type SamplingOptions } from './sampling-options.ts'
 
 /**
@@ -14,13 +14,17 @@ import { checkOptions, DEFAULT_SAMPLING, type SamplingOptions } from './sampling
  */
 const NEGLIGIBLE = 60
 
+/** Up to this share of the vocabulary, each candidate's noise by itself takes less time than a look at everybody's. */
+const FEW = 1 / 16
+
 /** How far below the best the edge of top-k or top-p is looked for: sorting 128k candidates is seldom needed. */
 const REACHES = [2, 4, 8, 16, NEGLIGIBLE]
 
 export class Sampler {
   readonly options: SamplingOptions
   readonly #vocabulary: number
-  readonly #noise: Noise
+  /** What decides between tokens at a temperature above 0. */
+  readonly noise: Noise
   readonly #bias: readonly (readonly [number, number])[]
   readonly #adjusts: boolean
   /** Of min-p: the limit in units of `#scores`. */
@@ -39,15 +43,15 @@ export class Sampler {
   #probabilities = new Float64Array(0)
 
   /**
-   * @param vocabulary logits per row
+   * @param vocabulary logits per row @param scan finds large noise, if there is a faster way than one token after the other
    * @throws CoppiceError INVALID_OPTION
    */
-  constructor(options: Partial<SamplingOptions>, vocabulary: number) {
+  constructor(options: Partial<SamplingOptions>, vocabulary: number, scan?: OutlierScan) {
     this.options = { ...DEFAULT_SAMPLING, ...options }
     checkOptions(this.options, vocabulary)
     const { temperature, topK, topP, minP, repeatPenalty, presencePenalty, frequencyPenalty } = this.options
     this.#vocabulary = vocabulary
-    this.#noise = new Noise(this.options.seed)
+    this.noise = new Noise(this.options.seed, vocabulary, scan)
     this.#bias = Object.entries(this.options.logitBias).map(([token, value]) => [Number(token), value] as const)
     const penalises = repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0
     this.#adjusts = penalises || this.#bias.length > 0
@@ -59,12 +63,8 @@ export class Sampler {
     this.#written = new Uint32Array(penalises ? vocabulary : 0)
   }
 
-  /** The noise that decides between tokens at a temperature above 0, as `Noise.gumbel`. */
-  readonly noise = (position: number, token: number, least: number): number =>
-    this.#noise.gumbel(position, token, least)
-
   /** Uniform in (0, 1), as `Noise.uniform`: words below 0 are independent of what decides between tokens. */
-  readonly uniform = (position: number, word: number): number => this.#noise.uniform(position, word)
+  readonly uniform = (position: number, word: number): number => this.noise.uniform(position, word)
 
   get isGreedy(): boolean {
     return this.options.temperature === 0
@@ -257,19 +257,43 @@ export class Sampler {
   #draw(count: number, position: number, best: number): number {
     const scores = this.#scores
     const candidates = this.#candidates
+    const noise = this.noise
     // The likeliest candidate first: a high mark spares the others' noise.
     let chosen = best
-    let highest = this.#noise.gumbel(position, best)
-    for (let i = 0; i < count; i++) {
-      const token = candidates[i]
-      const mark = scores[i] + this.#noise.gumbel(position, token, highest - scores[i])
-      if (mark > highest || (mark === highest && token < chosen)) {
-        highest = mark
-        chosen = token
+    let highest = noise.gumbel(position, best)
+    const offer = (token: number, mark: number): void => {
+      if (mark < highest || (mark === highest && token >= chosen)) return
+      highest = mark
+      chosen = token
+    }
+    let edge = Infinity
+    if (count > this.#vocabulary * FEW) {
+      // Of many, first those with the most noise; then it takes a high score to outdo the best of them.
+      const { tokens, noise: added } = noise.outliers(position)
+      edge = noise.edge
+      for (let at = 0, i = 0; at < tokens.length && i < count; at++) {
+        i = placeOf(tokens[at], candidates, i, count)
+        if (i < count && candidates[i] === tokens[at]) offer(tokens[at], scores[i] + added[at])
       }
+    }
+    for (let i = 0; i < count; i++) {
+      if (scores[i] + edge >= highest)
+        offer(candidates[i], scores[i] + noise.gumbel(position, candidates[i], highest - scores[i]))
     }
     return chosen
   }
+}
+
+/** The first place in [from, count) of an ascending list that holds `value` or more; `count` if there is none. */
+function placeOf(value: number, list: Int32Array, from: number, count: number): number {
+  let low = from
+  let high = count
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (list[middle] < value) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 /** The lowest index of the largest value; -1 when all are -Infinity. @throws CoppiceError CORRUPT_FILE */

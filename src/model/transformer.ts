@@ -6,7 +6,7 @@ import type { Idle, LayerStore } from '../memory/layer-store.ts'
 import { NO_SPANS, type Spans } from '../memory/timeline.ts'
 import { now } from '../runtime/platform.ts'
 import { paddedOutputs } from '../tensor/layout.ts'
-import type { Bank, Candidates, Matrix } from '../tensor/operators.ts'
+import type { Bank, Candidates, Matrix, Operators } from '../tensor/operators.ts'
 import type { PackedFile } from '../weights/manifest.ts'
 import type { ModelConfig } from '../weights/model-config.ts'
 import { Activations, HeadBuffers, type TransformerShape } from './activations.ts'
@@ -221,6 +221,9 @@ export class Transformer {
     const { logits } = this.#head
     return this.#first.operators.topCandidates(logits.pointer + i * logits.stride, vocabulary, k, scale)
   }
+
+  /** See `Operators.outliers`. */
+  readonly outliers: Operators['outliers'] = (...request) => this.#first.operators.outliers(...request)
 
   /** A group of a layer's weights, in memory until the next `#execute`. */
   #weights<Weights>(

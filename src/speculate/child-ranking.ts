@@ -15,11 +15,13 @@ export const BRANCHING = 8
 /** Candidates by the logits alone, before noise is added. */
 const CANDIDATES = 64
 
-/** Noise vectors that are kept: of the positions of one tree. */
-const KEPT_POSITIONS = 64
-
-/** Standard Gumbel noise of a token at a position; below `least` it may be -Infinity (see generate/noise.ts). */
-export type NoiseOf = (position: number, token: number, least: number) => number
+/** What decides between tokens, and everybody can know (generate/noise.ts). */
+export interface SharedNoise {
+  /** Standard Gumbel noise of a token at a position. */
+  gumbel(position: number, token: number): number
+  /** The tokens whose noise alone could lift them above likelier ones, by ascending id, and their noise. */
+  outliers(position: number): { readonly tokens: Int32Array; readonly noise: Float64Array }
+}
 
 export interface RankingRule {
   /** Of the request. */
@@ -27,12 +29,7 @@ export interface RankingRule {
   /** Exponent on the draft's probabilities, or on those of the coupled sums. */
   readonly sharpening: number
   /** Absent: by the draft's probabilities alone. */
-  readonly noise?: NoiseOf
-}
-
-interface NoisyTokens {
-  readonly tokens: Int32Array
-  readonly noise: Float64Array
+  readonly noise?: SharedNoise
 }
 
 export class ChildRanking {
@@ -42,9 +39,7 @@ export class ChildRanking {
   readonly #draft: Transformer
   readonly #vocabulary: number
   readonly #branching: number
-  #rule: RankingRule = { temperature: 0, sharpening: 1 }
-  /** By position: the tokens whose noise alone could lift them above likelier ones. */
-  readonly #noisy = new Map<number, NoisyTokens>()
+  rule: RankingRule = { temperature: 0, sharpening: 1 }
 
   /**
    * @param vocabulary tokens that may be guessed, the first ones of the draft's
@@ -56,23 +51,18 @@ export class ChildRanking {
     this.#branching = branching
   }
 
-  set rule(rule: RankingRule) {
-    this.#rule = rule
-    this.#noisy.clear()
-  }
-
   /**
    * Ranks what follows a row.
    * @param row of the draft's last call of `head` @param position of the token that follows
    * @returns how many guesses there are
    */
   rank(row: number, position: number): number {
-    const { noise } = this.#rule
+    const { noise } = this.rule
     return noise === undefined ? this.#rankPlain(row) : this.#rankCoupled(row, position, noise)
   }
 
   #rankPlain(row: number): number {
-    const { sharpening } = this.#rule
+    const { sharpening } = this.rule
     const { ids, values, count, logSum } = this.#draft.topCandidates(row, this.#vocabulary, this.#branching, sharpening)
     for (let i = 0; i < count; i++) {
       this.ids[i] = ids[i]
@@ -81,42 +71,24 @@ export class ChildRanking {
     return count
   }
 
-  #rankCoupled(row: number, position: number, noise: NoiseOf): number {
-    const { temperature, sharpening } = this.#rule
+  #rankCoupled(row: number, position: number, noise: SharedNoise): number {
+    const { temperature, sharpening } = this.rule
     const scale = 1 / temperature
     const best: Best = new Best(this.ids, this.promised, this.#branching)
     const { ids, values, count } = this.#draft.topCandidates(row, this.#vocabulary, CANDIDATES, scale)
     for (let i = 0; i < count; i++) {
-      best.offer(ids[i], values[i] * scale + noise(position, ids[i], Number.NEGATIVE_INFINITY))
+      best.offer(ids[i], values[i] * scale + noise.gumbel(position, ids[i]))
     }
     const least = count === 0 ? 0 : values[count - 1]
     const logits = this.#draft.logitsView(row)
-    const { tokens, noise: added } = this.#noisyAt(position, noise)
-    for (let i = 0; i < tokens.length; i++) {
+    const { tokens, noise: added } = noise.outliers(position)
+    // Those of the target that the draft does not know come last.
+    for (let i = 0; i < tokens.length && tokens[i] < this.#vocabulary; i++) {
       const logit = logits[tokens[i]]
       // Others are among the candidates already.
       if (logit < least) best.offer(tokens[i], logit * scale + added[i])
     }
     return best.finish(sharpening)
-  }
-
-  #noisyAt(position: number, noise: NoiseOf): NoisyTokens {
-    let found = this.#noisy.get(position)
-    if (found !== undefined) return found
-    // About as many as candidates: noise exceeds x with a probability of about e^-x.
-    const least = Math.log(Math.max(1, this.#vocabulary / CANDIDATES))
-    const tokens: number[] = []
-    const values: number[] = []
-    for (let token = 0; token < this.#vocabulary; token++) {
-      const value = noise(position, token, least)
-      if (value < least) continue
-      tokens.push(token)
-      values.push(value)
-    }
-    found = { tokens: Int32Array.from(tokens), noise: Float64Array.from(values) }
-    if (this.#noisy.size >= KEPT_POSITIONS) this.#noisy.delete(this.#noisy.keys().next().value!)
-    this.#noisy.set(position, found)
-    return found
   }
 }
 

@@ -1,6 +1,6 @@
 /** Sources without a model as one: they are asked together what may follow a node, and what they say is one tree. */
 import type { CandidateTree, Judge } from './candidate-tree.ts'
-import type { NoiseOf } from './child-ranking.ts'
+import type { SharedNoise } from './child-ranking.ts'
 import type { Context } from './context.ts'
 import { type Budget, type SourceName, sourceOf } from './drafter.ts'
 import { Guesses, MOST_GUESSES, type Path, SHOWN, type Source } from './sources/source.ts'
@@ -28,7 +28,7 @@ export class Lookups {
   readonly #bit: SourceMask
   readonly #guesses = new Guesses()
   readonly #path: { tokens: Int32Array; length: number } & Path = { tokens: new Int32Array(SHOWN), length: 0 }
-  #noise: NoiseOf | undefined
+  #noise: SharedNoise | undefined
   #context: Context | undefined
   /** Tokens that sources are still to read, and how long the text was before them. */
   readonly #unread: number[] = []
@@ -47,7 +47,7 @@ export class Lookups {
   }
 
   /** @param noise that the text is drawn with; absent at temperature 0, and where guesses are not to know of it */
-  begin(context: Context, temperature: number, noise: NoiseOf | undefined): void {
+  begin(context: Context, temperature: number, noise: SharedNoise | undefined): void {
     this.#noise = noise
     this.#context = context
     this.#unread.length = 0
@@ -156,12 +156,12 @@ export class Lookups {
  * Guesses as they stand once the noise is known that decides between them (see child-ranking.ts). All that a source
  * does not name stands against them with the mean of the noise.
  */
-function couple({ ids, promised, classes, count }: Guesses, position: number, noise: NoiseOf): void {
+function couple({ ids, promised, classes, count }: Guesses, position: number, noise: SharedNoise): void {
   if (count === 0) return
   let rest = 1
   for (let i = 0; i < count; i++) rest -= promised[i]
   const sums = promised.subarray(0, count)
-  for (let i = 0; i < count; i++) sums[i] = Math.log(promised[i]) + noise(position, ids[i], Number.NEGATIVE_INFINITY)
+  for (let i = 0; i < count; i++) sums[i] = Math.log(promised[i]) + noise.gumbel(position, ids[i])
   let total = Math.exp(COUPLED_SHARPENING * (Math.log(Math.max(rest, 0.01)) + MEAN_NOISE))
   for (const sum of sums) total += Math.exp(COUPLED_SHARPENING * sum)
   for (let i = 0; i < count; i++) sums[i] = Math.exp(COUPLED_SHARPENING * sums[i]) / total

@@ -18,6 +18,20 @@ export interface Kernels {
   sumExp(pointer: number, count: number, scale: number, maximum: number): number
   /** The k largest of `count` f32 (k <= 64), descending, ties by lower index; returns how many. */
   topK(pointer: number, count: number, k: number, ids: number, values: number): number
+  /**
+   * Threefry words under a key of the counters (position, token) for the tokens [first, end), where the first word is at
+   * least `least` (unsigned): token, first word, second word from `pointer` on; returns how many. Needs room for all of
+   * them, and 80 bytes.
+   */
+  outliers(
+    key0: number,
+    key1: number,
+    position: number,
+    first: number,
+    end: number,
+    least: number,
+    pointer: number,
+  ): number
 }
 
 /** An instance on the given memory. Every thread has its own. */
@@ -33,7 +47,7 @@ export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssemb
     )
   }
   const exports = instance.exports as unknown as Kernels
-  for (const name of ['run', 'checksum', 'sumExp', 'topK'] as const) {
+  for (const name of ['run', 'checksum', 'sumExp', 'topK', 'outliers'] as const) {
     if (typeof exports[name] !== 'function') {
       throw new CoppiceError(
         'INVALID_OPTION',

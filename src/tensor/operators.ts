@@ -80,12 +80,20 @@ export interface Candidates {
 
 const MAXIMUM_CANDIDATES = 64
 
+/** Tokens that `outliers` looks at in one call. */
+const OUTLIER_TOKENS = 1024
+
 /** Where the candidate lists lie behind the records. */
 const IDS = MAXIMUM_STEPS * RECORD_BYTES
 const VALUES = IDS + MAXIMUM_CANDIDATES * 4
 
-/** Bytes of job records and candidate lists. */
-export const JOB_BYTES = VALUES + MAXIMUM_CANDIDATES * 4
+const OUTLIERS = VALUES + MAXIMUM_CANDIDATES * 4
+const OUTLIER_WORDS = 3 * OUTLIER_TOKENS
+/** What the kernel needs beyond the list. */
+const OUTLIER_ROOM = 80
+
+/** Bytes of job records, candidate lists and random words. */
+export const JOB_BYTES = OUTLIERS + OUTLIER_WORDS * 4 + OUTLIER_ROOM
 
 /**
  * What an element costs, in multiplications of a matrix product, about: `Compute.shares` divides by it.
@@ -105,12 +113,13 @@ export class Operators {
   readonly #shares = new Int32Array(MAXIMUM_STEPS)
   readonly #ids: Int32Array
   readonly #values: Float32Array
+  readonly #outliers: Int32Array
   #steps = 0
 
   /**
    * All addresses that the methods take and give lie in the arena's memory.
    * @param kernels the calling thread's, in that memory
-   * @param scratch address of `JOB_BYTES` for job records and candidate lists
+   * @param scratch address of `JOB_BYTES`
    */
   constructor(kernels: Kernels, compute: Compute, arena: Arena, scratch: number) {
     this.#kernels = kernels
@@ -121,6 +130,7 @@ export class Operators {
     this.#floats = records.map((record) => arena.f32(record, RECORD_BYTES / 4))
     this.#ids = arena.i32(scratch + IDS, MAXIMUM_CANDIDATES)
     this.#values = arena.f32(scratch + VALUES, MAXIMUM_CANDIDATES)
+    this.#outliers = arena.i32(scratch + OUTLIERS, OUTLIER_WORDS)
   }
 
   /**
@@ -266,6 +276,26 @@ export class Operators {
     const count = this.#kernels.topK(logits, vocabulary, k, ids.byteOffset, values.byteOffset)
     const logSum = log(this.#kernels.sumExp(logits, vocabulary, scale, values[0]))
     return { ids, values, count, logSum }
+  }
+
+  /**
+   * Random words of tokens at a position: Threefry-2x32 under a key, of the counters (position, token).
+   * @param vocabulary tokens to look at @param least only where the first word, unsigned, is at least that
+   * @param take receives token and words, by ascending token
+   */
+  outliers(
+    [key0, key1]: readonly [number, number],
+    position: number,
+    vocabulary: number,
+    least: number,
+    take: (token: number, word0: number, word1: number) => void,
+  ): void {
+    const words = this.#outliers
+    for (let first = 0; first < vocabulary; first += OUTLIER_TOKENS) {
+      const end = Math.min(vocabulary, first + OUTLIER_TOKENS)
+      const count = this.#kernels.outliers(key0, key1, position, first, end, least, words.byteOffset)
+      for (let at = 0; at < 3 * count; at += 3) take(words[at], words[at + 1], words[at + 2])
+    }
   }
 
   #gemm(x: Operand, count: number, matrix: Matrix, target: Rows, bias: number, accumulate: number): void {

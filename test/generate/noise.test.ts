@@ -100,6 +100,31 @@ test('asking only for noise above a bound never changes noise that reaches it', 
   )
 })
 
+test('the outliers of a position are the tokens whose noise reaches the edge, about 64 of them', () => {
+  for (const vocabulary of [1, 64, 65, 1000, 20_000]) {
+    const noise = new Noise(99, vocabulary)
+    for (const position of [0, 5, 70, 5]) {
+      const { tokens, noise: found } = noise.outliers(position)
+      const all = Array.from({ length: vocabulary }, (_, token) => ({ token, noise: noise.gumbel(position, token) }))
+      const expected = all.filter((one) => one.noise >= noise.edge)
+      assert.equal(
+        Array.from(tokens, (token, i) => ({ token, noise: found[i] })),
+        expected,
+      )
+      if (vocabulary > 64) assert.ok(tokens.length > 30 && tokens.length < 110, `${tokens.length}`)
+    }
+  }
+})
+
+test('outliers of many positions are forgotten, and found again as they were', () => {
+  const noise = new Noise(4, 500)
+  const first = noise.outliers(0)
+  assert.is(noise.outliers(0), first)
+  for (let position = 1; position <= 64; position++) noise.outliers(position)
+  assert.is.not(noise.outliers(0), first)
+  assert.equal(noise.outliers(0), first)
+})
+
 test('asking only for noise above a high bound is nearly always answered without a logarithm', () => {
   const noise = new Noise(3)
   let skipped = 0

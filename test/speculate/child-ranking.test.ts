@@ -89,7 +89,7 @@ function coupled(temperature: number, seed: number, sharpening = 2): RankingRule
 }
 
 function noisySums(logits: Float32Array, position: number, { temperature, noise }: RankingRule): Float64Array {
-  return Float64Array.from(logits, (logit, id) => logit / temperature + noise!(position, id, Number.NEGATIVE_INFINITY))
+  return Float64Array.from(logits, (logit, id) => logit / temperature + noise!.gumbel(position, id))
 }
 
 const test = suite('ranking of children')
@@ -128,7 +128,7 @@ test('coupled guesses are the largest sums of logit / temperature and noise', ()
           if (ids.includes(id)) continue
           // Only what neither its logit nor its noise puts among the candidates may be missing.
           missed++
-          const noise = rule.noise!(position, id, Number.NEGATIVE_INFINITY)
+          const noise = rule.noise!.gumbel(position, id)
           assert.ok(logits[id] < edge && noise < Math.log(vocabulary / CANDIDATES), `${id} is missing`)
         }
         // Those that are there are in the right order.
@@ -151,7 +151,7 @@ test('coupled probabilities are the softmax of the sharpened sums of all candida
       const all = new Map(naive(sums, sharpening).map(({ id, promised }) => [id, promised]))
       const edge = [...logits].sort((a, b) => b - a)[CANDIDATES - 1]
       sums.forEach((_, id) => {
-        const noise = rule.noise!(position, id, NEGATIVE_INFINITY)
+        const noise = rule.noise!.gumbel(position, id)
         if (logits[id] < edge && noise < Math.log(vocabulary / CANDIDATES)) sums[id] = NEGATIVE_INFINITY
       })
       const expected = naive(sums, sharpening)

@@ -2,6 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { CandidateTree } from '../../src/speculate/candidate-tree.ts'
+import type { SharedNoise } from '../../src/speculate/child-ranking.ts'
 import type { TextSoFar } from '../../src/speculate/context.ts'
 import { type SourceName, sourceOf } from '../../src/speculate/drafter.ts'
 import { TAKEN_AS_THEY_ARE } from '../../src/speculate/judge.ts'
@@ -122,7 +123,12 @@ test('with the noise that decides, what it lifts comes first', () => {
       [2, 0.3],
     ]),
   ) // 2 wins the draw
-  const noise = (position: number, token: number): number => (position === TEXT.length && token === 2 ? 9 : 0)
+  const noise: SharedNoise = {
+    gumbel: (position, token) => (position === TEXT.length && token === 2 ? 9 : 0),
+    outliers: () => {
+      throw new Error('look-ups ask for what they name')
+    },
+  }
   const context = contextOf(TEXT)
   opened.lookups.begin(context, 1, noise)
   grow(opened, 1, context)

@@ -224,6 +224,18 @@ test('draft passes have costs of their own', () => {
   assert.is(costs.pass(1), 9)
 })
 
+test('reading costs by the token, and nothing before it was seen', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  assert.is(costs.read(100), 0)
+  costs.observeRead(50, 1)
+  assertNear(costs.read(100), 2)
+  // The second is the better one; a hitch then counts for little.
+  costs.observeRead(10, 0.1)
+  assertNear(costs.read(100), 1)
+  costs.observeRead(1, 5)
+  assert.ok(costs.read(100) < 1.6, `${costs.read(100)}`)
+})
+
 test('estimates that were asked for are made anew after another pass', () => {
   const costs = resident([[1, 1]])
   assertNear(costs.pass(5), 2)

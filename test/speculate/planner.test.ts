@@ -6,7 +6,7 @@ import { MixingJudge } from '../../src/speculate/judge.ts'
 import { FixedPacing } from '../../src/speculate/pacing.ts'
 import { PassCosts } from '../../src/speculate/pass-costs.ts'
 import { Planner } from '../../src/speculate/planner.ts'
-import { type Learner, type SimulatedCosts, type SimulatedText, simulate } from './simulated-text.ts'
+import { type Learner, type SimulatedCosts, type SimulatedRun, type SimulatedText, simulate } from './simulated-text.ts'
 
 const NODES = 63
 const ROWS = 8
@@ -36,6 +36,7 @@ function planned(): Learner {
     // The simulated disk is told as a pass that computes nothing.
     observePass: (rows, seconds) => costs.observePass(rows, seconds, seconds),
     observeDraft: (rows, seconds) => costs.observeDraft(rows, seconds),
+    observeRead: (tokens, seconds) => costs.observeRead(tokens, seconds),
   }
 }
 
@@ -68,9 +69,14 @@ const CASES: [what: string, text: SimulatedText, costs: SimulatedCosts][] = [
 ]
 
 /** What the planner gains of what the best fixed size does, learning included. */
-function shareOfBest(text: SimulatedText, costs: SimulatedCosts, sizes: readonly number[], seed = SEED): number {
+function shareOfBest(
+  text: SimulatedText,
+  costs: SimulatedCosts,
+  sizes: readonly number[],
+  { seed = SEED, passes = PASSES, ...more }: Partial<SimulatedRun> = {},
+): number {
   const run = (learner: Learner, nodes: number): number =>
-    simulate(text, costs, learner, { nodes, rows: ROWS, passes: PASSES, seed })
+    simulate(text, costs, learner, { ...more, nodes, rows: ROWS, passes, seed })
   return run(planned(), NODES) / Math.max(...sizes.map((nodes) => run(fixed(nodes), Math.max(1, nodes))))
 }
 
@@ -88,11 +94,86 @@ for (const [name, text, costs, behind] of [
   ['a shared machine and a poor draft', POOR, shared, 0.03],
 ] as const) {
   test(`${name}: at most ${100 * behind} % behind the best fixed size, as a mean over some texts`, () => {
-    const shares = [1, 2, 3, 4, 5, 6].map((seed) => shareOfBest(text, costs, [0, 1, 2], seed))
-    const mean = shares.reduce((a, b) => a + b) / shares.length
-    assert.ok(mean >= 1 - behind, `${mean} of its tokens per second`)
+    const shares = [1, 2, 3, 4, 5, 6].map((seed) => shareOfBest(text, costs, [0, 1, 2], { seed }))
+    assertMean(shares, 1 - behind)
   })
 }
+
+/** In memory, where a draft reads a token in a twenty-fifth of a plain pass. */
+const reading: SimulatedCosts = { ...resident, read: 0.04 }
+for (const [name, text, tokens, prompt, behind] of [
+  ['short texts and a good draft', GOOD, 128, 80, 0.03],
+  ['short texts and a poor draft', POOR, 128, 80, 0.03],
+  ['short texts after longer prompts and a poor draft', POOR, 40, 150, 0.035],
+  ['long texts after long prompts and a poor draft', POOR, 500, 500, 0.05],
+  ['long texts after long prompts and a useless draft', USELESS, 500, 500, 0.035],
+] as const) {
+  test(`${name} that has to read all that it is to go on from: at most ${100 * behind} % behind the best fixed size`, () => {
+    const run = { passes: 2000, texts: { tokens, prompt } }
+    const shares = [1, 2, 3].map((seed) => shareOfBest(text, reading, [0, 1, 2], { ...run, seed }))
+    assertMean(shares, 1 - behind)
+  })
+}
+
+function assertMean(shares: readonly number[], least: number): void {
+  const mean = shares.reduce((a, b) => a + b) / shares.length
+  assert.ok(mean >= least, `${mean} of its tokens per second`)
+}
+
+/** A planner that has drafted for so many passes, all of which gained so much; reading a token takes a tenth of one. */
+function experienced(passes: number, speedUp: number): Planner {
+  const costs = new PassCosts(NODES + 1, ROWS)
+  for (let i = 0; i < 4; i++) for (const rows of [1, 9]) costs.observePass(rows, 1, 1)
+  costs.observeRead(10, 1)
+  const planner = new Planner(costs, new Calibration(RANKS), NODES, ROWS)
+  planner.startText()
+  for (let pass = 0; pass < passes; pass++) {
+    if (planner.shouldDraft()) planner.observe({ nodes: 8, tokens: speedUp, draftSeconds: 0, passSeconds: 1 })
+    else planner.observe({ nodes: 0, tokens: 1, draftSeconds: 0, passSeconds: 1 })
+  }
+  return planner
+}
+
+/** @returns how many passes a planner rests for that has just begun to */
+function restOf(planner: Planner): number {
+  for (let passes = 1; ; passes++) if (planner.shouldDraft()) return passes
+}
+
+test('a text is read when that should be worth while, by what drafting gains and how long texts are', () => {
+  for (const [speedUp, unread, worth] of [
+    [1.5, 200, true],
+    [1.05, 200, false],
+    [1.05, 10, true],
+    [1.5, 500, false],
+  ] as const) {
+    const planner = experienced(64, speedUp)
+    planner.startText()
+    assert.is(planner.shouldDraft(unread), worth, `${unread} tokens at ${speedUp}`)
+  }
+})
+
+test('what was read already is no reason to end, and none to go on', () => {
+  const planner = experienced(64, 1.05)
+  planner.startText()
+  assert.ok(planner.shouldDraft(10))
+  planner.observe({ nodes: 8, tokens: 1.05, draftSeconds: 0, passSeconds: 1 })
+  assert.ok(planner.shouldDraft(0))
+})
+
+test('the more had to be read for a trial that failed, the longer is the rest', () => {
+  for (const [unread, rest] of [
+    [0, 24],
+    [10, 100],
+    [1000, 1536],
+  ]) {
+    const planner = experienced(0, 1)
+    // The first pass is plain.
+    for (let pass = 0; planner.shouldDraft(pass < 2 ? unread : 0) || planner.needsPlain; pass++) {
+      planner.observe({ nodes: planner.needsPlain ? 0 : 8, tokens: 0.5, draftSeconds: 0, passSeconds: 1 })
+    }
+    assert.is(restOf(planner), rest, `${unread} tokens`)
+  }
+})
 
 test('passes without guesses that would not pay are counted, with what guessing brought when it was tried', () => {
   const run = (text: SimulatedText, costs: SimulatedCosts): Planner => {

@@ -1,6 +1,6 @@
 /** Trees without a draft model: from one source by its own rule, or from all of them, best first. */
 import { CandidateTree } from '../candidate-tree.ts'
-import type { NoiseOf } from '../child-ranking.ts'
+import type { SharedNoise } from '../child-ranking.ts'
 import type { Context } from '../context.ts'
 import type { Budget, Drafter } from '../drafter.ts'
 import { LookedUpTree, type LookingRule } from '../looked-up-tree.ts'
@@ -21,7 +21,7 @@ export interface LookupRule extends LookingRule {
   /** Of the request. */
   readonly temperature: number
   /** As in `RankingRule`. */
-  readonly noise?: NoiseOf
+  readonly noise?: SharedNoise
 }
 
 export class LookupDrafter implements Drafter {
