@@ -15,6 +15,8 @@ const DISK_BOUND = 0.35
 const HITCH = 0.1
 /** So many figures of a size are taken as they are. */
 const SURE = 2
+/** So many can be held against others. */
+const WELL_KNOWN = 4
 /**
  * What does change is what all of them take: code gets faster while it runs, and machines have better and worse minutes.
  * So a pass of one size is a hint, with this weight in the exponent, of what any other would take now.
@@ -22,6 +24,8 @@ const SURE = 2
 const HINT = 0.12
 /** A disturbed pass is a hint of no more than this. */
 const MOST_HINT = 1.3
+/** Less than this share of what a pass of one row takes is too little for one of more rows. */
+const DOUBTFUL = 0.9
 /** A row's share of a pass over one row, before two sizes have been seen. */
 const ASSUMED_SLOPE = 0.25
 
@@ -33,6 +37,11 @@ class Mean {
 
   constructor(gain = GAIN) {
     this.#gain = gain
+  }
+
+  forget(): void {
+    this.value = 0
+    this.count = 0
   }
 
   scale(factor: number): void {
@@ -116,6 +125,22 @@ export class PassCosts {
   /** Whether there are enough of them to go by. */
   isSure(rows: number): boolean {
     return this.#whole[rows].count >= SURE
+  }
+
+  /**
+   * Whether passes of more rows seem to take less time than plain ones, which cannot be: the figures of plain ones, which
+   * are few, are of a worse minute.
+   */
+  get isPlainDoubtful(): boolean {
+    const limit = DOUBTFUL * this.#whole[1].value
+    return this.#whole.some(({ value, count }, rows) => rows > 1 && count >= WELL_KNOWN && value < limit)
+  }
+
+  /** What plain passes cost is to be seen anew; until then it follows from those of more rows. */
+  forgetPlain(): void {
+    this.#whole[1].forget()
+    this.#compute[1].forget()
+    this.#isStale = true
   }
 
   /** Whether passes have been seen that took as long as the disk. */

@@ -34,11 +34,17 @@ const NEGLIGIBLE = 0.01
 const DISTURBED = 1.5
 
 /**
- * The first pass is plain; then the ninth, because the first one was perhaps disturbed; then one of so many. Where
- * passes are known to take as long as the disk, whatever is in them, the first two are not needed.
+ * The first pass is plain; then these, because the first ones were perhaps disturbed, and code gets faster; then one of
+ * so many. Where passes are known to take as long as the disk, whatever is in them, the first ones are not needed.
  */
-const SECOND_PLAIN = 8
+const PLAIN_AT = [8, 24, 72]
 const PLAIN_EVERY = 200
+/**
+ * When what is known of plain passes cannot be for so many drafted ones, then for twice as many, and so on, two plain
+ * ones are made to see. Noise alone can make plain passes look slow where a row more costs little.
+ */
+const FIRST_DOUBT = 4
+const LONGEST_DOUBT = 64
 
 /**
  * Where others guess in passes that are left to them, these may gain more than drafted ones that pay: so many of every
@@ -120,6 +126,10 @@ export class Planner implements Pacing {
   #resting = 0
   #watched = 1
   #passes = 0
+  /** Passes in a row with a doubt about plain ones, after how many it is checked, and whether a second plain one is due. */
+  #doubtful = 0
+  #doubt = FIRST_DOUBT
+  #isChecking = false
   /** Passes of the text that is being written, and of texts as a mean. */
   #textPasses = 0
   #expectedPasses = EXPECTED_PASSES
@@ -161,11 +171,25 @@ export class Planner implements Pacing {
     const isAtDisk = this.#costs.areDiskBound
     this.needsPlain = isAtDisk
       ? pass > 0 && pass % PLAIN_EVERY === 0
-      : pass === SECOND_PLAIN || pass % PLAIN_EVERY === 0
+      : PLAIN_AT.includes(pass) || pass % PLAIN_EVERY === 0 || this.#mustCheck()
     if (this.needsPlain) return false
     const sinceLeft = (pass - FIRST_WITHOUT) % WITHOUT_EVERY
     if (this.#hasOthers && !isAtDisk && sinceLeft >= 0 && sinceLeft < WITHOUT) return false
     return this.#isWorthReading(unread)
+  }
+
+  #mustCheck(): boolean {
+    if (this.#isChecking) {
+      this.#isChecking = false
+      return true
+    }
+    this.#doubtful = this.#costs.isPlainDoubtful ? this.#doubtful + 1 : 0
+    if (this.#doubtful < this.#doubt) return false
+    this.#doubtful = 0
+    this.#doubt = Math.min(LONGEST_DOUBT, 2 * this.#doubt)
+    this.#costs.forgetPlain()
+    this.#isChecking = true
+    return true
   }
 
   /** Who has read much should look twice. */

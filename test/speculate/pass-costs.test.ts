@@ -224,6 +224,21 @@ test('draft passes have costs of their own', () => {
   assert.is(costs.pass(1), 9)
 })
 
+test('plain passes that seem to take longer than larger ones are doubtful, but for noise', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  for (let i = 0; i < 3; i++) costs.observePass(1, 1, 1)
+  assert.not(costs.isPlainDoubtful)
+  for (let i = 0; i < 3; i++) costs.observePass(2, 0.8, 0.8)
+  assert.not(costs.isPlainDoubtful, 'few passes say little')
+  costs.observePass(2, 0.8, 0.8)
+  assert.ok(costs.isPlainDoubtful)
+  for (let i = 0; i < 6; i++) costs.observePass(1, 0.7, 0.7)
+  assert.not(costs.isPlainDoubtful)
+  const plain = costs.pass(1)
+  for (let i = 0; i < 9; i++) costs.observePass(5, 0.95 * plain, 0.95 * plain)
+  assert.not(costs.isPlainDoubtful)
+})
+
 test('reading costs by the token, and nothing before it was seen', () => {
   const costs = new PassCosts(ROWS, DRAFT_ROWS)
   assert.is(costs.read(100), 0)

@@ -189,6 +189,22 @@ test('passes without guesses that would not pay are counted, with what guessing 
   assert.is(good.declinedSpeedUp, undefined)
 })
 
+test('when plain passes seem to take longer than drafted ones, some are made to see', () => {
+  const costs = new PassCosts(NODES + 1, ROWS)
+  for (let i = 0; i < 3; i++) costs.observePass(1, 4, 4)
+  const planner = new Planner(costs, new Calibration(RANKS), NODES, ROWS)
+  const plain: number[] = []
+  for (let pass = 0; pass < 180; pass++) {
+    const nodes = planner.shouldDraft() ? 1 : 0
+    if (nodes === 0) plain.push(pass)
+    const seconds = 1 + 0.2 * nodes
+    costs.observePass(nodes + 1, seconds, seconds)
+    planner.observe({ nodes, tokens: 1 + nodes, draftSeconds: 0, passSeconds: seconds })
+  }
+  assert.ok(plain.length > 3 && plain.length < 8, `${plain.length} plain passes`)
+  assert.ok(costs.pass(1) < costs.pass(2))
+})
+
 /** A planner that has just found that guessing does not pay; passes of two rows take 1.1 times one of one. */
 function resting(): Planner {
   const costs = new PassCosts(NODES + 1, ROWS)
@@ -254,7 +270,7 @@ const atDisk = (rows: number): [number, number] => [0.1 + rows / 100, 20]
 test('passes are left to others who gain more, even where drafting pays', () => {
   const { drafted, plain } = besideOthers(3, inMemory)
   assert.ok(drafted > 20 && drafted < 100, `${drafted} drafted`)
-  assert.is(plain, 2)
+  assert.is(plain, 3)
 })
 
 test('others who gain less get few passes', () => {
