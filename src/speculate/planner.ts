@@ -55,8 +55,8 @@ const WITHOUT_EVERY = 128
 const FIRST_WITHOUT = 40
 
 /**
- * What a trial has to read first, which is lost when it fails, should be no more than this share of all passes; and
- * no rest on account of that is longer than so many.
+ * What a trial has to read first, which is lost when it fails, should be no more than this share of all passes in
+ * memory; and no rest on account of that is longer than so many.
  */
 const MOST_READING = 0.01
 const LONGEST_REST_OF_READING = 1536
@@ -162,8 +162,7 @@ export class Planner implements Pacing {
     if (this.#nodes === 0) return false
     this.#textPasses++
     if (this.#resting > 0) {
-      this.#resting--
-      if (!this.#hasOthers) this.declined++
+      this.#restOn()
       return false
     }
     // Without knowing what a plain pass costs there is no telling what pays; and it changes with the text's length.
@@ -206,7 +205,7 @@ export class Planner implements Pacing {
     const isTrial = this.#drafted < this.#trialPasses
     if (isTrial || (this.#rate.speedUp - this.#speedUpWithout) * this.#expectedPasses >= reading) return true
     this.#rest()
-    this.#resting--
+    this.#restOn()
     return false
   }
 
@@ -254,13 +253,19 @@ export class Planner implements Pacing {
     const [first, longest] = isAtDisk ? [FIRST_REST_AT_DISK, LONGEST_REST_AT_DISK] : [FIRST_REST, LONGEST_REST]
     const rest = Math.min(longest, Math.max(first, this.#nextRest))
     this.#nextRest = 2 * rest
-    this.#resting = Math.max(rest, Math.min(LONGEST_REST_OF_READING, Math.round(this.#reading / MOST_READING)))
+    const lost = isAtDisk ? 0 : Math.round(this.#reading / MOST_READING)
+    this.#resting = Math.max(rest, Math.min(LONGEST_REST_OF_READING, lost))
     this.#reading = 0
     this.#watched = 1
     this.#trial = LATER_TRIAL
     this.#drafted = 0
     // A trial of few passes says little by itself, so some of what is known stays.
     this.#rate.forget(KEPT)
+  }
+
+  #restOn(): void {
+    this.#resting--
+    if (!this.#hasOthers) this.declined++
   }
 
   observeWithout({ tokens, draftSeconds, passSeconds, nodes }: Outcome): void {

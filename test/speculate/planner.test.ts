@@ -160,6 +160,17 @@ test('what was read already is no reason to end, and none to go on', () => {
   assert.ok(planner.shouldDraft(0))
 })
 
+test('at the disk a trial that failed is soon repeated, whatever had to be read', () => {
+  const costs = new PassCosts(NODES + 1, ROWS)
+  for (let i = 0; i < 4; i++) for (const rows of [1, 9]) costs.observePass(rows, 0.1, 1)
+  costs.observeRead(10, 1)
+  const planner = new Planner(costs, new Calibration(RANKS), NODES, ROWS)
+  for (let pass = 0; planner.shouldDraft(pass === 0 ? 50 : 0); pass++) {
+    planner.observe({ nodes: 8, tokens: 0.5, draftSeconds: 0, passSeconds: 1 })
+  }
+  assert.is(restOf(planner), 3)
+})
+
 test('the more had to be read for a trial that failed, the longer is the rest', () => {
   for (const [unread, rest] of [
     [0, 24],
