@@ -201,7 +201,7 @@ function rateRow(results: readonly Result[], policy: Policy, figures: object): v
 
 async function resident(): Promise<void> {
   const { free, hybrid, hybridWithDraft, tree, chain } = drafterPolicies('auto')
-  // Decodes as plain does: how far it is from 1.00x is how far the machine alone takes the others.
+  // Plain decoding once more: how far the two are apart is how far the machine alone takes the others.
   const control: Policy = { ...PLAIN, name: 'plain, again' }
   const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain, control]
   for (const temperature of temperatures) {
