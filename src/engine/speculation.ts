@@ -188,12 +188,13 @@ export class Speculation {
     if (memory === undefined) {
       const { choices, targetVocabulary } = this.#parts
       const { pacing, nodes, model, sources, sourceOptions } = choices
-      const planner = (hasOthers: boolean): Planner =>
-        new Planner(this.costs, new Calibration(BRANCHING), nodes, expansionRows(nodes), hasOthers)
-      const isMixed = model !== undefined && sources.length > 0
+      const planner = (hasModel: boolean, hasOthers = false): Planner =>
+        new Planner(this.costs, new Calibration(BRANCHING), nodes, hasModel ? expansionRows(nodes) : 0, hasOthers)
+      const hasModel = model !== undefined
+      const isMixed = hasModel && sources.length > 0
       memory = new DrafterMemory({
         sources: sources.map((name) => makeSource(name, targetVocabulary, sourceOptions)),
-        pacing: pacing === 'planner' ? planner(isMixed) : simplePacing(pacing === 'fallback', nodes),
+        pacing: pacing === 'planner' ? planner(hasModel, isMixed) : simplePacing(pacing === 'fallback', nodes),
         ...(pacing === 'planner' && isMixed && { without: planner(false) }),
         branching: this.#branching,
         model: model === undefined ? 0 : sourceOf(model),

@@ -91,7 +91,8 @@ export const scanInTurn: OutlierScan = ([key0, key1], position, vocabulary, leas
 export class Noise {
   /** No token has noise of this or more at a position but its outliers. */
   readonly edge: number
-  readonly #key: readonly [number, number]
+  readonly #key0: number
+  readonly #key1: number
   readonly #vocabulary: number
   readonly #scan: OutlierScan
   /** By position, those that were asked for last. */
@@ -103,7 +104,8 @@ export class Noise {
    * @param vocabulary tokens among which `outliers` looks
    */
   constructor(seed: number, vocabulary = 0, scan = scanInTurn) {
-    this.#key = [seed | 0, Math.floor(seed / 4294967296) | 0]
+    this.#key0 = seed | 0
+    this.#key1 = Math.floor(seed / 4294967296) | 0
     this.#vocabulary = vocabulary
     this.#scan = scan
     // Noise exceeds x with a probability of about e^-x.
@@ -118,7 +120,7 @@ export class Noise {
     const noise: number[] = []
     // u = exp(-exp(-noise)); less than its first word by one, for what is rounded away.
     const least = Math.max(0, Math.floor(exp(-exp(-this.edge)) * 4294967296) - 1)
-    this.#scan(this.#key, position, this.#vocabulary, least, (token, word0, word1) => {
+    this.#scan([this.#key0, this.#key1], position, this.#vocabulary, least, (token, word0, word1) => {
       const value = -log(-log(fraction(word0, word1)))
       if (value < this.edge) return
       tokens.push(token)
@@ -132,9 +134,8 @@ export class Noise {
 
   /** Uniform in (0, 1), ends excluded: 53 random bits, and 2^-54 where all of them are zero. */
   uniform(position: number, token: number): number {
-    const [key0, key1] = this.#key
     const words = this.#words
-    threefry(key0, key1, position, token, words)
+    threefry(this.#key0, this.#key1, position, token, words)
     return fraction(words[0], words[1])
   }
 
@@ -145,9 +146,8 @@ export class Noise {
    */
   gumbel(position: number, token: number, least = -Infinity): number {
     if (least > LARGEST_NOISE) return -Infinity
-    const [key0, key1] = this.#key
     const words = this.#words
-    threefry(key0, key1, position, token, words)
+    threefry(this.#key0, this.#key1, position, token, words)
     if (BOUND[Math.clz32(~words[0])] < least) return -Infinity
     return -log(-log(fraction(words[0], words[1])))
   }

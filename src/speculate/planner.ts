@@ -65,8 +65,9 @@ const EXPECTED_PASSES = 64
 const TEXT_GAIN = 0.2
 
 /**
- * What drafting has to gain in memory to count as paying: plain passes among drafted ones, which it is compared with,
- * take longer than among themselves, by up to 9 % where every other one is drafted with a model (EPYC, two threads).
+ * What drafting with a model has to gain in memory to count as paying: plain passes among drafted ones, which it is
+ * compared with, take longer than among themselves, by up to 9 % where every other one is drafted (EPYC, two threads;
+ * among passes with look-ups alone they take no longer).
  */
 const PAYS = 1.03
 
@@ -141,12 +142,13 @@ export class Planner implements Pacing {
   #expectedPasses = EXPECTED_PASSES
   /** What was read for the trial that is under way, in plain passes that would take as long. */
   #reading = 0
+  readonly #pays: number
   /** Whether others guess where this one does not. */
   readonly #hasOthers: boolean
   readonly #rateWithout = new Rate()
 
   /**
-   * @param nodes of the largest tree @param rows of the largest draft pass
+   * @param nodes of the largest tree @param rows of the largest draft pass; 0 without a draft model
    * @param hasOthers whether passes that are not drafted for are not plain, but others' to guess in
    */
   constructor(costs: PassCosts, calibration: Calibration, nodes: number, rows: number, hasOthers = false) {
@@ -156,6 +158,7 @@ export class Planner implements Pacing {
     this.#nodes = nodes
     this.#chances = new Float64Array(nodes)
     this.#hoped = new Float64Array(rows * EXPECTED_CHILDREN)
+    this.#pays = rows > 0 ? PAYS : 1
   }
 
   startText(): void {
@@ -282,7 +285,7 @@ export class Planner implements Pacing {
 
   /** What drafting has to beat. */
   get #speedUpWithout(): number {
-    return Math.max(this.#costs.areDiskBound ? 1 : PAYS, this.#rateWithout.speedUp)
+    return Math.max(this.#costs.areDiskBound ? 1 : this.#pays, this.#rateWithout.speedUp)
   }
 
   /**

@@ -152,6 +152,23 @@ test('a text is read when that should be worth while, by what drafting gains and
   }
 })
 
+test('in memory a gain of 1 % is none with a draft model, and one without; at the disk it always is', () => {
+  for (const [rows, compute, goesOn] of [
+    [ROWS, 1, false],
+    [0, 1, true],
+    [ROWS, 0.1, true],
+  ] as const) {
+    const costs = new PassCosts(NODES + 1, ROWS)
+    for (let i = 0; i < 4; i++) for (const size of [1, 9]) costs.observePass(size, compute, 1)
+    const planner = new Planner(costs, new Calibration(RANKS), NODES, rows)
+    for (let pass = 0; pass < 24; pass++) {
+      const nodes = planner.shouldDraft() ? 8 : 0
+      planner.observe({ nodes, tokens: nodes === 0 ? 1 : 1.01, draftSeconds: 0, passSeconds: 1 })
+    }
+    assert.is(planner.declined === 0, goesOn, `${rows} rows, computing for ${compute} of a pass`)
+  }
+})
+
 test('what was read already is no reason to end, and none to go on', () => {
   const planner = experienced(64, 1.05)
   planner.startText()
