@@ -126,8 +126,10 @@ test('one that does not say who holds it is soon taken over, but not at once: it
     writeFileSync(path, '')
     let waits = 0
     const times = { emptyMs: 200, staleMs: 1e9 }
+    const began = performance.now()
     new LockFile(path, () => waits++, times).release()
-    assert.ok(waits >= 4)
+    // A busy machine polls seldom.
+    assert.ok(waits >= 1 && performance.now() - began >= 200, `${waits} waits`)
     assert.equal(readdirSync(directory), [])
   })
 })
@@ -140,8 +142,9 @@ test('processes of another series of numbers are not known to be gone', () => {
     const other = processSpace === 'ffffff' ? 'eeeeee' : 'ffffff'
     writeFileSync(path, `${other}-${pid}-0123abcd`)
     let waits = 0
+    const began = performance.now()
     new LockFile(path, () => waits++, { staleMs: 200 }).release()
-    assert.ok(waits >= 4)
+    assert.ok(waits >= 1 && performance.now() - began >= 200, `${waits} waits`)
     assert.ok(processTag().startsWith(`${processSpace}-`))
     if (process.platform === 'linux') assert.is.not(processSpace, hostTag)
   })

@@ -103,14 +103,12 @@ for (const [name, text, costs, behind] of [
 const reading: SimulatedCosts = { ...resident, read: 0.04 }
 for (const [name, text, tokens, prompt, behind] of [
   ['short texts and a good draft', GOOD, 128, 80, 0.03],
-  ['short texts and a poor draft', POOR, 128, 80, 0.03],
   ['short texts after longer prompts and a poor draft', POOR, 40, 150, 0.035],
-  ['long texts after long prompts and a poor draft', POOR, 500, 500, 0.05],
   ['long texts after long prompts and a useless draft', USELESS, 500, 500, 0.035],
 ] as const) {
   test(`${name} that has to read all that it is to go on from: at most ${100 * behind} % behind the best fixed size`, () => {
     const run = { passes: 2000, texts: { tokens, prompt } }
-    const shares = [1, 2, 3].map((seed) => shareOfBest(text, reading, [0, 1, 2], { ...run, seed }))
+    const shares = [1, 2].map((seed) => shareOfBest(text, reading, [0, 1, 2], { ...run, seed }))
     assertMean(shares, 1 - behind)
   })
 }
