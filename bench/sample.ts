@@ -1,6 +1,7 @@
 /**
  * How long does it take to choose a token? Logits as of a trained model, about: normal, with a few tokens far above the
- * others. Beside the sampler as it is, in the same run, the same without kernels: the noise of one token after the other.
+ * others. Beside the sampler as it is, in the same run, the same without kernels: noise and exp of one token after the
+ * other.
  * Prints a table and JSON lines.
  *
  *     npm run bench:sample [-- --vocabularies 4096,49152,128256 --ms 150 --json FILE]
@@ -8,12 +9,7 @@
 import { Noise } from '../src/generate/noise.ts'
 import { Sampler } from '../src/generate/sampler.ts'
 import type { SamplingOptions } from '../src/generate/sampling-options.ts'
-import { Arena, createMemory } from '../src/tensor/arena.ts'
-import { Compute } from '../src/tensor/compute.ts'
-import { Control } from '../src/tensor/control.ts'
-import { compileKernels } from '../src/tensor/kernel-modules.ts'
-import { instantiateKernels } from '../src/tensor/kernels.ts'
-import { JOB_BYTES, Operators } from '../src/tensor/operators.ts'
+import { soleOperators } from '../test/tensor/harness.ts'
 import { number, numbers, Report, race, ratio } from './report.ts'
 
 const vocabularies = numbers('--vocabularies', [4_096, 49_152, 128_256])
@@ -25,12 +21,7 @@ const SPREAD = 3
 const PEAKS = 20
 const PEAK = 14
 
-const memory = createMemory(1 << 20)
-const arena = new Arena(memory)
-const kernels = instantiateKernels(memory, compileKernels('simd128'))
-const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
-const operators = new Operators(kernels, compute, arena, arena.allocate('job records', JOB_BYTES))
-const scan = operators.outliers.bind(operators)
+const { operators } = soleOperators()
 
 const report = new Report('sample')
 report.table('choosing a token, us', ['vocabulary', 'temperature', '  top-p', 'us', 'without kernels', 'times'])
@@ -47,7 +38,7 @@ for (const vocabulary of vocabularies) {
 report.table('the largest noise at a position, us', ['vocabulary', 'us', 'without kernels', 'times'])
 for (const vocabulary of vocabularies) {
   const [us, slow] = await timed((isFast) => {
-    const noise = new Noise(7, vocabulary, isFast ? scan : undefined)
+    const noise = new Noise(7, vocabulary, isFast ? operators.outliers.bind(operators) : undefined)
     let position = 0
     return () => void noise.outliers(position++)
   })
@@ -60,7 +51,7 @@ async function measure(vocabulary: number, options: Partial<SamplingOptions>): P
   const rows = Array.from({ length: ROWS }, (_, row) => madeUpLogits(vocabulary, row))
   const tokens = new Int32Array(1)
   const [us, slow] = await timed((isFast) => {
-    const sampler = new Sampler(options, vocabulary, isFast ? scan : undefined)
+    const sampler = new Sampler(options, vocabulary, isFast ? operators : undefined)
     let position = 0
     return () => void sampler.sample(rows[position % ROWS], ++position, tokens, 1, 1)
   })

@@ -18,6 +18,7 @@ import {
 
 export { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from './constants'
 export { outliers } from './noise'
+export { sumExp64 } from './exp64'
 export { checksum, sumExp, topK } from './reduce'
 
 // Executes share `part` of `parts` of the job whose record lies at `record`.

@@ -101,7 +101,7 @@ export class Engine {
   generate(prompt: Prompt, options: CallOptions, emit: (pieces: Piece[]) => void): Completion {
     const tokens = this.#encode(prompt)
     const sampling = { ...this.#defaults.sampling, ...samplingOptions(options) }
-    const sampler = new Sampler(sampling, this.config.vocabulary, this.#assembly.target.outliers)
+    const sampler = new Sampler(sampling, this.config.vocabulary, this.#assembly.target.sampling)
     const maxTokens = checkMaxTokens(options.maxTokens)
     const replay = checkReplay(options)
     const ends = new Set([...this.config.eosTokens, ...this.#defaults.eosTokens])

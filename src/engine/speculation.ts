@@ -157,7 +157,7 @@ export class Speculation {
     const { logitBias } = sampler.options
     const known = Object.entries(logitBias).filter(([token]) => Number(token) < vocabulary)
     // The nearer the draft's distribution comes to the target's, the more is accepted.
-    const own = new Sampler({ ...sampler.options, logitBias: Object.fromEntries(known) }, vocabulary)
+    const own = new Sampler({ ...sampler.options, logitBias: Object.fromEntries(known) }, vocabulary, draft.sampling)
     return new SampledTreeDrafter(
       draft,
       { name: model, nodes: pacing === 'planner' ? Math.min(RESIDUAL_NODES, nodes) : nodes, vocabulary },

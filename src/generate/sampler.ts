@@ -5,7 +5,7 @@
  */
 import { CoppiceError } from '../errors.ts'
 import { exp, log } from '../tensor/math.ts'
-import { Noise, type OutlierScan } from './noise.ts'
+import { Noise, type OutlierScan, scanInTurn } from './noise.ts'
 import { checkOptions, DEFAULT_SAMPLING, type SamplingOptions } from './sampling-options.ts'
 
 /**
@@ -19,6 +19,22 @@ const FEW = 1 / 16
 
 /** How far below the best the edge of top-k or top-p is looked for: sorting 128k candidates is seldom needed. */
 const REACHES = [2, 4, 8, 16, NEGLIGIBLE]
+
+/** What takes most of the time, by kernels or without: the bits are the same. */
+export interface SamplingOperators {
+  readonly outliers: OutlierScan
+  /** Sum of exp(x) of the first `count` values, from the first one on; none is above 0 or below -`NEGLIGIBLE`. */
+  readonly sumExp: (values: Float64Array, count: number) => number
+}
+
+const IN_TURN: SamplingOperators = {
+  outliers: scanInTurn,
+  sumExp: (values, count) => {
+    let total = 0
+    for (let i = 0; i < count; i++) total += exp(values[i])
+    return total
+  },
+}
 
 export class Sampler {
   readonly options: SamplingOptions
@@ -35,6 +51,7 @@ export class Sampler {
   readonly #candidates: Int32Array
   /** Scores while they are sorted. */
   readonly #sorted: Float64Array
+  readonly #operators: SamplingOperators
   /** Which tokens are in the repeat window; cleared after each use. */
   readonly #seen: Uint8Array
   /** How often each token occurs in the output; cleared after each use. */
@@ -43,19 +60,20 @@ export class Sampler {
   #probabilities = new Float64Array(0)
 
   /**
-   * @param vocabulary logits per row @param scan finds large noise, if there is a faster way than one token after the other
+   * @param vocabulary logits per row @param operators absent: without kernels
    * @throws CoppiceError INVALID_OPTION
    */
-  constructor(options: Partial<SamplingOptions>, vocabulary: number, scan?: OutlierScan) {
+  constructor(options: Partial<SamplingOptions>, vocabulary: number, operators = IN_TURN) {
     this.options = { ...DEFAULT_SAMPLING, ...options }
     checkOptions(this.options, vocabulary)
     const { temperature, topK, topP, minP, repeatPenalty, presencePenalty, frequencyPenalty } = this.options
     this.#vocabulary = vocabulary
-    this.noise = new Noise(this.options.seed, vocabulary, scan)
+    this.noise = new Noise(this.options.seed, vocabulary, operators.outliers.bind(operators))
     this.#bias = Object.entries(this.options.logitBias).map(([token, value]) => [Number(token), value] as const)
     const penalises = repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0
     this.#adjusts = penalises || this.#bias.length > 0
     this.#minScore = log(minP)
+    this.#operators = operators
     this.#scores = new Float64Array(this.#adjusts || temperature > 0 ? vocabulary : 0)
     this.#candidates = new Int32Array(temperature > 0 ? vocabulary : 0)
     this.#sorted = new Float64Array(topK > 0 || topP < 1 ? vocabulary : 0)
@@ -101,8 +119,7 @@ export class Sampler {
       return probabilities
     }
     const count = this.#select(values, best)
-    let total = 0
-    for (let i = 0; i < count; i++) total += exp(this.#scores[i])
+    const total = this.#operators.sumExp(this.#scores, count)
     for (let i = 0; i < count; i++) probabilities[this.#candidates[i]] = exp(this.#scores[i]) / total
     return probabilities
   }
@@ -235,9 +252,7 @@ export class Sampler {
   #keepNucleus(count: number, topP: number): number {
     const scores = this.#scores
     const sorted = this.#sorted
-    let total = 0
-    for (let i = 0; i < count; i++) total += exp(scores[i])
-    const enough = topP * total
+    const enough = topP * this.#operators.sumExp(scores, count)
     let sum = 0
     let above = -1
     for (const reach of REACHES) {

@@ -222,8 +222,11 @@ export class Transformer {
     return this.#first.operators.topCandidates(logits.pointer + i * logits.stride, vocabulary, k, scale)
   }
 
-  /** See `Operators.outliers`. */
-  readonly outliers: Operators['outliers'] = (...request) => this.#first.operators.outliers(...request)
+  /** What choosing a token takes most of its time for. */
+  readonly sampling: Pick<Operators, 'outliers' | 'sumExp'> = {
+    outliers: (...request) => this.#first.operators.outliers(...request),
+    sumExp: (...request) => this.#first.operators.sumExp(...request),
+  }
 
   /** A group of a layer's weights, in memory until the next `#execute`. */
   #weights<Weights>(

@@ -16,6 +16,8 @@ export interface Kernels {
   checksum(pointer: number, bytes: number): number
   /** Sum of exp((x - maximum) * scale) over `count` f32. */
   sumExp(pointer: number, count: number, scale: number, maximum: number): number
+  /** `total` and exp(x), as src/tensor/math.ts has it, of `count` f64 from -700 to 700, added one after the other. */
+  sumExp64(pointer: number, count: number, total: number): number
   /** The k largest of `count` f32 (k <= 64), descending, ties by lower index; returns how many. */
   topK(pointer: number, count: number, k: number, ids: number, values: number): number
   /**
@@ -47,7 +49,7 @@ export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssemb
     )
   }
   const exports = instance.exports as unknown as Kernels
-  for (const name of ['run', 'checksum', 'sumExp', 'topK', 'outliers'] as const) {
+  for (const name of ['run', 'checksum', 'sumExp', 'sumExp64', 'topK', 'outliers'] as const) {
     if (typeof exports[name] !== 'function') {
       throw new CoppiceError(
         'INVALID_OPTION',

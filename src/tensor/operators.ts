@@ -80,8 +80,9 @@ export interface Candidates {
 
 const MAXIMUM_CANDIDATES = 64
 
-/** Tokens that `outliers` looks at in one call. */
+/** Tokens that `outliers` looks at in one call, and f64 that `sumExp` adds up. */
 const OUTLIER_TOKENS = 1024
+const SUMMED = 1024
 
 /** Where the candidate lists lie behind the records. */
 const IDS = MAXIMUM_STEPS * RECORD_BYTES
@@ -92,7 +93,7 @@ const OUTLIER_WORDS = 3 * OUTLIER_TOKENS
 /** What the kernel needs beyond the list. */
 const OUTLIER_ROOM = 80
 
-/** Bytes of job records, candidate lists and random words. */
+/** Bytes of job records, candidate lists, and random words or numbers to be added up. */
 export const JOB_BYTES = OUTLIERS + OUTLIER_WORDS * 4 + OUTLIER_ROOM
 
 /**
@@ -114,6 +115,8 @@ export class Operators {
   readonly #ids: Int32Array
   readonly #values: Float32Array
   readonly #outliers: Int32Array
+  /** In the same place. */
+  readonly #summed: Float64Array
   #steps = 0
 
   /**
@@ -131,6 +134,7 @@ export class Operators {
     this.#ids = arena.i32(scratch + IDS, MAXIMUM_CANDIDATES)
     this.#values = arena.f32(scratch + VALUES, MAXIMUM_CANDIDATES)
     this.#outliers = arena.i32(scratch + OUTLIERS, OUTLIER_WORDS)
+    this.#summed = arena.f64(scratch + OUTLIERS, SUMMED)
   }
 
   /**
@@ -296,6 +300,18 @@ export class Operators {
       const count = this.#kernels.outliers(key0, key1, position, first, end, least, words.byteOffset)
       for (let at = 0; at < 3 * count; at += 3) take(words[at], words[at + 1], words[at + 2])
     }
+  }
+
+  /** Sum of exp(x) as src/tensor/math.ts has it, of the first `count` values from -700 to 700, from the first one on. */
+  sumExp(values: Float64Array, count: number): number {
+    const summed = this.#summed
+    let total = 0
+    for (let first = 0; first < count; first += SUMMED) {
+      const end = Math.min(count, first + SUMMED)
+      summed.set(values.subarray(first, end))
+      total = this.#kernels.sumExp64(summed.byteOffset, end - first, total)
+    }
+    return total
   }
 
   #gemm(x: Operand, count: number, matrix: Matrix, target: Rows, bias: number, accumulate: number): void {

@@ -6,10 +6,12 @@ import { Noise } from '../../src/generate/noise.ts'
 import { Sampler } from '../../src/generate/sampler.ts'
 import { DEFAULT_SAMPLING, type SamplingOptions } from '../../src/generate/sampling-options.ts'
 import { exp, log } from '../../src/tensor/math.ts'
+import { soleOperators } from '../tensor/harness.ts'
 
 const test = suite('sampler')
 
 const none = new Int32Array(0)
+const { operators } = soleOperators()
 
 /** Draws one token without a context. */
 function draw(logits: readonly number[], options: Partial<SamplingOptions>, position = 0): number {
@@ -103,17 +105,21 @@ test('result and distribution are the definition: penalties, bias, temperature, 
     fc.property(cases, ({ logits, position, tokens, promptPart, options }) => {
       const promptLength = Math.floor(promptPart * tokens.length)
       const sampler = new Sampler(options, logits.length)
+      const byKernels = new Sampler(options, logits.length, operators)
       const row = Float32Array.from(logits)
       const kept = candidates(logits, tokens, promptLength, sampler.options)
       const expected = reference(kept, position, sampler.options.seed)
       const given = Int32Array.from([...tokens, 0, 0])
       assert.is(sampler.sample(row, position, given, tokens.length, promptLength), expected)
+      assert.is(byKernels.sample(row, position, given, tokens.length, promptLength), expected)
       assert.equal(row, Float32Array.from(logits), 'the logits are not changed')
       assert.is(sampler.sample(row, position, given, tokens.length, promptLength), expected, 'nothing is left behind')
       const total = kept.reduce((sum, { score }) => sum + exp(score), 0)
       const probabilities = new Float64Array(logits.length)
       for (const { token, score } of kept) probabilities[token] = exp(score) / total
-      sampler.distribution(row, given, tokens.length, promptLength).forEach((probability, token) => {
+      const whole = sampler.distribution(row, given, tokens.length, promptLength)
+      assert.equal(byKernels.distribution(row, given, tokens.length, promptLength), whole)
+      whole.forEach((probability, token) => {
         assert.ok(Math.abs(probability - probabilities[token]) < 1e-12, `token ${token}: ${probability}`)
         assert.is(probability > 0, probabilities[token] > 0)
       })
@@ -122,16 +128,18 @@ test('result and distribution are the definition: penalties, bias, temperature, 
   )
 })
 
-test('the result is the definition on a large vocabulary too, whatever the filters', () => {
+test('the result is the definition on a large vocabulary too, whatever the filters, with kernels and without', () => {
   const noise = new Noise(77)
   const size = 5000
   for (const spread of [0.001, 1, 8]) {
     const logits = Array.from({ length: size }, (_, i) => Math.fround(spread * noise.gumbel(0, i)))
     for (const options of [{}, { topK: 40 }, { topK: 3000 }, { topP: 0.9 }, { topP: 0.999999 }, { minP: 0.01 }]) {
-      const sampler = new Sampler({ temperature: 0.8, seed: 11, ...options }, size)
-      for (let position = 0; position < 5; position++) {
-        const got = sampler.sample(Float32Array.from(logits), position, none, 0, 0)
-        assert.is(got, reference(candidates(logits, [], 0, sampler.options), position, 11))
+      for (const used of [undefined, operators]) {
+        const sampler = new Sampler({ temperature: 0.8, seed: 11, ...options }, size, used)
+        for (let position = 0; position < 5; position++) {
+          const got = sampler.sample(Float32Array.from(logits), position, none, 0, 0)
+          assert.is(got, reference(candidates(logits, [], 0, sampler.options), position, 11))
+        }
       }
     }
   }

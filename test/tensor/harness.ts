@@ -1,9 +1,12 @@
 /** The kernels on a memory of the test's own, with bump allocation. */
-import { FIRST_ADDRESS } from '../../src/tensor/arena.ts'
+import { Arena, createMemory, FIRST_ADDRESS } from '../../src/tensor/arena.ts'
+import { Compute } from '../../src/tensor/compute.ts'
+import { Control } from '../../src/tensor/control.ts'
 import { compileKernels } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels, type Kernels, type KernelVariant } from '../../src/tensor/kernels.ts'
 import { ALIGNMENT } from '../../src/tensor/layout.ts'
 import { RECORD_BYTES } from '../../src/tensor/operations.ts'
+import { JOB_BYTES, Operators } from '../../src/tensor/operators.ts'
 
 export type Words<Table extends Record<string, number>> = Record<keyof Table, number>
 
@@ -47,6 +50,12 @@ export class Bench {
     return array
   }
 
+  doubles(source: ArrayLike<number>): Float64Array {
+    const array = new Float64Array(this.memory.buffer, this.bytes(source.length * 8).byteOffset, source.length)
+    array.set(source)
+    return array
+  }
+
   integers(source: ArrayLike<number> | number): Int32Array {
     const length = typeof source === 'number' ? source : source.length
     const array = new Int32Array(this.memory.buffer, this.bytes(length * 4).byteOffset, length)
@@ -86,6 +95,15 @@ export class Bench {
     const pointer = this.record(operation, table, words, floatWords)
     for (let part = parts - 1; part >= 0; part--) this.kernels.run(pointer, part, parts)
   }
+}
+
+/** Operators of one thread, and the memory that they work in, of 1 MiB. */
+export function soleOperators(variant: KernelVariant = 'simd128'): { operators: Operators; arena: Arena } {
+  const memory = createMemory(1 << 20)
+  const arena = new Arena(memory)
+  const kernels = instantiateKernels(memory, compileKernels(variant))
+  const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
+  return { operators: new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES)), arena }
 }
 
 /** A generator of plain pseudo-random numbers (mulberry32), for arrays too long for fast-check. */

@@ -3,13 +3,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { scanInTurn } from '../../src/generate/noise.ts'
-import { Arena, createMemory } from '../../src/tensor/arena.ts'
-import { Compute } from '../../src/tensor/compute.ts'
-import { Control } from '../../src/tensor/control.ts'
-import { compileKernels } from '../../src/tensor/kernel-modules.ts'
-import { instantiateKernels } from '../../src/tensor/kernels.ts'
-import { JOB_BYTES, Operators } from '../../src/tensor/operators.ts'
-import type { Bench } from './harness.ts'
+import { type Bench, soleOperators } from './harness.ts'
 import { everyVariant } from './variants.ts'
 
 const test = suite('noise kernel')
@@ -49,11 +43,7 @@ each('the tokens are those that the generator gives words so large, with these w
 })
 
 test('a whole vocabulary, in pieces, by ascending token', () => {
-  const memory = createMemory(1 << 20)
-  const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory, compileKernels('simd128'))
-  const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
-  const operators = new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES))
+  const { operators } = soleOperators()
   for (const vocabulary of [0, 1, 7, 1024, 1025, 5000]) {
     for (const least of [0, 0xf0000000]) {
       const lists = [scanInTurn, operators.outliers.bind(operators)].map((scan) => {

@@ -1,24 +1,16 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Arena, createMemory } from '../../src/tensor/arena.ts'
-import { Compute, MAXIMUM_STEPS } from '../../src/tensor/compute.ts'
-import { Control } from '../../src/tensor/control.ts'
-import { compileKernels } from '../../src/tensor/kernel-modules.ts'
-import { instantiateKernels } from '../../src/tensor/kernels.ts'
-import { JOB_BYTES, Operators, quantisedBytes } from '../../src/tensor/operators.ts'
+import { MAXIMUM_STEPS } from '../../src/tensor/compute.ts'
+import { quantisedBytes } from '../../src/tensor/operators.ts'
 import { Rows } from '../../src/tensor/rows.ts'
-import { firstDifference, randomFloats } from './harness.ts'
+import { firstDifference, randomFloats, soleOperators } from './harness.ts'
 import { rmsNorm } from './twins/elementwise.ts'
 
 const test = suite('operators')
 const COLUMNS = 64
 
 test('steps are executed in the order in which they were added, also when they do not fit in one job', () => {
-  const memory = createMemory(1 << 20)
-  const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory, compileKernels('simd128'))
-  const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
-  const operators = new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES))
+  const { operators, arena } = soleOperators()
   const vector = (): number => arena.allocate('vector', COLUMNS * 4)
   const quantised = arena.allocate('quantised', quantisedBytes(1, COLUMNS))
   const row = (): Rows => new Rows(vector(), COLUMNS * 4, COLUMNS)
