@@ -48,8 +48,8 @@ export class OpenBranches implements Cursors {
     this.#ofPrompt = 0
   }
 
-  moved(to: Int32Array): void {
-    for (let branch = 0; branch < this.#count; branch++) this.#nodes[branch] = to[this.#nodes[branch]]
+  moved(to: (node: number) => number): void {
+    for (let branch = 0; branch < this.#count; branch++) this.#nodes[branch] = to(this.#nodes[branch])
   }
 
   faded(decay: number, fadesPrompt: boolean): void {

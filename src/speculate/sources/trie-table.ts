@@ -11,8 +11,8 @@ const NODE_BYTES = 28
 
 /** What holds on to nodes. */
 export interface Cursors {
-  /** @param to new numbers by old ones; 0 where a node was dropped */
-  moved(to: Int32Array): void
+  /** @param to gives the new number of a node, 0 when it was dropped */
+  moved(to: (node: number) => number): void
   faded(decay: number, fadesPrompt: boolean): void
 }
 
@@ -27,7 +27,7 @@ export class BranchTrie {
   readonly decay: number
   /** Nodes without the root. */
   count = 0
-  /** Per node. The root's parent is the root; that of a node that is being dropped is -1. */
+  /** Per node. The root's parent is the root; that of a node whose parent is being dropped is -1. */
   token = new Int32Array(FIRST_NODES)
   parent = new Int32Array(FIRST_NODES)
   /** Children, the last used first. */
@@ -36,11 +36,13 @@ export class BranchTrie {
   #previous = new Int32Array(FIRST_NODES)
   prompt = new Float32Array(FIRST_NODES)
   output = new Float32Array(FIRST_NODES)
-  /** Nodes by their parents and tokens: open addressing, a power of two of places. */
+  /** Nodes by their parents and tokens: open addressing, a power of two of places, taken in the order of the numbers. */
   #slots = new Int32Array(slotsOf(FIRST_NODES))
   /** Hear when nodes get other numbers. */
   readonly cursors: Cursors[] = []
-  #hasPrompt = false
+  /** While there is a prompt in it: nodes that were there before, and those of them that the prompt came by. */
+  #known: number | undefined
+  readonly #visited: number[] = []
 
   constructor(capacity: number, decay: number) {
     this.capacity = capacity
@@ -73,14 +75,15 @@ export class BranchTrie {
    * @returns the child
    */
   visit(node: number, token: number, kind: 'prompt' | 'output', weight: number, isNew: boolean): number {
+    if (kind === 'prompt') this.#known ??= this.count
     let child = this.child(node, token)
     if (child === 0) child = this.add(node, token)
     else if (this.first[node] !== child) {
       this.#unlink(child)
       this.#link(child)
     }
-    if (kind === 'prompt') this.#hasPrompt = true
     const counts = kind === 'prompt' ? this.prompt : this.output
+    if (kind === 'prompt' && counts[child] === 0 && child <= this.#known!) this.#visited.push(child)
     if (isNew || counts[child] === 0) {
       // Sums of faded counts are rounded: no child may come out above its parent.
       const most = node === 0 ? Number.POSITIVE_INFINITY : counts[node]
@@ -89,14 +92,17 @@ export class BranchTrie {
     return child
   }
 
+  /** Takes as long as the text, not the trie, is, unless room was made meanwhile. */
   forgetPrompt(): void {
-    if (!this.#hasPrompt) return
-    this.#hasPrompt = false
-    this.prompt.fill(0)
-    for (let node = 1; node <= this.count; node++) {
-      if (this.output[node] === 0 || this.parent[this.parent[node]] < 0) this.#drop(node)
-    }
-    this.#compact()
+    if (this.#known === undefined) return
+    const known = this.#known
+    this.#known = undefined
+    for (const node of this.#visited) this.prompt[node] = 0
+    this.#visited.length = 0
+    this.#remove(known, (node) => {
+      this.prompt[node] = 0
+      return this.output[node] === 0
+    })
   }
 
   /** @returns the child that holds the token, or 0 */
@@ -149,67 +155,89 @@ export class BranchTrie {
     if (next !== 0) this.#previous[next] = previous
   }
 
-  /** The node's children must be dropped as well, before `#compact`. */
-  #drop(node: number): void {
-    this.#unlink(node)
-    this.parent[node] = -1
-  }
-
   /**
    * Fades counts, and drops the oldest of the nodes that fall below `LEAST`, until a share of the capacity is free.
    * The prompt of the request fades only when no other node is left.
    */
   #makeRoom(): void {
-    const { output, prompt, parent } = this
+    const { output, prompt } = this
     const kept = Math.floor(this.capacity * KEPT)
     let fadesPrompt = false
     while (this.count > kept) {
       let excess = this.count - kept
       let others = 0
-      for (let node = 1; node <= this.count; node++) {
+      this.#remove(0, (node, hangs) => {
         output[node] *= this.decay
         if (fadesPrompt) prompt[node] *= this.decay
         const isWeak = output[node] + prompt[node] < LEAST
-        // Whatever hangs on a dropped node goes with it.
-        if (parent[parent[node]] < 0 || (isWeak && excess > 0)) {
-          this.#drop(node)
+        if (hangs || (isWeak && excess > 0)) {
           excess--
-        } else if (prompt[node] === 0) others++
-      }
+          return true
+        }
+        if (prompt[node] === 0) others++
+        return false
+      })
       for (const cursors of this.cursors) cursors.faded(this.decay, fadesPrompt)
       fadesPrompt = others === 0
-      this.#compact()
     }
+    // Numbers are others now: to forget the prompt, all nodes will be looked at.
+    if (this.#known !== undefined) this.#known = 0
+    this.#visited.length = 0
   }
 
-  /** Closes the gaps that dropped nodes left. The order of the numbers stays, and that of siblings. */
-  #compact(): void {
+  /**
+   * Drops nodes; whatever hangs on them goes as well. The order of the others' numbers stays, and that of siblings.
+   * @param known nodes that stay as they are, the first ones
+   * @param drops asked of each of the others, in order, and told whether it hangs on one that is dropped
+   */
+  #remove(known: number, drops: (node: number, hangs: boolean) => boolean): void {
+    const { parent, count } = this
+    // Places were taken in this order, so without those that came last the others are found as they are.
+    if (known === 0) this.#slots.fill(0)
+    else for (let node = count; node > known; node--) this.#slots[this.#slotOf(node)] = 0
+    const to = new Int32Array(count - known)
+    this.count = known
+    for (let node = known + 1; node <= count; node++) {
+      const hangs = parent[node] < 0
+      if (drops(node, hangs) || hangs) this.#drop(node)
+      else to[node - known - 1] = this.#move(node, ++this.count)
+    }
+    for (let node = known + 1; node <= this.count; node++) this.#place(node)
+    const numberOf = (node: number): number => (node <= known ? node : to[node - known - 1])
+    for (const cursors of this.cursors) cursors.moved(numberOf)
+  }
+
+  /** Its children, whose numbers are higher, are told. */
+  #drop(node: number): void {
+    if (this.parent[node] >= 0) this.#unlink(node)
+    for (let child = this.first[node]; child !== 0; child = this.next[child]) this.parent[child] = -1
+  }
+
+  /** Gives a node another number, which is free and not higher. @returns it */
+  #move(from: number, to: number): number {
+    if (from === to) return to
     const { token, parent, first, next, prompt, output } = this
     const previous = this.#previous
-    // The places are found anew afterwards; until then they hold the new numbers.
-    const to = this.#slots
-    let count = 0
-    to[0] = 0
-    for (let node = 1; node <= this.count; node++) to[node] = parent[node] < 0 ? 0 : ++count
-    for (let node = 0; node <= this.count; node++) {
-      if (parent[node] < 0) continue
-      const at = to[node]
-      token[at] = token[node]
-      parent[at] = to[parent[node]]
-      first[at] = to[first[node]]
-      next[at] = to[next[node]]
-      previous[at] = to[previous[node]]
-      prompt[at] = prompt[node]
-      output[at] = output[node]
-    }
-    this.count = count
-    for (const cursors of this.cursors) cursors.moved(to)
-    this.#placeAll()
+    token[to] = token[from]
+    parent[to] = parent[from]
+    first[to] = first[from]
+    next[to] = next[from]
+    previous[to] = previous[from]
+    prompt[to] = prompt[from]
+    output[to] = output[from]
+    if (previous[to] === 0) first[parent[to]] = to
+    else next[previous[to]] = to
+    if (next[to] !== 0) previous[next[to]] = to
+    for (let child = first[to]; child !== 0; child = next[child]) parent[child] = to
+    return to
   }
 
-  #placeAll(): void {
-    this.#slots.fill(0)
-    for (let node = 1; node <= this.count; node++) this.#place(node)
+  #slotOf(node: number): number {
+    const slots = this.#slots
+    const mask = slots.length - 1
+    let slot = hash(this.parent[node], this.token[node]) & mask
+    while (slots[slot] !== node) slot = (slot + 1) & mask
+    return slot
   }
 
   #grow(): void {
@@ -222,7 +250,7 @@ export class BranchTrie {
     this.prompt = copied(this.prompt, new Float32Array(length))
     this.output = copied(this.output, new Float32Array(length))
     this.#slots = new Int32Array(slotsOf(length))
-    this.#placeAll()
+    for (let node = 1; node <= this.count; node++) this.#place(node)
   }
 }
 
