@@ -107,7 +107,9 @@ type Call = Exclude<FrontMessage, { type: 'helpers' | 'start' | 'leave' }>
 function answer(engine: Engine, message: Call): EngineMessage {
   switch (message.type) {
     case 'generate': {
-      const emit = (pieces: Piece[]): void => post({ type: 'pieces', pieces })
+      const emit = (pieces: Piece[]): void => {
+        if (message.streams) post({ type: 'pieces', pieces })
+      }
       return { type: 'completed', completion: engine.generate(message.prompt, message.options, emit) }
     }
     case 'logits':

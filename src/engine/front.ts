@@ -118,10 +118,7 @@ export class ModelFront implements Model {
   }
 
   async *generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, Completion, undefined> {
-    const { signal, ...rest } = options
-    const seed = options.seed ?? randomSeed()
-    const call = this.#call({ type: 'generate', prompt, options: { ...rest, seed } }, signal)
-    for await (const message of call) {
+    for await (const message of this.#call(writing(prompt, options, true), options.signal)) {
       if (message.type === 'pieces') yield* message.pieces
       else if (message.type === 'completed') return message.completion
     }
@@ -129,11 +126,7 @@ export class ModelFront implements Model {
   }
 
   async complete(prompt: Prompt, options: GenerateOptions = {}): Promise<Completion> {
-    const pieces = this.generate(prompt, options)
-    for (;;) {
-      const next = await pieces.next()
-      if (next.done) return next.value
-    }
+    return (await this.#ask(writing(prompt, options, false), 'completed', options.signal)).completion
   }
 
   async logits(input: LogitsInput): Promise<Logits> {
@@ -178,8 +171,9 @@ export class ModelFront implements Model {
   async #ask<T extends EngineMessage['type']>(
     request: FrontMessage,
     answer: T,
+    signal?: AbortSignal,
   ): Promise<Extract<EngineMessage, { type: T }>> {
-    for await (const message of this.#call(request, undefined)) {
+    for await (const message of this.#call(request, signal)) {
       if (message.type === answer) return message as Extract<EngineMessage, { type: T }>
     }
     throw new Error(`the engine ended the call without "${answer}"`)
@@ -273,6 +267,10 @@ export class ModelFront implements Model {
     if (this.#closed !== undefined) throw closedError()
     if (this.#failure !== undefined) throw this.#failure
   }
+}
+
+function writing(prompt: Prompt, { signal: _, ...options }: GenerateOptions, streams: boolean): FrontMessage {
+  return { type: 'generate', prompt, options: { ...options, seed: options.seed ?? randomSeed() }, streams }
 }
 
 /** The engine's messages about one call, in order, for one reader. */

@@ -85,7 +85,13 @@ export type FrontMessage =
   | { readonly type: 'start' }
   /** The model is closed. */
   | { readonly type: 'leave' }
-  | { readonly type: 'generate'; readonly prompt: Prompt; readonly options: CallOptions }
+  | {
+      readonly type: 'generate'
+      readonly prompt: Prompt
+      readonly options: CallOptions
+      /** Whether to send pieces, or the completion alone. */
+      readonly streams: boolean
+    }
   | { readonly type: 'logits'; readonly input: LogitsInput }
   | { readonly type: 'saveState'; readonly file: string; readonly owner: string }
   | { readonly type: 'warm'; readonly text: string | readonly number[]; readonly owner: string }
