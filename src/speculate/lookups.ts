@@ -41,7 +41,7 @@ export class Lookups {
     this.#bit = this.bits[0] ?? 0
   }
 
-  /** How many of the target's likeliest tokens at every verified node they learn from. */
+  /** How many of the target's likeliest tokens at every node of the coming pass they learn from. */
   get topTokens(): number {
     return Math.max(0, ...this.sources.map(({ topTokens }) => topTokens))
   }

@@ -1,7 +1,7 @@
 /** How many nodes are worth looking behind: growing by look-ups takes time also where little of it is put before the target. */
 
 /** Beyond twice of what was last worth a place before the target, and so many, nothing is looked up. */
-const LEAST = 8
+const LEAST = 4
 
 export class Reach {
   /** Nodes of the order of merit that are looked behind at the most. */

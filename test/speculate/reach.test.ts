@@ -11,7 +11,7 @@ test('twice of what was chosen of more is enough, and some are looked at in any 
   reach.observe(10, 64)
   assert.is(reach.nodes, 20)
   reach.observe(1, 20)
-  assert.is(reach.nodes, 8)
+  assert.is(reach.nodes, 4)
 })
 
 test('when all was chosen there may be more', () => {

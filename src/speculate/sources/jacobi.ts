@@ -61,7 +61,6 @@ export function jacobiBytes(options: JacobiOptions = {}): number {
 
 export class JacobiSource implements Source {
   readonly name = 'jacobi'
-  readonly topTokens = 1
   readonly #heldBytes: number
   readonly #ngram: number
   readonly #pool: NgramPool
@@ -79,6 +78,8 @@ export class JacobiSource implements Source {
   #lowest = 0
   /** Tokens of the text that were taken as guesses. */
   #taken = 0
+  /** Whether the window is in the tree of the pass that is under way: without it nothing is learnt. */
+  #isShown = false
 
   constructor(options: JacobiOptions = {}) {
     const { window, ngram, guesses, keys } = sizesOf(options)
@@ -89,6 +90,10 @@ export class JacobiSource implements Source {
     this.#guesses = new Int32Array((ngram - 1) * this.#stride)
     this.#outputs = new Int32Array(this.#stride)
     this.#scratch = new Int32Array(ngram)
+  }
+
+  get topTokens(): number {
+    return this.#isShown ? 1 : 0
   }
 
   get heldBytes(): number {
@@ -116,6 +121,7 @@ export class JacobiSource implements Source {
     this.#columns = 0
     this.#lowest = 0
     this.#taken = 0
+    this.#isShown = false
   }
 
   /** N-grams that begin as the path ends, those first of which most is matched, then the newer ones. */
@@ -151,6 +157,7 @@ export class JacobiSource implements Source {
    * root than where they were made.
    */
   learn(context: Context, { tree }: Verification, top: TopTokens | undefined): void {
+    this.#isShown = false
     if (top === undefined || this.#columns === 0 || !this.#readOutputs(tree, top)) return
     if (this.#lowest < this.#ngram - 2) this.#addLevel(context)
     else this.#step(context.root)
@@ -182,6 +189,7 @@ export class JacobiSource implements Source {
       const size = (column === 0 ? 0 : 1) + this.#lowest
       if (size > left || column + this.#lowest > depth) return
       left -= size
+      this.#isShown ||= size > 0
       if (column > 0) chain = tree.add(chain, this.#guesses[column], WINDOW_PROMISE, WINDOW_CLASS)
       let node = chain
       for (let level = 1; level <= this.#lowest && node >= 0; level++) {

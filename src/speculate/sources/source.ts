@@ -50,7 +50,7 @@ export interface GuessTree {
 
 export interface Source {
   readonly name: SourceName
-  /** How many of the target's likeliest tokens at every verified node it learns from; 0: none. */
+  /** How many of the target's likeliest tokens at every node of the coming pass it learns from; 0: none. */
   readonly topTokens: number
   /** A text begins; the context has its prompt. @param temperature that it is sampled with */
   begin(context: Context, temperature: number): void
