@@ -93,7 +93,7 @@ for (const [name, text, costs, behind] of [
   ['a shared machine and a good draft', GOOD, shared, 0.05],
   ['a shared machine and a poor draft', POOR, shared, 0.03],
 ] as const) {
-  test(`${name}: at most ${100 * behind} % behind the best fixed size, as a mean over some texts`, () => {
+  test(`${name}: at most ${(100 * behind).toFixed(1)} % behind the best fixed size, as a mean over some texts`, () => {
     const shares = [1, 2, 3, 4, 5, 6].map((seed) => shareOfBest(text, costs, [0, 1, 2], { seed }))
     assertMean(shares, 1 - behind)
   })
@@ -106,7 +106,7 @@ for (const [name, text, tokens, prompt, behind] of [
   ['short texts after longer prompts and a poor draft', POOR, 40, 150, 0.035],
   ['long texts after long prompts and a useless draft', USELESS, 500, 500, 0.035],
 ] as const) {
-  test(`${name} that has to read all that it is to go on from: at most ${100 * behind} % behind the best fixed size`, () => {
+  test(`${name} that has to read all that it is to go on from: at most ${(100 * behind).toFixed(1)} % behind the best fixed size`, () => {
     const run = { passes: 2000, texts: { tokens, prompt } }
     const shares = [1, 2].map((seed) => shareOfBest(text, reading, [0, 1, 2], { ...run, seed }))
     assertMean(shares, 1 - behind)
