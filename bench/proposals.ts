@@ -55,7 +55,7 @@ function walk(
   drafter.begin({ judge, pacing, temperature: 0 })
   const context = new Context(text.slice(0, promptLength), text.length)
   drafter.startText(context)
-  const tops = new MadeUpTops(text, lookups.topTokens)
+  const tops = new MadeUpTops(text)
   const tree = new TokenTree(nodes)
   const figures = { propose: [] as number[], learn: [] as number[], nodes: [] as number[] }
   while (context.length + MAXIMUM_DEPTH < text.length) {
@@ -69,7 +69,7 @@ function walk(
       (_, path) => text[context.length + path.length],
       () => false,
     )
-    const top = tops.of(result)
+    const top = tops.of(result, drafter.topTokens)
     const learns = performance.now()
     drafter.observe(result, 0.01, top)
     figures.learn.push((performance.now() - learns) * 1000)
@@ -79,22 +79,23 @@ function walk(
   return { ...figures, heldBytes, tokensPerPass: (context.length - promptLength) / figures.propose.length }
 }
 
+/** More than so many no source asks for. */
+const MOST_TOP = 8
+
 /** What a target might hold likeliest: on its way what comes next, and anywhere what follows the token in the text. */
 class MadeUpTops {
-  readonly #k: number
   readonly #followers = new Map<number, number[]>()
 
-  constructor(text: readonly number[], k: number) {
-    this.#k = k
+  constructor(text: readonly number[]) {
     for (let i = 1; i < text.length; i++) {
       const followers = this.#followers.get(text[i - 1]) ?? []
-      if (!followers.includes(text[i]) && followers.length < k) followers.push(text[i])
+      if (!followers.includes(text[i]) && followers.length < MOST_TOP) followers.push(text[i])
       this.#followers.set(text[i - 1], followers)
     }
   }
 
-  of({ tree, path, tokens }: Verification): TopTokens | undefined {
-    const k = this.#k
+  /** @param k tokens at every node, `MOST_TOP` at the most */
+  of({ tree, path, tokens }: Verification, k: number): TopTokens | undefined {
     if (k === 0) return undefined
     const ids = new Int32Array(tree.count * k).fill(-1)
     for (let node = 0; node < tree.count; node++) {
