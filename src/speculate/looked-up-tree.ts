@@ -12,7 +12,7 @@ import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 
 /** While guessing rests, passes are watched as often as takes no more than this share of their time. */
-const WATCHING = 0.002
+const WATCHING = 0.01
 
 /** How guesses are weighed. */
 export interface LookingRule {
