@@ -13,6 +13,8 @@ import type { Verification } from './verify.ts'
 
 /** While guessing rests, passes are watched as often as takes no more than this share of their time. */
 const WATCHING = 0.01
+/** What watching takes beside the look-up: learning from it, and what both displace from the processor's caches. */
+const BESIDE_SECONDS = 5e-5
 
 /** How guesses are weighed. */
 export interface LookingRule {
@@ -87,7 +89,7 @@ export class LookedUpTree {
     this.#isGrown = true
     this.#isWatching = true
     this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0
-    this.#watchSeconds = (now() - began) / 1000
+    this.#watchSeconds = (now() - began) / 1000 + BESIDE_SECONDS
     this.#unwatchedSeconds = 0
   }
 
