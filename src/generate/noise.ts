@@ -70,7 +70,7 @@ export interface Outliers {
   readonly noise: Float64Array
 }
 
-/** Finds random words that are large: as `Operators.outliers`, which takes a sixth to a ninth of the time of the one below. */
+/** Finds random words that are large: as `Operators.outliers`, which takes a fourth to a ninth of the time of the one below. */
 export type OutlierScan = (
   key: readonly [number, number],
   position: number,

@@ -40,9 +40,8 @@ export class BranchTrie {
   #slots = new Int32Array(slotsOf(FIRST_NODES))
   /** Hear when nodes get other numbers. */
   readonly cursors: Cursors[] = []
-  /** While there is a prompt in it: nodes that were there before, and those of them that the prompt came by. */
+  /** While there is a prompt in it: nodes that were there before. */
   #known: number | undefined
-  readonly #visited: number[] = []
 
   constructor(capacity: number, decay: number) {
     this.capacity = capacity
@@ -83,7 +82,6 @@ export class BranchTrie {
       this.#link(child)
     }
     const counts = kind === 'prompt' ? this.prompt : this.output
-    if (kind === 'prompt' && counts[child] === 0 && child <= this.#known!) this.#visited.push(child)
     if (isNew || counts[child] === 0) {
       // Sums of faded counts are rounded: no child may come out above its parent.
       const most = node === 0 ? Number.POSITIVE_INFINITY : counts[node]
@@ -92,17 +90,13 @@ export class BranchTrie {
     return child
   }
 
-  /** Takes as long as the text, not the trie, is, unless room was made meanwhile. */
+  /** But for one fill, it takes as long as the text, not the trie, is, unless room was made meanwhile. */
   forgetPrompt(): void {
     if (this.#known === undefined) return
     const known = this.#known
     this.#known = undefined
-    for (const node of this.#visited) this.prompt[node] = 0
-    this.#visited.length = 0
-    this.#remove(known, (node) => {
-      this.prompt[node] = 0
-      return this.output[node] === 0
-    })
+    this.prompt.fill(0, 0, this.count + 1)
+    this.#remove(known, (node) => this.output[node] === 0)
   }
 
   /** @returns the child that holds the token, or 0 */
@@ -182,7 +176,6 @@ export class BranchTrie {
     }
     // Numbers are others now: to forget the prompt, all nodes will be looked at.
     if (this.#known !== undefined) this.#known = 0
-    this.#visited.length = 0
   }
 
   /**
