@@ -79,9 +79,6 @@ function walk(
   return { ...figures, heldBytes, tokensPerPass: (context.length - promptLength) / figures.propose.length }
 }
 
-/** More than so many no source asks for. */
-const MOST_TOP = 8
-
 /** What a target might hold likeliest: on its way what comes next, and anywhere what follows the token in the text. */
 class MadeUpTops {
   readonly #followers = new Map<number, number[]>()
@@ -89,12 +86,12 @@ class MadeUpTops {
   constructor(text: readonly number[]) {
     for (let i = 1; i < text.length; i++) {
       const followers = this.#followers.get(text[i - 1]) ?? []
-      if (!followers.includes(text[i]) && followers.length < MOST_TOP) followers.push(text[i])
+      if (!followers.includes(text[i])) followers.push(text[i])
       this.#followers.set(text[i - 1], followers)
     }
   }
 
-  /** @param k tokens at every node, `MOST_TOP` at the most */
+  /** @param k tokens at every node */
   of({ tree, path, tokens }: Verification, k: number): TopTokens | undefined {
     if (k === 0) return undefined
     const ids = new Int32Array(tree.count * k).fill(-1)

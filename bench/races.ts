@@ -16,7 +16,7 @@ export interface Race {
   readonly directory: string
   /** What the policies have in common. */
   readonly common: LoadOptions
-  /** The first one says what the texts are. */
+  /** Plain decoding first: results come in this order. */
   readonly policies: readonly Policy[]
   readonly prompts: readonly BenchPrompt[]
   readonly temperature: number
@@ -87,14 +87,15 @@ export async function withoutLoops(
 }
 
 class Texts {
-  readonly #texts = new Map<BenchPrompt, string>()
+  /** Those that were written first. */
+  readonly #first = new Map<BenchPrompt, Result>()
 
-  check({ policy, prompt, completion }: Result): void {
-    const text = completion.tokens.join()
-    const expected = this.#texts.get(prompt)
-    if (expected === undefined) this.#texts.set(prompt, text)
-    else if (text !== expected) {
-      throw new Error(`${policy.name} wrote another text than plain decoding: please report this`)
+  check(result: Result): void {
+    const { policy, prompt, completion } = result
+    const first = this.#first.get(prompt)
+    if (first === undefined) this.#first.set(prompt, result)
+    else if (completion.tokens.join() !== first.completion.tokens.join()) {
+      throw new Error(`"${policy.name}" and "${first.policy.name}" wrote different texts: please report this`)
     }
   }
 }

@@ -145,7 +145,7 @@ async function acceptance(): Promise<void> {
       tree(63, { ...uncoupled, sharpening: 3 }, ' s 3'),
     ]
     const all = [PLAIN, ...(temperature === 0 ? [] : alone), ...lengths, ...trees]
-    const results = await interleaved(await prepared(target, { draft, context: 512 }, all, temperature), 1)
+    const results = await oneByOne(await prepared(target, { draft, context: 512 }, all, temperature), () => {})
     for (const policy of all) {
       const value = perPass(of(results, policy))
       report.line({ part: 'acceptance', temperature, policy: policy.name, tokensPerPass: value })
