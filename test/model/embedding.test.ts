@@ -6,17 +6,11 @@ import { CoppiceError } from '../../src/errors.ts'
 import type { Unit } from '../../src/memory/load-board.ts'
 import { type FileAccess, findAccess } from '../../src/memory/packed-reader.ts'
 import { EmbeddingOnDisk, MatrixEmbedding } from '../../src/model/embedding.ts'
-import { Arena, createMemory } from '../../src/tensor/arena.ts'
 import { checksum } from '../../src/tensor/checksum.ts'
-import { Compute } from '../../src/tensor/compute.ts'
-import { Control } from '../../src/tensor/control.ts'
-import { compileKernels } from '../../src/tensor/kernel-modules.ts'
-import { instantiateKernels } from '../../src/tensor/kernels.ts'
 import { groupBytes, KINDS, type Kind, packGroup, paddedInner, TILE } from '../../src/tensor/layout.ts'
-import { JOB_BYTES, Operators } from '../../src/tensor/operators.ts'
 import { Rows } from '../../src/tensor/rows.ts'
 import { scratch } from '../engine/harness.ts'
-import { randomFloats } from '../tensor/harness.ts'
+import { randomFloats, soleOperators } from '../tensor/harness.ts'
 
 const VOCABULARY = 61
 const COLUMNS = 40
@@ -49,15 +43,7 @@ function setUp(kind: Kind, name: string) {
     chunkBytes,
     checksums,
   }
-  const memory = createMemory(1 << 20)
-  const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory, compileKernels('simd128'))
-  const operators = new Operators(
-    kernels,
-    new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 }),
-    arena,
-    arena.allocate('jobs', JOB_BYTES),
-  )
+  const { operators, arena } = soleOperators()
   const pointer = arena.allocate('weights', packed.length, 4096)
   arena.u8(pointer, packed.length).set(packed)
   const matrix = { kind, rows: GROUPS * TILE, columns: COLUMNS, pointer }

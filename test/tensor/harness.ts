@@ -98,10 +98,10 @@ export class Bench {
 }
 
 /** Operators of one thread, and the memory that they work in, of 1 MiB. */
-export function soleOperators(variant: KernelVariant = 'simd128'): { operators: Operators; arena: Arena } {
+export function soleOperators(): { operators: Operators; arena: Arena } {
   const memory = createMemory(1 << 20)
   const arena = new Arena(memory)
-  const kernels = instantiateKernels(memory, compileKernels(variant))
+  const kernels = instantiateKernels(memory, compileKernels('simd128'))
   const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
   return { operators: new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES)), arena }
 }

@@ -96,6 +96,22 @@ const sizes = fc.record({
 })
 const prompts = fc.array(fc.nat(12), { minLength: 1, maxLength: 20 })
 
+test('the target’s tokens are asked for where the window is in the tree, as nothing is learnt elsewhere', () => {
+  const source = new JacobiSource()
+  const context = contextOf([1, 2, 3])
+  source.begin(context)
+  assert.is(source.topTokens, 0)
+  const guessed = windowOf(source, context)
+  assert.is(source.topTokens, 1)
+  write(source, context, guessed, () => [7])
+  assert.is(source.topTokens, 0)
+  windowOf(source, context, 0)
+  assert.is(source.topTokens, 0)
+  windowOf(source, context)
+  source.end()
+  assert.is(source.topTokens, 0)
+})
+
 test('the window goes the paper’s way, whoever else is in the tree, and the pool has what it made', () => {
   fc.assert(
     fc.property(sizes, prompts, fc.integer({ min: 1, max: 8 }), (options, prompt, k) => {
