@@ -2,13 +2,12 @@
  * What passes cost, as they turn out: the planner's half of the truth. Nothing here reads a clock, so tests can
  * put in any machine they like.
  */
+import { meanWith, SizeMeans } from './size-means.ts'
 
 /** Weight of a new figure, once there are enough of them. */
 const GAIN = 0.12
 /** The same for passes by their size: what one size takes beside the others hardly changes. */
 const SIZE_GAIN = 0.06
-/** A figure that is so many times the mean is a disturbance and counts for no more than that. */
-const DISTURBED = 2.5
 /** A pass that waits for so much of its time takes as long as the disk; shorter waits are hitches of a pass that computes. */
 const DISK_BOUND = 0.35
 /** A pass that waits for less of its time did not have to wait for the disk. */
@@ -26,68 +25,45 @@ const HINT = 0.12
 const MOST_HINT = 1.3
 /** Less than this share of what a pass of one row takes is too little for one of more rows. */
 const DOUBTFUL = 0.9
-/** A row's share of a pass over one row, before two sizes have been seen. */
-const ASSUMED_SLOPE = 0.25
 
 /** A mean that forgets. */
 class Mean {
   value = 0
   count = 0
-  readonly #gain: number
-
-  constructor(gain = GAIN) {
-    this.#gain = gain
-  }
-
-  forget(): void {
-    this.value = 0
-    this.count = 0
-  }
-
-  scale(factor: number): void {
-    this.value *= factor
-  }
 
   add(figure: number): void {
-    this.count++
-    if (this.count <= 2) {
-      // What comes first is often slow: code is compiled, weights are read for the first time.
-      this.value = this.count === 1 ? figure : Math.min(this.value, figure)
-      return
-    }
-    const taken = Math.min(figure, this.value * DISTURBED)
-    this.value += (taken - this.value) * Math.max(this.#gain, 1 / this.count)
+    this.value = meanWith(figure, this.value, this.count++, GAIN)
   }
 }
 
 export class PassCosts {
-  readonly #rows: number
-  /** Seconds by rows of a pass: of computing, and as a whole. */
-  readonly #compute: readonly Mean[]
-  readonly #whole: readonly Mean[]
+  /** Seconds of computing, and as a whole. */
+  readonly #compute: SizeMeans
+  readonly #whole: SizeMeans
   /** Of a pass that waits for the disk: as long as the disk takes, however many rows there are. */
   readonly #disk = new Mean()
-  readonly #draft: readonly Mean[]
+  readonly #draft: SizeMeans
   /** Of reading one token into the draft, beside others. */
   readonly #read = new Mean()
-  /** Estimates by rows, as a whole and of computing; built when they are asked for. */
+  /** Estimates by rows, as a whole and of computing; made when they are asked for, and true for `#figures` figures. */
   readonly #table: Float64Array
   readonly #computeTable: Float64Array
+  readonly #madeAt: Float64Array
+  #figures = 1
   readonly #readAhead: number
-  #isStale = true
 
   /**
    * @param rows of the largest pass @param draftRows of the largest draft pass
    * @param readAhead share of what a pass reads that may be read before it begins
    */
   constructor(rows: number, draftRows: number, readAhead = 0) {
-    this.#rows = rows
     this.#readAhead = readAhead
-    this.#compute = Array.from({ length: rows + 1 }, () => new Mean(SIZE_GAIN))
-    this.#whole = Array.from({ length: rows + 1 }, () => new Mean(SIZE_GAIN))
-    this.#draft = Array.from({ length: draftRows + 1 }, () => new Mean())
+    this.#compute = new SizeMeans(rows, SIZE_GAIN)
+    this.#whole = new SizeMeans(rows, SIZE_GAIN)
+    this.#draft = new SizeMeans(draftRows, GAIN)
     this.#table = new Float64Array(rows + 1)
     this.#computeTable = new Float64Array(rows + 1)
+    this.#madeAt = new Float64Array(rows + 1)
   }
 
   /**
@@ -97,19 +73,19 @@ export class PassCosts {
    */
   observePass(rows: number, compute: number, whole?: number, ahead = 0): void {
     observe(this.#compute, rows, compute)
-    this.#isStale = true
+    this.#figures++
     if (whole === undefined) return
     const waited = whole - compute
     // What was read ahead, a pass that waits would have had to wait for.
     const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole
     // What the disk takes does not change with what computing takes.
-    if (waited > HITCH * whole || this.areDiskBound) this.#whole[rows].add(full)
+    if (waited > HITCH * whole || this.areDiskBound) this.#whole.add(rows, full)
     else observe(this.#whole, rows, full)
     if (waited > DISK_BOUND * whole || full < this.#disk.value) this.#disk.add(full)
   }
 
   observeDraft(rows: number, seconds: number): void {
-    this.#draft[rows].add(seconds)
+    this.#draft.add(rows, seconds)
   }
 
   /** What it took to read tokens that were written, or were in the prompt, without being drafted for. */
@@ -119,12 +95,12 @@ export class PassCosts {
 
   /** Whether there is a figure of a pass of so many rows. */
   hasSeen(rows: number): boolean {
-    return this.#whole[rows].count > 0
+    return this.#whole.count(rows) > 0
   }
 
   /** Whether there are enough of them to go by. */
   isSure(rows: number): boolean {
-    return this.#whole[rows].count >= SURE
+    return this.#whole.count(rows) >= SURE
   }
 
   /**
@@ -132,15 +108,14 @@ export class PassCosts {
    * are few, are of a worse minute.
    */
   get isPlainDoubtful(): boolean {
-    const limit = DOUBTFUL * this.#whole[1].value
-    return this.#whole.some(({ value, count }, rows) => rows > 1 && count >= WELL_KNOWN && value < limit)
+    return this.#whole.isAnyBelow(DOUBTFUL * this.#whole.at(1), WELL_KNOWN)
   }
 
   /** What plain passes cost is to be seen anew; until then it follows from those of more rows. */
   forgetPlain(): void {
-    this.#whole[1].forget()
-    this.#compute[1].forget()
-    this.#isStale = true
+    this.#whole.forget(1)
+    this.#compute.forget(1)
+    this.#figures++
   }
 
   /** Whether passes have been seen that took as long as the disk. */
@@ -153,7 +128,7 @@ export class PassCosts {
    * @param ahead seconds before it in which the disk reads on
    */
   pass(rows: number, ahead = 0): number {
-    if (this.#isStale) this.#build()
+    if (this.#madeAt[rows] !== this.#figures) this.#estimate(rows)
     const full = this.#table[rows]
     return Math.max(Math.min(full, this.#computeTable[rows]), full - this.#sparedBy(ahead))
   }
@@ -164,7 +139,7 @@ export class PassCosts {
 
   /** Seconds to expect of a draft pass; 0 when nothing is known. */
   draftPass(rows: number): number {
-    return between(this.#draft, rows)
+    return this.#draft.estimate(rows)
   }
 
   /** Seconds to expect of reading so many tokens into the draft; 0 when nothing is known. */
@@ -172,47 +147,20 @@ export class PassCosts {
     return tokens * this.#read.value
   }
 
-  #build(): void {
-    this.#isStale = false
-    const disk = this.#disk.value
-    for (let rows = 1; rows <= this.#rows; rows++) {
-      const { value, count } = this.#whole[rows]
-      const compute = between(this.#compute, rows)
-      const estimate = Math.max(disk, compute)
-      this.#computeTable[rows] = compute
-      // One disturbed figure must not rule a size out for good.
-      const trust = Math.min(1, count / SURE)
-      this.#table[rows] = trust * value + (1 - trust) * estimate
-    }
+  #estimate(rows: number): void {
+    this.#madeAt[rows] = this.#figures
+    const compute = this.#compute.estimate(rows)
+    this.#computeTable[rows] = compute
+    // One disturbed figure must not rule a size out for good.
+    const trust = Math.min(1, this.#whole.count(rows) / SURE)
+    this.#table[rows] = trust * this.#whole.at(rows) + (1 - trust) * Math.max(this.#disk.value, compute)
   }
 }
 
-/** What a pass of so many rows took: a figure of its size, and a hint of all. @param means by rows */
-function observe(means: readonly Mean[], rows: number, seconds: number): void {
-  const { value, count } = means[rows]
-  means[rows].add(seconds)
-  if (count < SURE || value === 0) return
-  const hint = Math.min(MOST_HINT, Math.max(1 / MOST_HINT, seconds / value)) ** HINT
-  for (const mean of means) mean.scale(hint)
+/** What a pass of so many rows took: a figure of its size, and a hint of all. */
+function observe(means: SizeMeans, rows: number, seconds: number): void {
+  const value = means.at(rows)
+  const isHint = means.count(rows) >= SURE && value > 0
+  means.add(rows, seconds)
+  if (isHint) means.scale(Math.min(MOST_HINT, Math.max(1 / MOST_HINT, seconds / value)) ** HINT)
 }
-
-/** Between the sizes that were seen on a straight line; beyond the last one on that from the first to it. */
-function between(seen: readonly Mean[], rows: number): number {
-  if (seen[rows].count > 0) return seen[rows].value
-  let below = rows - 1
-  while (below > 0 && seen[below].count === 0) below--
-  let above = rows + 1
-  while (above < seen.length && seen[above].count === 0) above++
-  if (below === 0) return above === seen.length ? 0 : (seen[above].value / growth(above)) * growth(rows)
-  if (above < seen.length) {
-    const share = (rows - below) / (above - below)
-    return seen[below].value + share * (seen[above].value - seen[below].value)
-  }
-  let first = 1
-  while (seen[first].count === 0) first++
-  if (first === below) return (seen[below].value / growth(below)) * growth(rows)
-  const slope = Math.max(0, seen[below].value - seen[first].value) / (below - first)
-  return seen[below].value + slope * (rows - below)
-}
-
-const growth = (rows: number): number => 1 + ASSUMED_SLOPE * (rows - 1)
