@@ -10,11 +10,7 @@ import type { Outcome, Pacing } from './pacing.ts'
 import { Reach } from './reach.ts'
 import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
-
-/** While guessing rests, passes are watched as often as takes no more than this share of their time. */
-const WATCHING = 0.01
-/** What watching takes beside the look-up: learning from it, and what both displace from the processor's caches. */
-const BESIDE_SECONDS = 5e-5
+import { WatchPace } from './watch-pace.ts'
 
 /** How guesses are weighed. */
 export interface LookingRule {
@@ -34,9 +30,7 @@ export class LookedUpTree {
   /** Whether it was grown only to see what would have become of its best guess, which had this chance. */
   #isWatching = false
   #hope = 0
-  /** What watching a pass took last, and what passes took since. */
-  #watchSeconds = 0
-  #unwatchedSeconds = 0
+  readonly #watchPace = new WatchPace()
 
   /** @param grown is overwritten by every proposal @param nodes largest budget that `propose` will be given */
   constructor(lookups: Lookups, grown: CandidateTree, nodes: number) {
@@ -48,8 +42,7 @@ export class LookedUpTree {
 
   startText(): void {
     this.#reach.startText()
-    this.#watchSeconds = 0
-    this.#unwatchedSeconds = 0
+    this.#watchPace.startText()
   }
 
   propose(context: Context, tree: TokenTree, budget: Budget, { judge, pacing }: LookingRule): void {
@@ -70,18 +63,18 @@ export class LookedUpTree {
     if (!lookups.propose(this.#grown, context, judge, { nodes, depth })) {
       lookups.grow(this.#grown, context, judge, { nodes, depth })
     }
-    this.#seconds = (now() - began) / 1000
     this.#growth.limit = nodes
-    this.#growth.look([], this.#seconds)
+    this.#growth.look([], (now() - began) / 1000)
     const chosen = Math.min(pacing.cut(this.#growth), nodes)
     this.#reach.observe(chosen, this.#growth.size)
     this.#grown.copyBest(chosen, tree)
     lookups.addWindows(tree, { nodes: budget.nodes, depth })
+    this.#seconds = (now() - began) / 1000
   }
 
   /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
   #watch(context: Context, judge: Judge, pacing: Pacing): void {
-    if (pacing.watch === undefined || this.#watchSeconds > WATCHING * this.#unwatchedSeconds) return
+    if (pacing.watch === undefined || !this.#watchPace.isDue) return
     this.#lookups.catchUp()
     const began = now()
     this.#grown.reset(context.root)
@@ -89,16 +82,17 @@ export class LookedUpTree {
     this.#isGrown = true
     this.#isWatching = true
     this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0
-    this.#watchSeconds = (now() - began) / 1000 + BESIDE_SECONDS
-    this.#unwatchedSeconds = 0
+    this.#watchPace.begin((now() - began) / 1000)
   }
 
   /** What became of the last proposal. @param seconds of the pass */
   observe(result: Verification, seconds: number, { judge, pacing }: LookingRule): Outcome {
-    this.#unwatchedSeconds += seconds
+    this.#watchPace.observePass(seconds)
     if (this.#isWatching) {
       const grown = this.#grown
-      pacing.watch?.(this.#hope, grown.size > 0 && grown.tree.token[grown.order[0]] === result.tokens[0])
+      const isRight = grown.size > 0 && grown.tree.token[grown.order[0]] === result.tokens[0]
+      this.#watchPace.observeGuess(isRight)
+      pacing.watch?.(this.#hope, isRight)
     }
     const { tree, tokens } = result
     const began = now()

@@ -1,0 +1,47 @@
+/**
+ * How often to see what a guess would have been worth while guessing rests: texts that begin to repeat what was read
+ * should not go by unseen, and looking takes time.
+ */
+
+/** Passes are watched as often as takes no more than this share of their time. */
+const SHARE = 0.01
+/** The same after so many watched passes in a row whose guess, if there was one, was wrong. */
+const SELDOM_SHARE = 0.0025
+const FRUITLESS = 12
+/** What watching takes beside the look-up: learning from it, and what both displace from the processor's caches. */
+const BESIDE_SECONDS = 5e-5
+
+export class WatchPace {
+  /** What watching a pass took last, and what passes took since. */
+  #watchSeconds = 0
+  #unwatchedSeconds = 0
+  #fruitless = 0
+
+  /** What came of watching the last text is no matter of this one's, which may be another owner's. */
+  startText(): void {
+    this.#watchSeconds = 0
+    this.#unwatchedSeconds = 0
+    this.#fruitless = 0
+  }
+
+  /** Whether the coming pass is to be watched. */
+  get isDue(): boolean {
+    return this.#watchSeconds <= (this.#fruitless < FRUITLESS ? SHARE : SELDOM_SHARE) * this.#unwatchedSeconds
+  }
+
+  /** @param lookSeconds that looking up a guess for the coming pass took */
+  begin(lookSeconds: number): void {
+    this.#watchSeconds = lookSeconds + BESIDE_SECONDS
+    this.#unwatchedSeconds = 0
+  }
+
+  /** @param right whether the guess turned out right */
+  observeGuess(right: boolean): void {
+    this.#fruitless = right ? 0 : this.#fruitless + 1
+  }
+
+  /** A pass, whether it was watched or not. */
+  observePass(seconds: number): void {
+    this.#unwatchedSeconds += seconds
+  }
+}
