@@ -1,0 +1,114 @@
+/** Means by size against a plain list of them that is searched every time. */
+import * as fc from 'fast-check'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { meanWith, SizeMeans } from '../../src/speculate/size-means.ts'
+
+const ROWS = 24
+const GAIN = 0.1
+/** Of what a pass over one row takes, a further row takes, while only one size is known. */
+const ASSUMED_SLOPE = 0.25
+
+interface Known {
+  readonly rows: number
+  mean: number
+  count: number
+}
+
+/** What is said of a size by those that are known, the smallest first. */
+function expected(known: readonly Known[], rows: number): number {
+  if (known.length === 0) return 0
+  const below = known.findLast((one) => one.rows <= rows)
+  const above = known.find((one) => one.rows >= rows)
+  if (below !== undefined && above !== undefined) {
+    const share = below === above ? 0 : (rows - below.rows) / (above.rows - below.rows)
+    return below.mean + share * (above.mean - below.mean)
+  }
+  const nearest = below ?? above!
+  const smallest = known[0]
+  if (below === undefined || smallest === nearest) {
+    return (nearest.mean * (1 + ASSUMED_SLOPE * (rows - 1))) / (1 + ASSUMED_SLOPE * (nearest.rows - 1))
+  }
+  const slope = Math.max(0, (nearest.mean - smallest.mean) / (nearest.rows - smallest.rows))
+  return nearest.mean + slope * (rows - nearest.rows)
+}
+
+const isNear = (actual: number, wanted: number): boolean => Math.abs(actual - wanted) <= 1e-9 * Math.abs(wanted)
+
+const size = fc.integer({ min: 1, max: ROWS })
+const figure = fc.double({ min: 1e-4, max: 10, noNaN: true })
+const steps = fc.array(
+  fc.oneof(
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant('add' as const), rows: size, value: figure }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant('scale' as const),
+        rows: size,
+        value: fc.constantFrom(0.5, 1.3, 1e-7, 2e6),
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant('forget' as const), rows: fc.constant(1), value: fc.constant(0) }),
+    },
+  ),
+  { maxLength: 40 },
+)
+
+const test = suite('means by size')
+
+test('whatever was added, scaled and forgotten, all sizes are what the known ones say', () => {
+  fc.assert(
+    fc.property(steps, (list) => {
+      const means = new SizeMeans(ROWS, GAIN)
+      let known: Known[] = []
+      for (const { kind, rows, value } of list) {
+        if (kind === 'add') {
+          let one = known.find((other) => other.rows === rows)
+          if (one === undefined) {
+            one = { rows, mean: 0, count: 0 }
+            known = [...known, one].sort((a, b) => a.rows - b.rows)
+          }
+          one.mean = meanWith(value, one.mean, one.count++, GAIN)
+          means.add(rows, value)
+        } else if (kind === 'scale') {
+          for (const one of known) one.mean *= value
+          means.scale(value)
+        } else {
+          known = known.filter((one) => one.rows !== rows)
+          means.forget(rows)
+        }
+        for (let at = 1; at <= ROWS; at++) {
+          const one = known.find((other) => other.rows === at)
+          assert.is(means.count(at), one?.count ?? 0)
+          assert.ok(isNear(means.at(at), one?.mean ?? 0), `${at} rows: ${means.at(at)}, not ${one?.mean}`)
+          const wanted = expected(known, at)
+          assert.ok(isNear(means.estimate(at), wanted), `${at} rows: ${means.estimate(at)}, not ${wanted}`)
+        }
+        const limit = 2
+        const isBelow = known.some((one) => one.rows > 1 && one.count >= 2 && one.mean < limit)
+        assert.is(means.isAnyBelow(limit, 2), isBelow)
+      }
+    }),
+  )
+})
+
+test('of two first figures the lesser counts, of later ones what is no disturbance', () => {
+  assert.is(meanWith(5, 0, 0, GAIN), 5)
+  assert.is(meanWith(3, 5, 1, GAIN), 3)
+  assert.is(meanWith(5, 3, 1, GAIN), 3)
+  assert.is(meanWith(6, 3, 2, GAIN), 4)
+  assert.is(meanWith(100, 2, 1000, GAIN), meanWith(5, 2, 1000, GAIN))
+})
+
+test('however much all sizes were scaled, what is added next is exact', () => {
+  for (const factor of [1.5, 1 / 1.5]) {
+    const means = new SizeMeans(ROWS, GAIN)
+    for (let i = 0; i < 10_000; i++) means.scale(factor)
+    means.add(3, 2)
+    assert.ok(isNear(means.at(3), 2), `${means.at(3)}`)
+  }
+})
+
+test.run()
