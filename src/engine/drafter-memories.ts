@@ -43,7 +43,7 @@ export class DrafterMemories {
     if (known === undefined && owner !== DEFAULT_OWNER) {
       throw new CoppiceError(
         'INVALID_OPTION',
-        `nothing is remembered of the owner ${JSON.stringify(owner)}: there was no text yet, or it was forgotten for the 16 that wrote since; save earlier`,
+        `nothing is remembered of the owner ${JSON.stringify(owner)}: there was no text yet, or it was forgotten for those that wrote since; save earlier`,
       )
     }
     const memory = known ?? this.#speculation.memoryOf(owner)

@@ -40,8 +40,12 @@ const RESIDUAL_NODES = 16
 /** Whose texts are nobody's in particular. */
 export const DEFAULT_OWNER = ''
 
-/** Owners whose memories are kept beside the default one's; the one that wrote longest ago is forgotten first. */
+/**
+ * Owners whose memories are kept beside the default one's, and bytes that all memories may hold together when a text
+ * begins; the owner that wrote longest ago is forgotten first. The text adds what one owner may hold at the most.
+ */
 const OWNERS = 16
+const OWNERS_BYTES = 64 * 1024 * 1024
 
 interface SpeculationParts {
   readonly choices: SpeculationChoices
@@ -181,7 +185,7 @@ export class Speculation {
     this.#memories.delete(owner)
   }
 
-  /** The owner's memory, made when there is none; then the owner that wrote longest ago may lose theirs. */
+  /** The owner's memory, made when there is none. Those that wrote longest ago may lose theirs, the default owner never. */
   memoryOf(owner: string): DrafterMemory {
     let memory = this.#memories.get(owner)
     this.#memories.delete(owner)
@@ -199,9 +203,9 @@ export class Speculation {
         branching: this.#branching,
         model: model === undefined ? 0 : sourceOf(model),
       })
-      if (owner !== DEFAULT_OWNER) this.#makeRoom()
     }
     this.#memories.set(owner, memory)
+    this.#makeRoom(owner)
     return memory
   }
 
@@ -210,9 +214,20 @@ export class Speculation {
     return this.#planners.reduce((sum, { declined }) => sum + declined, 0)
   }
 
-  #makeRoom(): void {
+  #makeRoom(writer: string): void {
     const others = [...this.#memories.keys()].filter((owner) => owner !== DEFAULT_OWNER)
-    if (others.length === OWNERS) this.#memories.delete(others[0])
+    let tooMany = others.length - OWNERS
+    for (const owner of others) {
+      if (owner === writer || (tooMany <= 0 && this.#heldBytes <= OWNERS_BYTES)) return
+      this.forget(owner)
+      tooMany--
+    }
+  }
+
+  get #heldBytes(): number {
+    let held = 0
+    for (const memory of this.#memories.values()) for (const { bytes } of memory.heldBytes) held += bytes
+    return held
   }
 
   get #branching(): number {

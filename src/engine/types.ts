@@ -259,7 +259,8 @@ export interface Model {
   warmDrafters(text: string | readonly number[], options?: OwnerOptions): Promise<void>
   /**
    * What drafters without a model hold of the owners that are remembered, whoever wrote last coming last. It comes on
-   * top of the budget, and is bounded: each takes some MB per owner, however much is written.
+   * top of the budget, and is bounded: each takes some MB per owner, however much is written, and when a text begins all
+   * of them together 64 MiB at the most, for which those are forgotten that wrote longest ago.
    * @throws CoppiceError WORKER_FAILED | CLOSED
    */
   drafterMemory(): Promise<readonly DrafterMemoryUse[]>

@@ -71,4 +71,27 @@ test('owners have planners and judges of their own', () => {
   assert.is.not(speculation.memoryOf('a'), a)
 })
 
+test('owners that wrote longest ago are forgotten when all of them hold more than 64 MiB, the default owner never', () => {
+  // A table of recycled tokens takes 42 bytes for each of them.
+  const targetVocabulary = 400_000
+  const speculation = new Speculation({
+    choices: chooseSpeculation({ drafters: ['recycle'] }, false),
+    draft: undefined,
+    rows: 64,
+    vocabulary: targetVocabulary,
+    targetVocabulary,
+    streams: false,
+    readAhead: 0,
+  })
+  const kept = (): string[] => [...speculation.memories.keys()]
+  const first = speculation.memoryOf('')
+  for (const owner of ['a', 'b', 'c', 'a', 'd']) speculation.memoryOf(owner)
+  assert.equal(kept(), ['', 'a', 'd'])
+  speculation.memoryOf('b')
+  assert.equal(kept(), ['', 'd', 'b'])
+  assert.is(speculation.memoryOf(''), first)
+  const held = [...speculation.memories.values()].flatMap(({ heldBytes }) => heldBytes)
+  assert.ok(held.reduce((sum, { bytes }) => sum + bytes, 0) <= 64 * 2 ** 20)
+})
+
 test.run()
