@@ -21,7 +21,7 @@ export function meanWith(figure: number, mean: number, count: number, gain: numb
   return mean + (taken - mean) * Math.max(gain, 1 / (count + 1))
 }
 
-/** Every call takes the same time however many sizes there are, but for the first figure of a size. */
+/** Adding, scaling and estimating take the same time however many sizes there are, but for the first figure of a size. */
 export class SizeMeans {
   readonly #gain: number
   /** By rows, to be multiplied by `#scale`; 0 where nothing was seen. */
