@@ -42,10 +42,11 @@ export const DEFAULT_OWNER = ''
 
 /**
  * Owners whose memories are kept beside the default one's, and bytes that all memories may hold together when a text
- * begins; the owner that wrote longest ago is forgotten first. The text adds what one owner may hold at the most.
+ * begins, unless those of its owner and the default one alone hold more; the owner that wrote longest ago is forgotten
+ * first. The text adds what one owner may hold at the most.
  */
 const OWNERS = 16
-const OWNERS_BYTES = 64 * 1024 * 1024
+const OWNERS_BYTES = 128 * 1024 * 1024
 
 interface SpeculationParts {
   readonly choices: SpeculationChoices

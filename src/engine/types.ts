@@ -260,7 +260,8 @@ export interface Model {
   /**
    * What drafters without a model hold of the owners that are remembered, whoever wrote last coming last. It comes on
    * top of the budget, and is bounded: each takes some MB per owner, however much is written, and when a text begins all
-   * of them together 64 MiB at the most, for which those are forgotten that wrote longest ago.
+   * of them together 128 MiB at the most, for which those are forgotten that wrote longest ago; only those of its owner
+   * and of the default one are kept in any case, whatever sizes `drafterOptions` has.
    * @throws CoppiceError WORKER_FAILED | CLOSED
    */
   drafterMemory(): Promise<readonly DrafterMemoryUse[]>

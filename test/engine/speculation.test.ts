@@ -71,9 +71,9 @@ test('owners have planners and judges of their own', () => {
   assert.is.not(speculation.memoryOf('a'), a)
 })
 
-test('owners that wrote longest ago are forgotten when all of them hold more than 64 MiB, the default owner never', () => {
+test('owners that wrote longest ago are forgotten when all of them hold more than 128 MiB, the default owner never', () => {
   // A table of recycled tokens takes 42 bytes for each of them.
-  const targetVocabulary = 400_000
+  const targetVocabulary = 800_000
   const speculation = new Speculation({
     choices: chooseSpeculation({ drafters: ['recycle'] }, false),
     draft: undefined,
@@ -91,7 +91,7 @@ test('owners that wrote longest ago are forgotten when all of them hold more tha
   assert.equal(kept(), ['', 'd', 'b'])
   assert.is(speculation.memoryOf(''), first)
   const held = [...speculation.memories.values()].flatMap(({ heldBytes }) => heldBytes)
-  assert.ok(held.reduce((sum, { bytes }) => sum + bytes, 0) <= 64 * 2 ** 20)
+  assert.ok(held.reduce((sum, { bytes }) => sum + bytes, 0) <= 128 * 2 ** 20)
 })
 
 test.run()
