@@ -43,6 +43,7 @@ import {
   GEMM_KIND,
   GEMM_OUTPUTS,
   GEMM_ROWS,
+  GEMM_SIDE_BY_SIDE,
   GEMM_WEIGHTS,
   GEMM_X,
   GEMM_X_STRIDE,
@@ -82,6 +83,7 @@ function floatGroups(record: usize, group: i32, count: i32): void {
   const yStride = pointer(record, GEMM_Y_STRIDE)
   const accumulate = int(record, GEMM_ACCUMULATE) != 0
   const isF16 = int(record, GEMM_KIND) == KIND_F16
+  const sideBySide = int(record, GEMM_SIDE_BY_SIDE) != 0
   const bytes = <usize>columns * (isF16 ? 16 : 32)
   const w = pointer(record, GEMM_WEIGHTS) + <usize>group * bytes
   let x = pointer(record, GEMM_X)
@@ -89,13 +91,14 @@ function floatGroups(record: usize, group: i32, count: i32): void {
   let bias = pointer(record, GEMM_BIAS)
   if (bias != 0) bias += <usize>group << 5
   const step: usize = bias == 0 ? 0 : 32
-  for (let row = 0; row < rows; ) {
-    const taken = min(4, rows - row)
+  // As even as they can be: a last tile of one row costs as much as one of two.
+  for (let row = 0, tiles = (rows + 3) >> 2; row < rows; tiles--) {
+    const taken = (rows - row + tiles - 1) / tiles
     for (let g = 0; g < count; ) {
       const wg = w + <usize>g * bytes
       const yg = y + (<usize>g << 5)
       const bg = bias + <usize>g * step
-      const groups = taken <= 2 && g + 2 <= count ? 2 : 1
+      const groups = sideBySide && taken <= 2 && g + 2 <= count ? 2 : 1
       if (isF16) {
         if (taken == 4) f16_4x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
         else if (taken == 3) f16_3x1(x, xStride, wg, columns, yg, yStride, bg, accumulate)
@@ -127,13 +130,14 @@ function intGroups(record: usize, group: i32, count: i32): void {
   const kind = int(record, GEMM_KIND)
   const bytes = <usize>blocks * kindBlockBytes(kind)
   const biasBase = pointer(record, GEMM_BIAS)
+  const most = int(record, GEMM_SIDE_BY_SIDE) == 0 || rows > 2 ? 1 : rows == 1 ? 4 : 2
   const tiles = tileCount(rows)
   const end = group + count
   for (let g = group; g < end; ) {
     const w = pointer(record, GEMM_WEIGHTS) + <usize>g * bytes
+    const groups = g + most <= end ? most : 1
     const bias = biasBase == 0 ? <usize>0 : biasBase + (<usize>g << 5)
     const column = pointer(record, GEMM_Y) + (<usize>g << 5)
-    const groups = rows == 1 && g + 4 <= end ? 4 : rows == 2 && g + 2 <= end ? 2 : 1
     for (let tile = 0; tile < tiles; tile++) {
       const begin = tileBegin(rows, tile)
       const taken = tileBegin(rows, tile + 1) - begin

@@ -26,6 +26,7 @@ export const GEMM_Y: i32 = 8
 export const GEMM_Y_STRIDE: i32 = 9
 export const GEMM_BIAS: i32 = 10
 export const GEMM_ACCUMULATE: i32 = 11
+export const GEMM_SIDE_BY_SIDE: i32 = 12
 
 export const QUANTISE_ROWS: i32 = 1
 export const QUANTISE_COLUMNS: i32 = 2

@@ -22,7 +22,10 @@ export const Operation = {
 /** The `kind` word of records. */
 export const KIND_CODE = { f32: 0, q8: 1, q4: 2, f16: 3, q4a: 4 } as const
 
-/** outputs and columns are padded; xStride counts for f32 and f16 only; bias 0: none. */
+/**
+ * outputs and columns are padded; xStride counts for f32 and f16 only; bias 0: none; sideBySide: whether
+ * products of one or two rows read the weights of several groups at once.
+ */
 export const GemmWord = {
   kind: 1,
   rows: 2,
@@ -35,6 +38,7 @@ export const GemmWord = {
   yStride: 9,
   bias: 10,
   accumulate: 11,
+  sideBySide: 12,
 } as const
 
 /** values: `quantisedBytes` for weights of `kind`. */

@@ -34,6 +34,7 @@ const shapes = fc.record({
   parts: fc.integer({ min: 1, max: 4 }),
   hasBias: fc.boolean(),
   accumulates: fc.boolean(),
+  sideBySide: fc.boolean(),
   seed: fc.integer(),
 })
 type Shape = typeof shapes extends fc.Arbitrary<infer T> ? T : never
@@ -90,7 +91,7 @@ interface Product {
 
 /** Runs the kernel and its twin on random data of a shape. */
 function multiply(kind: Kind, shape: Shape): Product {
-  const { rows, outputs, columns, parts, hasBias, accumulates, seed } = shape
+  const { rows, outputs, columns, parts, hasBias, accumulates, sideBySide, seed } = shape
   bench.reset()
   const source = randomFloats(rows * columns, seed)
   const weights = randomFloats(outputs * columns, seed + 1, 0.1)
@@ -117,6 +118,7 @@ function multiply(kind: Kind, shape: Shape): Product {
     yStride: stride * 4,
     bias: hasBias ? placedBias.byteOffset : 0,
     accumulate: accumulates ? 1 : 0,
+    sideBySide: sideBySide ? 1 : 0,
   }
   bench.run(Operation.gemm, GemmWord, words, parts)
   const epilogue: Epilogue = { bias: hasBias ? bias : undefined, previous: accumulates ? previous : undefined }
@@ -158,9 +160,11 @@ for (const kind of KINDS) {
 
   testEach(`${kind}: every number of rows from 1 to 40 is covered by tiles`, () => {
     for (let rows = 1; rows <= 40; rows++) {
-      const shape = { rows, outputs: 41, columns: 70, parts: 1, hasBias: false, accumulates: false, seed: rows }
-      const { actual, expected } = multiply(kind, shape)
-      assert.is(firstDifference(actual, expected), -1, `${rows} rows`)
+      for (const sideBySide of [false, true]) {
+        const rest = { outputs: 41, columns: 70, parts: 1, hasBias: false, accumulates: false, seed: rows }
+        const { actual, expected } = multiply(kind, { rows, sideBySide, ...rest })
+        assert.is(firstDifference(actual, expected), -1, `${rows} rows`)
+      }
     }
   })
 }
@@ -195,12 +199,23 @@ testEach('integer products are exact at the extremes: all values at their larges
       yStride: 64,
       bias: 0,
       accumulate: 0,
+      sideBySide: 0,
     }
     bench.run(Operation.gemm, GemmWord, words)
     for (const result of y)
       assert.ok(Math.abs(result + 3 * value * columns) <= 0.001 * 3 * columns, `${kind}: ${result}`)
   }
 })
+
+/** Rows, and whether groups are read side by side. */
+const FLOAT_TILES = [
+  [4, 0],
+  [3, 0],
+  [2, 0],
+  [2, 1],
+  [1, 0],
+  [1, 1],
+] as const
 
 testEach('every finite f16 weight is taken for exactly the number that it stands for, in every tile', () => {
   // Weights are in one row of the identity's place: y[n] = 1 * w[n][k], one inner value per product.
@@ -223,8 +238,9 @@ testEach('every finite f16 weight is taken for exactly the number that it stands
     for (let k = 0; k < columns; k++) eye[k * columns + k] = 1
     const x = bench.floats(eye)
     const y = bench.floats(columns * outputs)
-    // Rows in runs of 4, 3, 2 and 1.
-    for (let row = 0, taken = 4; row < columns; row += taken, taken = Math.min(columns - row, (taken + 2) % 4 || 4)) {
+    for (let row = 0, tile = 0, taken = 0; row < columns; row += taken, tile++) {
+      const [most, sideBySide] = FLOAT_TILES[tile % FLOAT_TILES.length]
+      taken = Math.min(most, columns - row)
       const words = {
         kind: KIND_CODE.f16,
         rows: taken,
@@ -237,6 +253,7 @@ testEach('every finite f16 weight is taken for exactly the number that it stands
         yStride: outputs * 4,
         bias: 0,
         accumulate: 0,
+        sideBySide,
       }
       bench.run(Operation.gemm, GemmWord, words)
     }
@@ -277,6 +294,7 @@ testEach('a q4a weight is scale times nibble plus minimum', () => {
     yStride: TILE * 4,
     bias: 0,
     accumulate: 0,
+    sideBySide: 0,
   }
   bench.run(Operation.gemm, GemmWord, words)
   const expected = new Float32Array(rows * TILE)
@@ -327,6 +345,7 @@ testEach('NaN and infinity neither trap nor disappear', () => {
           yStride: 32,
           bias: 0,
           accumulate: 0,
+          sideBySide: 0,
         }
         bench.run(Operation.gemm, GemmWord, words)
         for (const value of y) assert.not.ok(Number.isFinite(value), `${kind}, ${odd}`)
