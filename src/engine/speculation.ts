@@ -13,7 +13,7 @@ import { TAKEN_AS_THEY_ARE } from '../speculate/judge.ts'
 import { Lookups } from '../speculate/lookups.ts'
 import { DrafterMemory } from '../speculate/memory.ts'
 import { FallbackPacing, FixedPacing, type Pacing } from '../speculate/pacing.ts'
-import { PassCosts } from '../speculate/pass-costs.ts'
+import { DISK_BOUND, PassCosts } from '../speculate/pass-costs.ts'
 import { Planner } from '../speculate/planner.ts'
 import type { ResidualDrafter } from '../speculate/residual.ts'
 import { makeSource } from '../speculate/sources/catalogue.ts'
@@ -137,8 +137,11 @@ export class Speculation {
     const rows = Math.round((stats.nodesPerPass * stats.passes) / Math.max(1, drafted)) + 1
     const withTree = drafted > 0 ? costs.pass(rows) : undefined
     // Without such a pass there is only an assumption of how passes grow; and a plain pass that took longer than
-    // those with more rows was disturbed, as the first ones often are.
-    const isSeen = costs.hasSeen(1) || costs.areDiskBound
+    // those with more rows was disturbed, as the first ones often are. Of passes that waited for the disk a plain one
+    // takes as long as others, but a few of them in a text that mostly computed say how long their rows took.
+    const { wait, draftHidden, verify } = stats.seconds
+    const waits = wait + draftHidden >= DISK_BOUND * (wait + draftHidden + verify)
+    const isSeen = costs.hasSeen(1) || (costs.areDiskBound && waits)
     const isKnown = isSeen && costs.pass(1) <= DISTURBED * (withTree ?? Number.POSITIVE_INFINITY)
     const plain = isKnown ? costs.pass(1) : undefined
     const declinedSpeedUp = this.#planners.find((planner) => planner.declinedSpeedUp !== undefined)?.declinedSpeedUp

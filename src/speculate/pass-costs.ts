@@ -9,7 +9,7 @@ const GAIN = 0.12
 /** The same for passes by their size: what one size takes beside the others hardly changes. */
 const SIZE_GAIN = 0.06
 /** A pass that waits for so much of its time takes as long as the disk; shorter waits are hitches of a pass that computes. */
-const DISK_BOUND = 0.35
+export const DISK_BOUND = 0.35
 /** A pass that waits for less of its time did not have to wait for the disk. */
 const HITCH = 0.1
 /** So many figures of a size are taken as they are. */

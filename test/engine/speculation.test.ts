@@ -2,6 +2,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Speculation } from '../../src/engine/speculation.ts'
 import { chooseSpeculation } from '../../src/engine/speculation-options.ts'
+import { emptyStats, type Stats } from '../../src/generate/statistics.ts'
 import type { DrafterMemory } from '../../src/speculate/memory.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { openInline } from './harness.ts'
@@ -40,6 +41,32 @@ test('a model that streams says so', () => {
   const { stats } = openInline(TARGET, streaming).generate(PROMPT, TEXT)
   assert.is(stats.speculation!.streams, true)
   assert.match(stats.verdict!, /^streaming: /)
+})
+
+test('what a plain pass takes follows from the disk only in texts that waited for it', () => {
+  const speculation = new Speculation({
+    choices: chooseSpeculation({ drafters: ['trie'], nodes: 16 }, false),
+    draft: undefined,
+    rows: 64,
+    vocabulary: 100,
+    targetVocabulary: 100,
+    streams: true,
+    readAhead: 0,
+  })
+  // No pass of one row; one that was kept waiting, once.
+  speculation.costs.observePass(17, 0.01, 0.02)
+  const after = (wait: number, draftHidden: number): Stats => {
+    const stats = emptyStats(0)
+    const seconds = { ...stats.seconds, total: 1 + wait, verify: 1, wait, draftHidden }
+    return { ...stats, passes: 10, tokens: 40, nodesPerPass: 16, depths: [0, 10], seconds }
+  }
+  assert.is(speculation.statistics(after(0.1, 0.05))!.plainSecondsPerPass, undefined)
+  for (const [wait, hidden] of [
+    [0.6, 0],
+    [0.1, 0.5],
+  ]) {
+    assert.is(speculation.statistics(after(wait, hidden))!.plainSecondsPerPass, 0.02)
+  }
 })
 
 test('owners have planners and judges of their own', () => {
