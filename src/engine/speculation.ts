@@ -1,6 +1,6 @@
 /** The drafter of a model with all that it learns: what passes cost here, and what guesses are worth. */
 import { Sampler } from '../generate/sampler.ts'
-import { type SpeculationStatistics, type Stats, tokensPerSecond } from '../generate/statistics.ts'
+import { decodingSeconds, type SpeculationStatistics, type Stats, tokensPerSecond } from '../generate/statistics.ts'
 import type { Transformer } from '../model/transformer.ts'
 import { Calibration } from '../speculate/calibration.ts'
 import { BRANCHING } from '../speculate/child-ranking.ts'
@@ -139,8 +139,9 @@ export class Speculation {
     // Without such a pass there is only an assumption of how passes grow; and a plain pass that took longer than
     // those with more rows was disturbed, as the first ones often are. Of passes that waited for the disk a plain one
     // takes as long as others, but a few of them in a text that mostly computed say how long their rows took.
-    const { wait, draftHidden, verify } = stats.seconds
-    const waits = wait + draftHidden >= DISK_BOUND * (wait + draftHidden + verify)
+    // (Not by `wait`, which the prompt's passes are part of.)
+    const { draft, draftHidden, verify } = stats.seconds
+    const waits = verify <= (1 - DISK_BOUND) * (decodingSeconds(stats) - (draft - draftHidden))
     const isSeen = costs.hasSeen(1) || (costs.areDiskBound && waits)
     const isKnown = isSeen && costs.pass(1) <= DISTURBED * (withTree ?? Number.POSITIVE_INFINITY)
     const plain = isKnown ? costs.pass(1) : undefined

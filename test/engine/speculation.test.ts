@@ -55,12 +55,15 @@ test('what a plain pass takes follows from the disk only in texts that waited fo
   })
   // No pass of one row; one that was kept waiting, once.
   speculation.costs.observePass(17, 0.01, 0.02)
-  const after = (wait: number, draftHidden: number): Stats => {
+  const after = (wait: number, draftHidden: number, prefill = 0): Stats => {
     const stats = emptyStats(0)
-    const seconds = { ...stats.seconds, total: 1 + wait, verify: 1, wait, draftHidden }
+    // Half a second of drafting is not hidden, and the prompt waited as long as it took.
+    const waits = { wait: wait + prefill, draft: 0.5 + draftHidden, draftHidden, prefill }
+    const seconds = { ...stats.seconds, ...waits, verify: 1, total: prefill + 1.5 + wait + draftHidden }
     return { ...stats, passes: 10, tokens: 40, nodesPerPass: 16, depths: [0, 10], seconds }
   }
   assert.is(speculation.statistics(after(0.1, 0.05))!.plainSecondsPerPass, undefined)
+  assert.is(speculation.statistics(after(0.1, 0, 5))!.plainSecondsPerPass, undefined)
   for (const [wait, hidden] of [
     [0.6, 0],
     [0.1, 0.5],
