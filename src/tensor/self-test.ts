@@ -62,7 +62,7 @@ export const KNOWN_ANSWERS: Readonly<Record<IntegerKind, readonly number[]>> = {
 const FEW_ROWS = 2
 const FEW_ROWS_REPEATS = 3
 
-/** Half as many again as the slowest engine needed (above). */
+/** Nearly twice as many as the slowest engine needed (above). */
 const LEAST_ROUNDS = 150
 /** Rounds that are compared with as many before them; the fastest of them counts. */
 const WINDOW = 10

@@ -1,7 +1,12 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { MAXIMUM_STEPS } from '../../src/tensor/compute.ts'
-import { quantisedBytes } from '../../src/tensor/operators.ts'
+import { Arena, createMemory } from '../../src/tensor/arena.ts'
+import { Compute, MAXIMUM_STEPS } from '../../src/tensor/compute.ts'
+import { Control } from '../../src/tensor/control.ts'
+import { compileKernels } from '../../src/tensor/kernel-modules.ts'
+import { instantiateKernels, type Kernels } from '../../src/tensor/kernels.ts'
+import { GemmWord, RECORD_WORDS } from '../../src/tensor/operations.ts'
+import { JOB_BYTES, Operators, quantisedBytes } from '../../src/tensor/operators.ts'
 import { Rows } from '../../src/tensor/rows.ts'
 import { firstDifference, randomFloats, soleOperators } from './harness.ts'
 import { rmsNorm } from './twins/elementwise.ts'
@@ -29,6 +34,29 @@ test('steps are executed in the order in which they were added, also when they d
   // Nothing is left over that would run again.
   operators.run()
   assert.is(firstDifference(arena.f32(a.pointer, COLUMNS), expected), -1)
+})
+
+test('groups of outputs are read side by side from 32 KiB on', () => {
+  const memory = createMemory(1 << 20)
+  const arena = new Arena(memory)
+  const seen: number[] = []
+  const kernels: Kernels = {
+    ...instantiateKernels(memory, compileKernels('simd128')),
+    run: (record) => void seen.push(new Int32Array(memory.buffer, record, RECORD_WORDS)[GemmWord.sideBySide]),
+  }
+  const compute = new Compute({ kernels: [kernels], control: new Control(), threads: 1, cores: 1 })
+  const operators = new Operators(kernels, compute, arena, arena.allocate('jobs', JOB_BYTES))
+  const rows = new Rows(arena.allocate('rows', 4 * 8192), 4 * 8192, 8192)
+  for (const [kind, columns] of [
+    ['f32', 992],
+    ['f32', 1024],
+    ['q4', 7264],
+    ['q4', 7296],
+  ] as const) {
+    operators.matmul({ rows, quantised: 0 }, 1, { kind, rows: 8, columns, pointer: 0 }, rows)
+  }
+  operators.run()
+  assert.equal(seen, [0, 1, 0, 1])
 })
 
 test.run()

@@ -4,6 +4,7 @@ import { checksum } from '../../src/tensor/checksum.ts'
 import { compileKernels, compileKernelsAfresh } from '../../src/tensor/kernel-modules.ts'
 import { instantiateKernels, type Kernels, type KernelVariant } from '../../src/tensor/kernels.ts'
 import { isFloat, KINDS } from '../../src/tensor/layout.ts'
+import { GemmWord, Operation, RECORD_WORDS } from '../../src/tensor/operations.ts'
 import {
   answersAreRight,
   INTEGER_KINDS,
@@ -107,6 +108,28 @@ test('a variant that is wrong at once, after a while, or traps is found out', ()
     ticking(STEADY),
   )
   assert.equal(report['relaxed-i16'], { result: 'wrong' })
+})
+
+test('tiles of one group and of several are both tried, with one row and with two', () => {
+  for (const rows of [1, 2]) {
+    for (const sideBySide of [0, 1]) {
+      const wrong = (variant: KernelVariant, memory: WebAssembly.Memory): Kernels => {
+        const kernels = honest(variant, memory)
+        const run: Kernels['run'] = (record, part, parts) => {
+          const words = new Int32Array(memory.buffer, record, RECORD_WORDS)
+          const isGemm = words[0] === Operation.gemm
+          if (isGemm && words[GemmWord.rows] === rows && words[GemmWord.sideBySide] === sideBySide) return
+          kernels.run(record, part, parts)
+        }
+        return { ...kernels, run }
+      }
+      const report = selfTest(
+        (variant, memory) => (variant === 'relaxed-i16' ? wrong(variant, memory) : honest(variant, memory)),
+        ticking(STEADY),
+      )
+      assert.equal(report['relaxed-i16'], { result: 'wrong' }, `${rows} rows, ${sideBySide}`)
+    }
+  }
 })
 
 test('a variant that cannot be compiled is unsupported', () => {
