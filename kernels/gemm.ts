@@ -91,7 +91,7 @@ function floatGroups(record: usize, group: i32, count: i32): void {
   let bias = pointer(record, GEMM_BIAS)
   if (bias != 0) bias += <usize>group << 5
   const step: usize = bias == 0 ? 0 : 32
-  // As even as they can be: a last tile of one row costs as much as one of two.
+  // As even as they can be: a last tile of one row costs nearly as much as one of two.
   for (let row = 0, tiles = (rows + 3) >> 2; row < rows; tiles--) {
     const taken = (rows - row + tiles - 1) / tiles
     for (let g = 0; g < count; ) {
