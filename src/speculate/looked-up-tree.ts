@@ -12,6 +12,9 @@ import type { TokenTree } from './token-tree.ts'
 import type { Verification } from './verify.ts'
 import { WatchPace } from './watch-pace.ts'
 
+/** With fewer tokens unread a watched pass is as good, and tables that have left the processor's caches are visited once. */
+const MOST_UNREAD = 32
+
 /** How guesses are weighed. */
 export interface LookingRule {
   readonly judge: Judge
@@ -40,6 +43,14 @@ export class LookedUpTree {
     this.#reach = new Reach(nodes)
   }
 
+  /**
+   * How many of the target's likeliest tokens sources are to learn from. Noting them takes 2 % of a short pass; where
+   * passes are long, all are watched.
+   */
+  get topTokens(): number {
+    return this.#isGrown ? this.#lookups.topTokens : 0
+  }
+
   startText(): void {
     this.#reach.startText()
     this.#watchPace.startText()
@@ -61,7 +72,7 @@ export class LookedUpTree {
     this.#grown.reset(context.root)
     this.#isGrown = true
     if (!lookups.propose(this.#grown, context, judge, { nodes, depth })) {
-      lookups.grow(this.#grown, context, judge, { nodes, depth })
+      lookups.grow(this.#grown, context, judge, { nodes, depth }, pacing.leastChance)
     }
     this.#growth.limit = nodes
     this.#growth.look([], (now() - began) / 1000)
@@ -75,10 +86,10 @@ export class LookedUpTree {
   /** What would be guessed next is asked all the same: texts that begin to repeat what was read should not go by unseen. */
   #watch(context: Context, judge: Judge, pacing: Pacing): void {
     if (pacing.watch === undefined || !this.#watchPace.isDue) return
-    this.#lookups.catchUp()
+    if (this.#lookups.unread >= MOST_UNREAD) this.#lookups.catchUp()
     const began = now()
     this.#grown.reset(context.root)
-    this.#lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 })
+    this.#lookups.grow(this.#grown, context, judge, { nodes: 1, depth: 1 }, pacing.leastChance)
     this.#isGrown = true
     this.#isWatching = true
     this.#hope = this.#grown.size > 0 ? this.#grown.chanceAt(0) : 0

@@ -30,7 +30,7 @@ export class Lookups {
   readonly #path: { tokens: Int32Array; length: number } & Path = { tokens: new Int32Array(SHOWN), length: 0 }
   #noise: SharedNoise | undefined
   #context: Context | undefined
-  /** Tokens that sources are still to read, and how long the text was before them. */
+  /** What sources are still to read, and how long the text was before it. */
   readonly #unread: number[] = []
   #readLength = 0
 
@@ -54,6 +54,11 @@ export class Lookups {
     for (const source of this.sources) source.begin(context, temperature)
   }
 
+  /** Tokens that sources are still to read. */
+  get unread(): number {
+    return this.#unread.length
+  }
+
   /**
    * Has sources read what was written since. To be called before they are asked for guesses, and not to be counted as
    * time that guesses take: it is no less where there are none.
@@ -66,16 +71,20 @@ export class Lookups {
     this.#unread.length = 0
   }
 
-  /** Looks behind the best `places` nodes of a tree, and behind what is found there, until nothing new is among them. */
-  grow(grown: CandidateTree, context: Context, judge: Judge, { nodes, depth }: Budget): void {
+  /**
+   * Looks behind the best `nodes` nodes of a tree, and behind what is found there, until nothing new is among them.
+   * @param leastChance of a path that is looked behind
+   */
+  grow(grown: CandidateTree, context: Context, judge: Judge, { nodes, depth }: Budget, leastChance = 0): void {
     if (this.sources.length === 0) return
-    if ((grown.expanded[ROOT] & this.#bit) === 0) this.#look(grown, ROOT, context, judge, nodes)
+    if ((grown.expanded[ROOT] & this.#bit) === 0) this.#look(grown, ROOT, context, judge, nodes, leastChance)
     for (let place = 0; place < Math.min(nodes, grown.size); place++) {
+      if (grown.chanceAt(place) < leastChance) return
       const node = grown.order[place]
       if ((grown.expanded[node] & this.#bit) !== 0 || grown.tree.depth[node] >= depth) continue
       if (grown.room < this.sources.length * MOST_GUESSES) return
       // Children come after their parents, so what was passed stays passed, unless all got new places.
-      if (this.#look(grown, node, context, judge, nodes)) place = -1
+      if (this.#look(grown, node, context, judge, nodes, leastChance)) place = -1
     }
   }
 
@@ -126,9 +135,16 @@ export class Lookups {
   }
 
   /** @returns whether nodes that were there before got new places */
-  #look(grown: CandidateTree, node: number, context: Context, judge: Judge, places: number): boolean {
+  #look(
+    grown: CandidateTree,
+    node: number,
+    context: Context,
+    judge: Judge,
+    places: number,
+    leastChance: number,
+  ): boolean {
     this.#show(grown, node, context)
-    const worst = grown.size < places ? 0 : grown.chanceAt(places - 1)
+    const worst = Math.max(leastChance, grown.size < places ? 0 : grown.chanceAt(places - 1))
     const least = Math.max(LEAST_PROMISE, (HOPE * worst) / Math.exp(grown.tree.logProb[node]))
     const guesses = this.#guesses
     const position = context.length + grown.tree.depth[node]

@@ -40,6 +40,8 @@ export interface Pacing {
   shouldDraft(unread?: number): boolean
   /** Whether nobody else either should guess for the pass that `shouldDraft` last said no to. */
   readonly needsPlain?: boolean
+  /** A path of guesses with less of a chance than this would not pay, nor would what comes behind it; absent: 0. */
+  readonly leastChance?: number
   /** How many of `growth.next`, which is not empty, another draft pass should look behind; 0: no further pass. */
   expand(growth: Growth): number
   /** How many of the best nodes to put before the target. */

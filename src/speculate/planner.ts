@@ -91,6 +91,13 @@ const RATE_DECAY = 0.95
 /** Every so many passes a size nearby is tried that is not well known yet: costs are stairs, and stairs hide behind edges. */
 const EXPLORE_EVERY = 12
 
+/**
+ * A node that has less of a chance than this share of what a row costs, in plain passes, is not looked behind. Less than
+ * all of it, because a node may come at no cost where costs are stairs; and the estimate is made anew seldom.
+ */
+const LEAST_SHARE = 0.5
+const LEAST_EVERY = 16
+
 /** Tokens by plain passes that would take as long, of the newest passes above all. */
 class Rate {
   #tokens = 0
@@ -143,6 +150,9 @@ export class Planner implements Pacing {
   #expectedPasses = EXPECTED_PASSES
   /** What was read for the trial that is under way, in plain passes that would take as long. */
   #reading = 0
+  /** See `leastChance`; made anew after so many passes. */
+  #leastChance = 0
+  #leastUntil = 0
   readonly #pays: number
   /** Whether others guess where this one does not. */
   readonly #hasOthers: boolean
@@ -217,6 +227,19 @@ export class Planner implements Pacing {
     this.#rest()
     this.#restOn()
     return false
+  }
+
+  /** Where rows cost nothing beside the disk, every chance is worth having. */
+  get leastChance(): number {
+    if (this.#passes < this.#leastUntil) return this.#leastChance
+    this.#leastUntil = this.#passes + LEAST_EVERY
+    const plain = this.#costs.pass(1)
+    let cheapest = plain > 0 ? 1 : 0
+    for (let n = 1; n <= this.#nodes && cheapest > 0; n += Math.max(1, n >> 1)) {
+      cheapest = Math.min(cheapest, (this.#costs.pass(n + 1) - plain) / (n * plain))
+    }
+    this.#leastChance = LEAST_SHARE * Math.max(0, cheapest)
+    return this.#leastChance
   }
 
   expand(growth: Growth): number {

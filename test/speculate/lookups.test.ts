@@ -150,6 +150,33 @@ test('a tree that is nearly full takes no more', () => {
   assert.ok(grown.size > 12 && grown.size <= 30, `${grown.size}`)
 })
 
+test('what has too little of a chance is not looked behind, nor taken where even four times of it were too little', () => {
+  const speaker = new Speaker('trie', (last) =>
+    last > 50
+      ? [
+          [1, 0.5],
+          [2, 0.3],
+          [3, 0.06],
+          [4, 0.04],
+        ]
+      : [[5, 0.9]],
+  )
+  const { lookups, grown } = open(speaker)
+  const grownWith = (leastChance: number): number[][] => {
+    speaker.shown.length = 0
+    grown.reset(TEXT[0])
+    lookups.grow(grown, contextOf(TEXT), TAKEN_AS_THEY_ARE, { nodes: 40, depth: 2 }, leastChance)
+    return speaker.shown.map((shown) => shown.slice(TEXT.length - 1 - shown.length + 1).slice(-1))
+  }
+  assert.equal(grownWith(0), [[119], [1], [2], [3], [4]])
+  assert.is(grown.size, 8)
+  // Behind 2 there may be something with 0.3 * 0.9.
+  assert.equal(grownWith(0.2), [[119], [1], [2]])
+  assert.is(grown.size, 5)
+  assert.equal(grownWith(0.4), [[119], [1]])
+  assert.is(grown.size, 3)
+})
+
 test('as many of the likeliest tokens are asked for as the source that wants most does', () => {
   assert.is(open().lookups.topTokens, 0)
   assert.is(open(new Speaker('trie', FIRST, 3), new Speaker('ngram', SECOND, 8)).lookups.topTokens, 8)

@@ -304,6 +304,30 @@ test('others who gain less get few passes', () => {
   assert.ok(drafted > 350, `${drafted} drafted`)
 })
 
+for (const [what, pass, least] of [
+  [
+    'where a node costs 0.3 plain passes, chances count from half of that on',
+    (rows: number) => 1 + 0.3 * (rows - 1),
+    0.15,
+  ],
+  ['where some nodes come at no cost, every chance counts', (rows: number) => Math.ceil(rows / 8), 0],
+  ['where nodes hide under the disk, every chance counts', (rows: number) => Math.max(20, rows), 0],
+  ['where a node costs more than a plain pass, chances count from half on', (rows: number) => rows ** 2, 0.5],
+] as const) {
+  test(what, () => {
+    const costs = new PassCosts(NODES + 1, ROWS)
+    const planner = new Planner(costs, new Calibration(RANKS), NODES, 0)
+    assert.is(planner.leastChance, 0)
+    for (let n = 0; n < 3; n++) {
+      for (let rows = 1; rows <= NODES + 1; rows++) costs.observePass(rows, pass(rows), pass(rows))
+    }
+    // What is known is believed for some passes.
+    assert.is(planner.leastChance, 0)
+    for (let n = 0; n < 16; n++) planner.shouldDraft()
+    assert.ok(Math.abs(planner.leastChance - least) < 0.02, `${planner.leastChance}`)
+  })
+}
+
 test('at the disk, passes that pay are not left to others', () => {
   const { drafted, plain } = besideOthers(3, atDisk)
   assert.is(drafted, 400 - plain)

@@ -39,7 +39,7 @@ export class LookupDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#lookups.topTokens
+    return this.#looked.topTokens
   }
 
   begin(rule: LookupRule): void {

@@ -124,7 +124,7 @@ export class TreeDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#options.lookups.topTokens
+    return this.#lookingRule === undefined ? this.#options.lookups.topTokens : this.#looked.topTokens
   }
 
   startText(context: Context): void {
@@ -325,7 +325,10 @@ export class TreeDrafter implements Drafter {
   /** What is known without the draft, behind the best nodes. */
   #lookUp(places: number): void {
     const budget = { nodes: places, depth: this.#depth }
-    if (this.#context !== undefined) this.#options.lookups.grow(this.#grown, this.#context, this.#judge, budget)
+    if (this.#context !== undefined) {
+      const { leastChance } = this.#rule?.pacing ?? {}
+      this.#options.lookups.grow(this.#grown, this.#context, this.#judge, budget, leastChance)
+    }
   }
 
   get #judge(): Judge {

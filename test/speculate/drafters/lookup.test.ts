@@ -14,7 +14,7 @@ const NODES = 63
 
 /** Says so many tokens after any path, the first ones likeliest. */
 class Talker implements Source {
-  readonly topTokens = 0
+  readonly topTokens = 8
   readonly heldBytes = 0
   readonly name: SourceName
   says = 0
@@ -23,9 +23,15 @@ class Talker implements Source {
     this.name = name
   }
 
+  readonly reads: number[] = []
+
   begin(): void {}
   learn(): void {}
   end(): void {}
+
+  read(_: unknown, tokens: readonly number[]): void {
+    this.reads.push(tokens.length)
+  }
 
   successors(_: unknown, guesses: Guesses): void {
     for (let i = 0; i < this.says; i++) guesses.add(i, 0.5 ** (i + 1), 0)
@@ -161,6 +167,33 @@ test('while nothing is drafted, the pacing hears of what would have been, as far
     [0.5, false],
     [0, false],
   ])
+})
+
+test('while nothing is drafted, only watched passes are to be learnt all from, and what was written is read seldom', () => {
+  let drafts = false
+  const pacing: Pacing = {
+    shouldDraft: () => drafts,
+    expand: () => 0,
+    cut: () => 0,
+    observe: () => {},
+    watch: () => {},
+  }
+  const { source, drafter, context } = startDrafting(pacing)
+  const tree = new TokenTree(NODES)
+  const topTokens = (seconds: number): number => {
+    tree.reset(context.root)
+    drafter.propose(context, tree, { nodes: NODES, depth: 12 })
+    const { topTokens } = drafter
+    drafter.observe({ tree, path: [], tokens: [1] }, seconds)
+    return topTokens
+  }
+  assert.equal([1e-9, 1e-9, 100, 1e-9, 1e-9].map(topTokens), [8, 0, 0, 8, 0])
+  assert.equal(source.reads, [])
+  for (let pass = 0; pass < 40; pass++) topTokens(100)
+  assert.equal(source.reads, [32])
+  drafts = true
+  assert.is(topTokens(1e-9), 8)
+  assert.equal(source.reads, [32, 13])
 })
 
 test.run()
