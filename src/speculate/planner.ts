@@ -15,9 +15,12 @@ const FIRST_TRIAL = 6
 const LATER_TRIAL = 4
 const LONGEST_TRIAL = 24
 const PASSES_PER_READING = 4
-/** A later trial ends after so many passes when they gain less than this share of what plain ones do. */
+/**
+ * A later trial ends before that, but not before so many passes, when these are slower than plain ones by more than this
+ * share over the square root of their number: as far as chance may lead.
+ */
 const SHORTEST_TRIAL = 2
-const HOPELESS = 0.8
+const HOPELESS = 0.28
 /**
  * Plain passes after a verdict against drafting: so many, then twice as many, and so on. Where passes wait for a
  * disk, drafting nearly always pays, and a verdict against it is mostly that of a machine that was busy otherwise.
@@ -58,8 +61,8 @@ const FIRST_WITHOUT = 40
  * What a trial has to read first, which is lost when it fails, should be no more than this share of all passes in
  * memory; and no rest on account of that is longer than so many.
  */
-const MOST_READING = 0.01
-const LONGEST_REST_OF_READING = 1536
+const MOST_READING = 0.005
+const LONGEST_REST_OF_READING = 3072
 /** Passes that reading is to be worth while, before texts have been seen, and the weight of a text's passes in the mean. */
 const EXPECTED_PASSES = 64
 const TEXT_GAIN = 0.2
@@ -269,7 +272,10 @@ export class Planner implements Pacing {
     this.#rate.add(tokens, plainPasses)
     this.#drafted++
     const { speedUp } = this.#rate
-    const isHopeless = this.#trial === LATER_TRIAL && this.#drafted >= SHORTEST_TRIAL && speedUp < HOPELESS
+    const isHopeless =
+      this.#trial === LATER_TRIAL &&
+      this.#drafted >= SHORTEST_TRIAL &&
+      speedUp < 1 - HOPELESS / Math.sqrt(this.#drafted)
     if (this.#drafted < this.#trialPasses && !isHopeless) return
     if (speedUp >= this.#speedUpWithout) {
       if (this.#drafted >= CONVINCING) this.#nextRest = 0

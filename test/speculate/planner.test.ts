@@ -189,8 +189,8 @@ test('at the disk a trial that failed is soon repeated, whatever had to be read'
 test('the more had to be read for a trial that failed, the longer is the rest', () => {
   for (const [unread, rest] of [
     [0, 24],
-    [10, 100],
-    [1000, 1536],
+    [10, 200],
+    [1000, 3072],
   ]) {
     const planner = experienced(0, 1)
     // The first pass is plain.
@@ -198,6 +198,34 @@ test('the more had to be read for a trial that failed, the longer is the rest', 
       planner.observe({ nodes: planner.needsPlain ? 0 : 8, tokens: 0.5, draftSeconds: 0, passSeconds: 1 })
     }
     assert.is(restOf(planner), rest, `${unread} tokens`)
+  }
+})
+
+test('a later trial ends the sooner the less it gains', () => {
+  for (const [speedUp, passes] of [
+    [0.7, 2],
+    [0.85, 4],
+    [0.9, 8],
+    [0.96, 24],
+  ]) {
+    const planner = experienced(0, 1)
+    let drafted = 0
+    const trial = (): void => {
+      while (planner.shouldDraft(drafted === 0 ? 60 : 0) || planner.needsPlain) {
+        const nodes = planner.needsPlain ? 0 : 8
+        if (nodes > 0) drafted++
+        planner.observe({ nodes, tokens: nodes > 0 ? speedUp : 1, draftSeconds: 0, passSeconds: 1 })
+      }
+    }
+    trial()
+    while (!planner.shouldDraft()) {
+      // It rests.
+    }
+    drafted = 1
+    planner.observe({ nodes: 8, tokens: speedUp, draftSeconds: 0, passSeconds: 1 })
+    planner.shouldDraft(60)
+    trial()
+    assert.is(drafted, passes, `${speedUp} times plain`)
   }
 })
 
