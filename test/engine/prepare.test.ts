@@ -68,7 +68,7 @@ test('the plan counts a tokenizer by its tables, and none where there is none', 
 })
 
 test('the plan counts every thread, whether it computes or loads', () => {
-  const plans = [{ threads: 1 }, { threads: 3 }, { threads: 3, memory: '8.5MB' }].map(
+  const plans = [{ threads: 1 }, { threads: 3 }, { threads: 3, memory: '9.5MB' }].map(
     (options) => prepare(target, { weights: 'q8', context: 256, ...options }, hooks).plan,
   )
   assert.equal(

@@ -4,6 +4,7 @@ import { Speculation } from '../../src/engine/speculation.ts'
 import { chooseSpeculation } from '../../src/engine/speculation-options.ts'
 import { emptyStats, type Stats } from '../../src/generate/statistics.ts'
 import type { DrafterMemory } from '../../src/speculate/memory.ts'
+import { sourceBytes } from '../../src/speculate/sources/catalogue.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { openInline } from './harness.ts'
 import { PROMPT } from './open-model.ts'
@@ -50,6 +51,8 @@ test('what a plain pass takes follows from the disk only in texts that waited fo
     rows: 64,
     vocabulary: 100,
     targetVocabulary: 100,
+    context: 256,
+    drafterBytes: 1e6,
     streams: true,
     readAhead: 0,
   })
@@ -79,6 +82,8 @@ test('owners have planners and judges of their own', () => {
     rows: 64,
     vocabulary: 100,
     targetVocabulary: 100,
+    context: 256,
+    drafterBytes: 1e6,
     streams: false,
     readAhead: 0,
   })
@@ -101,27 +106,35 @@ test('owners have planners and judges of their own', () => {
   assert.is.not(speculation.memoryOf('a'), a)
 })
 
-test('owners that wrote longest ago are forgotten when all of them hold more than 128 MiB, the default owner never', () => {
-  // A table of recycled tokens takes 42 bytes for each of them.
-  const targetVocabulary = 800_000
+test('owners that wrote longest ago are forgotten until there is room for the writer’s share, the default owner never', () => {
+  // A table of recycled tokens has its size from the beginning.
+  const targetVocabulary = 10_000
+  const { held } = sourceBytes('recycle', { vocabulary: targetVocabulary, context: 256, proposed: 0 })
   const speculation = new Speculation({
     choices: chooseSpeculation({ drafters: ['recycle'] }, false),
     draft: undefined,
     rows: 64,
     vocabulary: targetVocabulary,
     targetVocabulary,
+    context: 256,
+    // A share is two tables and a half.
+    drafterBytes: 5 * held,
     streams: false,
     readAhead: 0,
   })
   const kept = (): string[] => [...speculation.memories.keys()]
   const first = speculation.memoryOf('')
-  for (const owner of ['a', 'b', 'c', 'a', 'd']) speculation.memoryOf(owner)
-  assert.equal(kept(), ['', 'a', 'd'])
+  for (const owner of ['a', 'b', 'a', 'c']) speculation.memoryOf(owner)
+  assert.equal(kept(), ['', 'a', 'c'])
   speculation.memoryOf('b')
-  assert.equal(kept(), ['', 'd', 'b'])
+  assert.equal(kept(), ['', 'c', 'b'])
   assert.is(speculation.memoryOf(''), first)
-  const held = [...speculation.memories.values()].flatMap(({ heldBytes }) => heldBytes)
-  assert.ok(held.reduce((sum, { bytes }) => sum + bytes, 0) <= 128 * 2 ** 20)
+  assert.equal(kept(), ['c', 'b', ''])
+  const bytes = [...speculation.memories.values()].flatMap(({ heldBytes }) => heldBytes)
+  assert.is(
+    bytes.reduce((sum, { bytes }) => sum + bytes, 0),
+    3 * held,
+  )
 })
 
 test.run()

@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Context } from '../../../src/speculate/context.ts'
 import { SOURCES } from '../../../src/speculate/drafter.ts'
-import { makeSource, mostSourceBytes } from '../../../src/speculate/sources/catalogue.ts'
+import { makeSource, SAVING, sourceBytes } from '../../../src/speculate/sources/catalogue.ts'
 
 const VOCABULARY = 5000
 const test = suite('catalogue of sources')
@@ -19,10 +19,20 @@ for (const name of SOURCES) {
     }
     source.warm?.(Int32Array.from({ length: 150_000 }, next))
     source.begin(new Context(Int32Array.from({ length: 3000 }, next), 4096), 0)
-    const most = mostSourceBytes(name, { vocabulary: VOCABULARY, context: 4096 })
-    assert.ok(source.heldBytes <= most, `${source.heldBytes} of ${most}`)
+    const { held } = sourceBytes(name, { vocabulary: VOCABULARY, context: 4096, proposed: 0 })
+    assert.ok(source.heldBytes <= held, `${source.heldBytes} of ${held}`)
     source.end()
   })
 }
+
+test('those that save are those that load', () => {
+  for (const name of SOURCES) {
+    const { save, load } = makeSource(name, VOCABULARY)
+    assert.equal(
+      [save, load].map((one) => one !== undefined),
+      [SAVING.includes(name), SAVING.includes(name)],
+    )
+  }
+})
 
 test.run()
