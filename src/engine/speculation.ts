@@ -199,8 +199,11 @@ export class Speculation {
 
   /** Drops what was learnt from an owner's texts. Not to be called while a text is written. */
   forget(owner: string): void {
-    if (this.#lookups.sources === this.#memories.get(owner)?.sources) this.#lookups.sources = []
+    const memory = this.#memories.get(owner)
+    if (memory === undefined) return
+    if (this.#lookups.sources === memory.sources) this.#lookups.sources = []
     this.#memories.delete(owner)
+    memory.release()
   }
 
   /**

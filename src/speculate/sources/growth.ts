@@ -1,5 +1,7 @@
 /** Tables that begin small and double until they have their whole length. */
 
+import { discard } from '../../runtime/platform.ts'
+
 /** Bytes that a source takes at the most. */
 export interface TableBytes {
   readonly held: number
@@ -29,7 +31,9 @@ export const halved = (whole: number): number => Math.ceil(whole / 2)
 
 type Table = Uint8Array | Uint16Array | Int32Array | Float32Array | Float64Array
 
-export function copied<T extends Table>(from: T, to: T): T {
+/** Moves the content of a table into a larger one, which takes its place. */
+export function moved<T extends Table>(from: T, to: T): T {
   to.set(from)
+  discard(from)
   return to
 }

@@ -1,6 +1,6 @@
 /** How a proposal is chosen from the trie: children by weight, what may come next, and what was taken. */
 
-import { copied, type TableBytes } from './growth.ts'
+import { moved, type TableBytes } from './growth.ts'
 import { type GuessTree, MOST_GUESSES } from './source.ts'
 import type { BranchTrie } from './trie-table.ts'
 
@@ -156,12 +156,12 @@ export class Frontier {
 
   #grow(): void {
     const length = 2 * this.#heap.length
-    this.#weights = copied(this.#weights, new Float64Array(length))
-    this.#levels = copied(this.#levels, new Int32Array(length))
-    this.#nodes = copied(this.#nodes, new Int32Array(length))
-    this.#parents = copied(this.#parents, new Int32Array(length))
-    this.#promised = copied(this.#promised, new Float64Array(length))
-    this.#heap = copied(this.#heap, new Int32Array(length))
+    this.#weights = moved(this.#weights, new Float64Array(length))
+    this.#levels = moved(this.#levels, new Int32Array(length))
+    this.#nodes = moved(this.#nodes, new Int32Array(length))
+    this.#parents = moved(this.#parents, new Int32Array(length))
+    this.#promised = moved(this.#promised, new Float64Array(length))
+    this.#heap = moved(this.#heap, new Int32Array(length))
   }
 }
 

@@ -1,5 +1,6 @@
 /** The trie in memory: nodes by number, their counts, and how it keeps within its capacity. */
-import { copied, firstLength, halved, nextLength, type TableBytes } from './growth.ts'
+import { discard, release } from '../../runtime/platform.ts'
+import { firstLength, halved, moved, nextLength, type TableBytes } from './growth.ts'
 
 /** Share of the capacity that stays when room is made: room is made seldom, and what is recent stays. */
 const KEPT = 0.75
@@ -210,6 +211,7 @@ export class BranchTrie {
     for (let node = known + 1; node <= this.count; node++) this.#place(node)
     const numberOf = (node: number): number => (node <= known ? node : to[node - known - 1])
     for (const cursors of this.cursors) cursors.moved(numberOf)
+    discard(to)
   }
 
   /** Its children, whose numbers are higher, are told. */
@@ -247,15 +249,21 @@ export class BranchTrie {
 
   #grow(): void {
     const length = nextLength(this.token.length, this.capacity + 1)
-    this.token = copied(this.token, new Int32Array(length))
-    this.parent = copied(this.parent, new Int32Array(length))
-    this.first = copied(this.first, new Int32Array(length))
-    this.next = copied(this.next, new Int32Array(length))
-    this.#previous = copied(this.#previous, new Int32Array(length))
-    this.prompt = copied(this.prompt, new Float32Array(length))
-    this.output = copied(this.output, new Float32Array(length))
+    this.token = moved(this.token, new Int32Array(length))
+    this.parent = moved(this.parent, new Int32Array(length))
+    this.first = moved(this.first, new Int32Array(length))
+    this.next = moved(this.next, new Int32Array(length))
+    this.#previous = moved(this.#previous, new Int32Array(length))
+    this.prompt = moved(this.prompt, new Float32Array(length))
+    this.output = moved(this.output, new Float32Array(length))
+    discard(this.#slots)
     this.#slots = new Int32Array(slotsOf(length))
     for (let node = 1; node <= this.count; node++) this.#place(node)
+  }
+
+  release(): void {
+    for (const table of [this.token, this.parent, this.first, this.next, this.#previous]) release(table)
+    for (const table of [this.prompt, this.output, this.#slots]) release(table)
   }
 }
 

@@ -191,6 +191,10 @@ export class TrieSource implements Source {
     this.#beside = new OpenBranches(trie, this.#branchLength)
   }
 
+  release(): void {
+    this.#trie.release()
+  }
+
   /** The most frequent nodes below a match: first by outputs, for their share of what is left, then by all counts. */
   #select(match: number, matched: number, budget: Budget): void {
     const { count } = this.#selection

@@ -2,7 +2,8 @@
  * What followed each pair of tokens: the trigram matrix of ADED (arXiv 2407.12021, section 3.1), bounded. Rows are
  * found by open addressing; when all are taken, a row that was not used for long is replaced (second chance).
  */
-import { copied, firstLength, halved, nextLength, type TableBytes } from './growth.ts'
+import { discard, release } from '../../runtime/platform.ts'
+import { firstLength, halved, moved, nextLength, type TableBytes } from './growth.ts'
 
 /** Successors per pair, as in the paper's code. */
 export const MOST_SUCCESSORS = 12
@@ -126,15 +127,21 @@ export class TrigramTable {
   /** Of 32 to 64 thousand rows it takes 3 ms. */
   #grow(): void {
     const rows = nextLength(this.first.length, this.capacity)
-    this.first = copied(this.first, new Int32Array(rows))
-    this.second = copied(this.second, new Int32Array(rows))
-    this.seen = copied(this.seen, new Uint16Array(rows))
-    this.counts = copied(this.counts, new Uint8Array(rows))
-    this.ids = copied(this.ids, new Int32Array(rows * MOST_SUCCESSORS))
-    this.weights = copied(this.weights, new Float32Array(rows * MOST_SUCCESSORS))
-    this.#used = copied(this.#used, new Uint8Array(rows))
+    this.first = moved(this.first, new Int32Array(rows))
+    this.second = moved(this.second, new Int32Array(rows))
+    this.seen = moved(this.seen, new Uint16Array(rows))
+    this.counts = moved(this.counts, new Uint8Array(rows))
+    this.ids = moved(this.ids, new Int32Array(rows * MOST_SUCCESSORS))
+    this.weights = moved(this.weights, new Float32Array(rows * MOST_SUCCESSORS))
+    this.#used = moved(this.#used, new Uint8Array(rows))
+    discard(this.#slots)
     this.#slots = new Int32Array(slotsOf(rows)).fill(-1)
     for (let row = 0; row < this.size; row++) this.#slots[this.#slotOf(this.first[row], this.second[row])] = row
+  }
+
+  release(): void {
+    for (const table of [this.first, this.second, this.seen, this.counts, this.#used]) release(table)
+    for (const table of [this.ids, this.weights, this.#slots]) release(table)
   }
 
   /** Moves a successor that gained weight to where it belongs. */

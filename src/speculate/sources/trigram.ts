@@ -171,6 +171,11 @@ export class TrigramSource implements Source {
     }
   }
 
+  release(): void {
+    this.#lasting.release()
+    this.#passing.release()
+  }
+
   /** @returns where the next row begins @throws Error in words */
   #checkRow(view: DataView, at: number, row: number): number {
     const room = view.byteLength - at
