@@ -43,9 +43,11 @@ export interface LoadOptions {
   drafterOptions?: SourceOptions
   /**
    * File of what drafters without a model learnt in an earlier run, as `Model.saveDrafterState` writes it: the default
-   * owner's begin with it. What it has of drafters that are not among these is kept, and saved again. It is refused
+   * owner's begin with it. What counts most is taken of tables that are larger than `drafterMemory` allows; what it has of
+   * drafters that are not among these is kept, and saved again. It is refused
    * when it is damaged (CORRUPT_FILE), newer (UNSUPPORTED_FORMAT), of another vocabulary (INCOMPATIBLE_STATE) or not
-   * there (FILE_SYSTEM), and without such drafters (INVALID_OPTION). Default: nothing is known.
+   * there (FILE_SYSTEM), and without such drafters, or with too little memory for what is kept (INVALID_OPTION). Default:
+   * nothing is known.
    */
   drafterState?: string
   /**

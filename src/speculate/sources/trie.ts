@@ -26,7 +26,7 @@ export interface TrieOptions {
   readonly branchLength?: number
   /** What a count in the prompt is worth in counts of outputs. Default 2; the public code ranks as if it were 9999. */
   readonly promptWeight?: number
-  /** Most nodes, some 36 bytes each. Default `TRIE_NODES`, 262144. */
+  /** Most nodes, some 36 bytes each. Default `TRIE_NODES`, 262144; of a model as many as its memory allows, up to that. */
   readonly capacity?: number
   /** What is left of a count when it fades for want of room, between 0 and 0.9. Default 0.5. */
   readonly decay?: number

@@ -22,9 +22,12 @@ const SUCCESSOR_BYTES = 8
 const KIND: Kind = { name: 'table of trigrams', mark: 'copT', version: 1 }
 
 export interface TrigramOptions {
-  /** Pairs that are remembered between texts: at least 1, some 120 bytes each. Default `PAIRS`, 65536. */
+  /**
+   * Pairs that are remembered between texts: at least 1, some 120 bytes each. Default `PAIRS`, 65536; of a model as many
+   * as its memory allows, up to that.
+   */
   readonly pairs?: number
-  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192. */
+  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192, or fewer likewise. */
   readonly promptPairs?: number
 }
 
