@@ -94,6 +94,14 @@ for (const [speculation, draft] of Object.entries(SPECULATION)) {
   }
 }
 
+test('owners that come and go, and write more than drafters can remember, stay within budget and allowance', () => {
+  const options: LoadOptions = { weights: 'f32', context: 512, threads: THREADS, memory: 64e6, drafterMemory: '24MB' }
+  const { most, plan } = run<Peak>('owners', JSON.stringify({ model: TARGET, options, prompt: PROMPT }))
+  const besides = most - plan.totalBytes - plan.drafterBytes - plan.process.tokenizer
+  console.log(`owners: resident ${inMegabytes(most)} MB, besides ${inMegabytes(besides)}`)
+  assert.ok(besides <= BESIDES_ALLOWED, `${besides} bytes besides budget and tokenizer`)
+})
+
 test('a vocabulary of 128 thousand tokens takes what the plan says, and little less', () => {
   const large = join(scratch, 'large-vocabulary')
   cpSync(TARGET, large, { recursive: true })
