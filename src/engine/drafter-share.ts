@@ -22,7 +22,7 @@ export function sourcesOf(choices: SpeculationChoices, { vocabulary, context }: 
   return { names, options: sourceOptions, sizes: { vocabulary, context, proposed: names.length === 1 ? nodes : 0 } }
 }
 
-/** The tables of one owner: of the writer's, and beside them of the default owner's, which are never forgotten. */
+/** Bytes for the tables of one owner: those of the writer and of the default owner, which is never forgotten, fit together. */
 export const ownerShare = (drafterBytes: number): number => Math.floor(drafterBytes / 2)
 
 /**
