@@ -49,7 +49,7 @@ export function planOf(model: StreamModel, residency: number): ModelPlan | strin
     return `the engine can keep ${(most.residency * 100).toFixed(0)} % of this model in memory at the most`
   }
   let low = Math.ceil(most.smallestBudgetBytes / PAGE_BYTES)
-  let high = Math.ceil(most.totalBytes / PAGE_BYTES)
+  let high = Math.ceil(takenBy(most) / PAGE_BYTES)
   while (low < high) {
     const middle = Math.floor((low + high) / 2)
     const plan = planWith(model, middle * PAGE_BYTES)
@@ -58,10 +58,12 @@ export function planOf(model: StreamModel, residency: number): ModelPlan | strin
   }
   const plan = planWith(model, low * PAGE_BYTES)
   if (plan === undefined || plan.residency < residency) throw new Error('more budget keeps less in memory')
-  return plan.totalBytes <= freeMemory()
+  return takenBy(plan) <= freeMemory()
     ? plan
-    : `its budget of ${(plan.totalBytes / 1e9).toFixed(2)} GB is more than this machine can spare`
+    : `its budget of ${(takenBy(plan) / 1e9).toFixed(2)} GB is more than this machine can spare`
 }
+
+const takenBy = ({ totalBytes, drafterBytes }: ModelPlan): number => totalBytes + drafterBytes
 
 /** What processes of this benchmark may take together. */
 export const freeMemory = (): number => availableMemoryBytes() * 0.8
@@ -70,7 +72,7 @@ export const freeMemory = (): number => availableMemoryBytes() * 0.8
 export function residentLayers(model: StreamModel, layers: number): number {
   for (let keep = layers; keep > 1; keep--) {
     const plan = planWith({ ...model, layers: keep }, UNLIMITED)
-    if (plan !== undefined && plan.residency === 1 && plan.totalBytes <= freeMemory()) return keep
+    if (plan !== undefined && plan.residency === 1 && takenBy(plan) <= freeMemory()) return keep
   }
   return 1
 }

@@ -37,7 +37,11 @@ export const LOAD_FLAGS = {
   },
   pacing: { type: 'string', value: 'NAME', help: 'when to stop drafting: planner, fixed or fallback' },
   draftPMin: { type: 'number', help: 'no guesses that the draft gives less than this probability' },
-  memory: { type: 'bytes', help: 'memory for weights, caches and buffers, such as 22MB or 1.5GiB' },
+  memory: {
+    type: 'bytes',
+    help: 'memory for weights, caches, buffers and what drafters remember, such as 22MB or 1.5GiB',
+  },
+  drafterMemory: { type: 'bytes', help: 'how much of it drafters without a draft may take for what they remember' },
   weights: {
     type: 'string',
     value: 'KIND',
@@ -94,7 +98,7 @@ function embeddedModel(name: 'target' | 'draft'): string {
 }
 
 export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS>): LoadOptions {
-  const { drafter, memory, weights, threads, ctxSize, kvCache, io, sharpening } = values
+  const { drafter, memory, drafterMemory, weights, threads, ctxSize, kvCache, io, sharpening } = values
   const nodes = values.nodes === undefined || values.nodes === 'auto' ? values.nodes : nodeCount(values.nodes)
   return defined({
     // Without a draft the flag for nodes has nothing to act on, and `load` says so.
@@ -105,6 +109,7 @@ export function loadOptions(model: string, values: FlagResults<typeof LOAD_FLAGS
     pacing: values.pacing as LoadOptions['pacing'],
     draftPMin: values.draftPMin,
     memory,
+    drafterMemory,
     weights: weights as LoadOptions['weights'],
     threads,
     context: ctxSize,

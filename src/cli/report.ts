@@ -171,6 +171,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
   const rows: [string, string][] = [
     ['budget', `${formatBytes(plan.budgetBytes)} (${plan.budgetBytes} bytes)`],
     ['allocated', `${formatBytes(plan.totalBytes)} of WASM memory`],
+    ['drafters', plan.drafterBytes === 0 ? 'remember nothing' : `remember up to ${formatBytes(plan.drafterBytes)}`],
     ['smallest budget', `${formatBytes(plan.smallestBudgetBytes)} (${plan.smallestBudgetBytes} bytes)`],
     [
       'nothing streams',
@@ -190,7 +191,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
     [
       'process besides',
-      `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}${plan.process.drafters > 0 ? `, drafters up to ${formatBytes(plan.process.drafters)}` : ''}`,
+      `about ${formatBytes(plan.process.runtime + plan.process.threads)}, tokenizer ${formatBytes(plan.process.tokenizer)}`,
     ],
   ]
   if (plan.banks.length > 1) {

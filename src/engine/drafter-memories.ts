@@ -1,6 +1,7 @@
 /** What a model's drafters remember, by owner: kept in files, taught from texts, counted, forgotten. */
 import { CoppiceError } from '../errors.ts'
-import type { TokenMeaning } from '../speculate/state-file.ts'
+import { formatBytes } from '../runtime/sizes.ts'
+import type { StateSection, TokenMeaning } from '../speculate/state-file.ts'
 import { readStateFor, writeState } from './drafter-state.ts'
 import { DEFAULT_OWNER, type Speculation } from './speculation.ts'
 import type { DrafterMemoryUse } from './types.ts'
@@ -26,11 +27,15 @@ export class DrafterMemories {
 
   /**
    * Gives the default owner what a file has.
-   * @throws CoppiceError FILE_SYSTEM | CORRUPT_FILE | UNSUPPORTED_FORMAT | INCOMPATIBLE_STATE
+   * @throws CoppiceError FILE_SYSTEM | CORRUPT_FILE | UNSUPPORTED_FORMAT | INCOMPATIBLE_STATE | INVALID_OPTION when what
+   *   it has of other drafters leaves too little for those that are here
    */
   load(file: string): void {
     const { sections } = readStateFor(file, this.#meaning())
-    this.#speculation.memoryOf(DEFAULT_OWNER).load(sections, file)
+    const others = sections.filter(({ source }) => !this.#speculation.takes(source))
+    const kept = others.reduce((sum, { bytes }) => sum + bytes.length, 0)
+    this.#checkRoom(file, others, kept)
+    this.#speculation.memoryOf(DEFAULT_OWNER, kept).load(sections, file)
   }
 
   /** @throws CoppiceError INVALID_OPTION | FILE_SYSTEM */
@@ -72,6 +77,16 @@ export class DrafterMemories {
 
   forget(owner: string): void {
     this.#speculation.forget(checkOwner(owner))
+  }
+
+  #checkRoom(file: string, others: readonly StateSection[], kept: number): void {
+    const { drafterBytes } = this.#speculation
+    const least = this.#speculation.drafterBytesFor(kept)
+    if (kept === 0 || drafterBytes >= least) return
+    throw new CoppiceError(
+      'INVALID_OPTION',
+      `the drafter state ${file} has ${formatBytes(kept)} of drafters that are not loaded (${others.map(({ source }) => source).join(', ')}), which are kept to be saved again; beside the others that takes drafterMemory of at least ${least} bytes (${formatBytes(least)}), and it is ${drafterBytes}: give that much, or name them in drafters`,
+    )
   }
 
   #checkSources(): void {

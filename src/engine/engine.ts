@@ -63,6 +63,8 @@ export class Engine {
       rows: target.batch.capacity,
       vocabulary,
       targetVocabulary: target.config.vocabulary,
+      context: plan.context,
+      drafterBytes: plan.drafterBytes,
       streams,
       readAhead: streams ? Math.min(1, (plan.slots * plan.slotBytes) / plan.streamedBytesPerPass) : 0,
     })

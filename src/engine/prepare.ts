@@ -12,9 +12,7 @@ import { KV_KINDS, type KvKind, kvCacheBytes } from '../model/kv-cache.ts'
 import { findTensor } from '../model/weights-view.ts'
 import { isFile, joinPath, refusalOfDirectReads } from '../runtime/files.ts'
 import { availableMemoryBytes } from '../runtime/platform.ts'
-import { parseBytes } from '../runtime/sizes.ts'
 import { draftScratchSlots, expansionRows } from '../speculate/drafters/tree.ts'
-import { mostSourceBytes } from '../speculate/sources/catalogue.ts'
 import { MEMORY_LIMIT_BYTES, type Region } from '../tensor/arena.ts'
 import { JOB_BYTES } from '../tensor/operators.ts'
 import { compareVocabularies, type Tokenizer } from '../text/tokenizer.ts'
@@ -22,7 +20,8 @@ import type { ModelConfig } from '../weights/model-config.ts'
 import type { PackOptions } from '../weights/pack.ts'
 import type { PackedModel } from '../weights/packed.ts'
 import { resolveModel } from '../weights/resolve.ts'
-import { integerOption } from './options.ts'
+import { chooseDrafterMemory, sourcesOf } from './drafter-share.ts'
+import { integerOption, sizeOption } from './options.ts'
 import type { EngineOptions } from './protocol.ts'
 import { readFigures } from './read-figures.ts'
 import { chooseSpeculation, draftSource, type SpeculationChoices } from './speculation-options.ts'
@@ -170,7 +169,11 @@ export function planModel(
   const parts = describeTarget(target)
   const draftParts = drafted === undefined ? undefined : describeDraft(drafted)
   const layout = planBanks({
-    budget: options.memory === undefined ? undefined : parseMemory(options.memory),
+    budget: options.memory === undefined ? undefined : sizeOption('memory', options.memory),
+    draftersOf: chooseDrafterMemory(
+      options.drafterMemory,
+      sourcesOf(speculation, { vocabulary: config.vocabulary, context }),
+    ),
     available: availableMemoryBytes() * 0.8,
     memoryLimit,
     fixed: (layers) => [
@@ -235,16 +238,7 @@ export function planModel(
       pacing,
       threads,
       loaders,
-      process: {
-        runtime: RUNTIME_BYTES,
-        threads: THREAD_BYTES * (threads + loaders),
-        tokenizer: 0,
-        drafters: speculation.sources.reduce(
-          (sum, name) =>
-            sum + mostSourceBytes(name, { vocabulary: config.vocabulary, context }, speculation.sourceOptions),
-          0,
-        ),
-      },
+      process: { runtime: RUNTIME_BYTES, threads: THREAD_BYTES * (threads + loaders), tokenizer: 0 },
       io: summariseAccess(files, io),
     },
     namedDraft: draft,
@@ -328,17 +322,6 @@ function checkSameTokens(target: PackedModel, draft: PackedModel, tokenizer: Tok
     'INCOMPATIBLE_DRAFT',
     `target (${target.directory}) and draft (${draft.directory}) do not share a vocabulary: ${differences.join('; ')}; use a draft trained with the target's tokenizer`,
   )
-}
-
-function parseMemory(memory: number | string): number {
-  const bytes = typeof memory === 'number' ? memory : parseBytes(memory)
-  if (!Number.isFinite(bytes) || bytes <= 0) {
-    throw new CoppiceError(
-      'INVALID_OPTION',
-      `memory must be a positive number of bytes or text like '2GB', not ${memory}`,
-    )
-  }
-  return Math.floor(bytes)
 }
 
 /** Head sizes that the integer products of a q8 cache take: beyond, their sums would not fit in 32 bits. */

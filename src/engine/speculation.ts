@@ -5,7 +5,7 @@ import type { Transformer } from '../model/transformer.ts'
 import { Calibration } from '../speculate/calibration.ts'
 import { BRANCHING } from '../speculate/child-ranking.ts'
 import type { Drafter } from '../speculate/drafter.ts'
-import { sourceOf } from '../speculate/drafter.ts'
+import { type SourceName, sourceOf } from '../speculate/drafter.ts'
 import { LookupDrafter } from '../speculate/drafters/lookup.ts'
 import { SampledTreeDrafter } from '../speculate/drafters/sampled-tree.ts'
 import { expansionRows, TreeDrafter } from '../speculate/drafters/tree.ts'
@@ -16,7 +16,9 @@ import { FallbackPacing, FixedPacing, type Pacing } from '../speculate/pacing.ts
 import { DISK_BOUND, PassCosts } from '../speculate/pass-costs.ts'
 import { Planner } from '../speculate/planner.ts'
 import type { ResidualDrafter } from '../speculate/residual.ts'
-import { makeSource } from '../speculate/sources/catalogue.ts'
+import { fitCapacities, leastOwnerBytes, type Sources } from '../speculate/sources/capacities.ts'
+import { makeSource, SAVING } from '../speculate/sources/catalogue.ts'
+import { ownerShare, sourcesOf } from './drafter-share.ts'
 import type { SpeculationChoices } from './speculation-options.ts'
 
 /**
@@ -40,13 +42,8 @@ const RESIDUAL_NODES = 16
 /** Whose texts are nobody's in particular. */
 export const DEFAULT_OWNER = ''
 
-/**
- * Owners whose memories are kept beside the default one's, and bytes that all memories may hold together when a text
- * begins, unless those of its owner and the default one alone hold more; the owner that wrote longest ago is forgotten
- * first. The text adds what one owner may hold at the most.
- */
+/** Owners whose memories are kept beside the default one's. */
 const OWNERS = 16
-const OWNERS_BYTES = 128 * 1024 * 1024
 
 interface SpeculationParts {
   readonly choices: SpeculationChoices
@@ -57,6 +54,10 @@ interface SpeculationParts {
   readonly vocabulary: number
   /** The target's own. */
   readonly targetVocabulary: number
+  /** Tokens of the longest text. */
+  readonly context: number
+  /** What all owners' tables may take. */
+  readonly drafterBytes: number
   /** Whether weights come from disk in every pass. */
   readonly streams: boolean
   /** Share of what a pass reads that may be read before it begins. */
@@ -68,6 +69,7 @@ export class Speculation {
   readonly costs: PassCosts
   readonly #parts: SpeculationParts
   readonly #lookups: Lookups
+  readonly #sources: Sources
   readonly #tree: TreeDrafter | undefined
   readonly #lookup: LookupDrafter | undefined
   /** By owner. */
@@ -83,6 +85,7 @@ export class Speculation {
     this.#parts = parts
     this.costs = new PassCosts(rows, expansionRows(nodes), parts.readAhead)
     this.#lookups = new Lookups(sources, model === undefined ? 0 : 1)
+    this.#sources = sourcesOf(choices, { vocabulary: parts.targetVocabulary, context: parts.context })
     if (nodes === 0) return
     if (draft !== undefined && model !== undefined) {
       this.#tree = new TreeDrafter(draft, {
@@ -174,6 +177,16 @@ export class Speculation {
     )
   }
 
+  /** Bytes that all owners' tables may take. */
+  get drafterBytes(): number {
+    return this.#parts.drafterBytes
+  }
+
+  /** Whether a state's section of a source is taken by one that is here. */
+  takes(source: SourceName): boolean {
+    return SAVING.includes(source) && this.#sources.names.includes(source)
+  }
+
   /** Whether there is anything to remember. */
   get remembers(): boolean {
     return this.drafter !== undefined && this.#parts.choices.sources.length > 0
@@ -186,32 +199,49 @@ export class Speculation {
 
   /** Drops what was learnt from an owner's texts. Not to be called while a text is written. */
   forget(owner: string): void {
-    if (this.#lookups.sources === this.#memories.get(owner)?.sources) this.#lookups.sources = []
+    const memory = this.#memories.get(owner)
+    if (memory === undefined) return
+    if (this.#lookups.sources === memory.sources) this.#lookups.sources = []
     this.#memories.delete(owner)
+    memory.release()
   }
 
-  /** The owner's memory, made when there is none. Those that wrote longest ago may lose theirs, the default owner never. */
-  memoryOf(owner: string): DrafterMemory {
-    let memory = this.#memories.get(owner)
-    this.#memories.delete(owner)
-    if (memory === undefined) {
-      const { choices, targetVocabulary } = this.#parts
-      const { pacing, nodes, model, sources, sourceOptions } = choices
-      const planner = (hasModel: boolean, hasOthers = false): Planner =>
-        new Planner(this.costs, new Calibration(BRANCHING), nodes, hasModel ? expansionRows(nodes) : 0, hasOthers)
-      const hasModel = model !== undefined
-      const isMixed = hasModel && sources.length > 0
-      memory = new DrafterMemory({
-        sources: sources.map((name) => makeSource(name, targetVocabulary, sourceOptions)),
-        pacing: pacing === 'planner' ? planner(hasModel, isMixed) : simplePacing(pacing === 'fallback', nodes),
-        ...(pacing === 'planner' && isMixed && { without: planner(false) }),
-        branching: this.#branching,
-        model: model === undefined ? 0 : sourceOf(model),
-      })
-    }
-    this.#memories.set(owner, memory)
+  /**
+   * Bytes for all owners' tables with which the default owner can begin with a state.
+   * @param kept bytes of the state that no source here takes
+   */
+  drafterBytesFor(kept: number): number {
+    return 2 * (leastOwnerBytes(this.#sources) + kept)
+  }
+
+  /**
+   * The owner's memory, made when there is none. Those that wrote longest ago may lose theirs, the default owner never.
+   * @param kept bytes that a new one will hold beside its tables; see `drafterBytesFor`
+   */
+  memoryOf(owner: string, kept = 0): DrafterMemory {
     this.#makeRoom(owner)
+    const memory = this.#memories.get(owner) ?? this.#newMemory(kept)
+    this.#memories.delete(owner)
+    this.#memories.set(owner, memory)
     return memory
+  }
+
+  #newMemory(kept: number): DrafterMemory {
+    const { choices, targetVocabulary, drafterBytes } = this.#parts
+    const { pacing, nodes, model } = choices
+    const { names } = this.#sources
+    const options = fitCapacities(this.#sources, ownerShare(drafterBytes) - kept)
+    const planner = (hasModel: boolean, hasOthers = false): Planner =>
+      new Planner(this.costs, new Calibration(BRANCHING), nodes, hasModel ? expansionRows(nodes) : 0, hasOthers)
+    const hasModel = model !== undefined
+    const isMixed = hasModel && names.length > 0
+    return new DrafterMemory({
+      sources: names.map((name) => makeSource(name, targetVocabulary, options)),
+      pacing: pacing === 'planner' ? planner(hasModel, isMixed) : simplePacing(pacing === 'fallback', nodes),
+      ...(pacing === 'planner' && isMixed && { without: planner(false) }),
+      branching: this.#branching,
+      model: model === undefined ? 0 : sourceOf(model),
+    })
   }
 
   /** Passes so far that were left without guesses because none seemed to pay. */
@@ -219,20 +249,24 @@ export class Speculation {
     return this.#planners.reduce((sum, { declined }) => sum + declined, 0)
   }
 
+  /**
+   * Forgets owners until the writer can come to hold its share, beside what the others hold. There is room for it at the
+   * latest when only the default owner is left, which has no more than its share either.
+   */
   #makeRoom(writer: string): void {
-    const others = [...this.#memories.keys()].filter((owner) => owner !== DEFAULT_OWNER)
-    let tooMany = others.length - OWNERS
+    const { drafterBytes } = this.#parts
+    const held = (owner: string): number =>
+      this.#memories.get(owner)!.heldBytes.reduce((sum, { bytes }) => sum + bytes, 0)
+    const besides = [...this.#memories.keys()].filter((owner) => owner !== writer)
+    let room = drafterBytes - ownerShare(drafterBytes) - besides.reduce((sum, owner) => sum + held(owner), 0)
+    const others = besides.filter((owner) => owner !== DEFAULT_OWNER)
+    let tooMany = others.length + (writer === DEFAULT_OWNER ? 0 : 1) - OWNERS
     for (const owner of others) {
-      if (owner === writer || (tooMany <= 0 && this.#heldBytes <= OWNERS_BYTES)) return
+      if (tooMany <= 0 && room >= 0) return
+      room += held(owner)
       this.forget(owner)
       tooMany--
     }
-  }
-
-  get #heldBytes(): number {
-    let held = 0
-    for (const memory of this.#memories.values()) for (const { bytes } of memory.heldBytes) held += bytes
-    return held
   }
 
   get #branching(): number {

@@ -43,9 +43,11 @@ export interface LoadOptions {
   drafterOptions?: SourceOptions
   /**
    * File of what drafters without a model learnt in an earlier run, as `Model.saveDrafterState` writes it: the default
-   * owner's begin with it. What it has of drafters that are not among these is kept, and saved again. It is refused
+   * owner's begin with it. What counts most is taken of tables that are larger than `drafterMemory` allows; what it has of
+   * drafters that are not among these is kept, and saved again. It is refused
    * when it is damaged (CORRUPT_FILE), newer (UNSUPPORTED_FORMAT), of another vocabulary (INCOMPATIBLE_STATE) or not
-   * there (FILE_SYSTEM), and without such drafters (INVALID_OPTION). Default: nothing is known.
+   * there (FILE_SYSTEM), and without such drafters, or with too little memory for what is kept (INVALID_OPTION). Default:
+   * nothing is known.
    */
   drafterState?: string
   /**
@@ -73,8 +75,18 @@ export interface LoadOptions {
   sharpening?: number
   /** Paths end at guesses that the draft gives less than this probability. Default 0.75 for chains, 0 for trees. */
   draftPMin?: number
-  /** Bytes of WASM memory at the most, as a number or as text such as '2GB' or '512MiB'. Default: what the machine can spare. */
+  /**
+   * Bytes at the most of all that the engine allocates: WASM memory, and what drafters without a model remember beside
+   * it. A number, or text such as '2GB' or '512MiB'. Default: what the machine can spare.
+   */
   memory?: number | string
+  /**
+   * Bytes of `memory` that drafters without a model may take for what they remember of all owners, as a number or as
+   * text such as '48MB'. Half of it is for whoever writes: capacities that `drafterOptions` leaves open are as large as
+   * that allows, up to their defaults. It is refused when the drafters need more (INVALID_OPTION). Default: a sixteenth
+   * of `memory`, at most 48 MB, at least what they need.
+   */
+  drafterMemory?: number | string
   /** Kind of the target's weights when it must be packed. 'auto': f32 below 16 M parameters, q8 below 500 M, q4 above. */
   weights?: 'auto' | Kind
   /** Threads that compute, at least 1. Default: the machine's cores, at most 8. */
@@ -131,8 +143,8 @@ export interface GenerateOptions {
   verify?: VerifyRule
   /**
    * Whose text this is, any string. What drafters learn from texts stays with their owner: it is neither proposed
-   * for another's texts nor does it change how fast these are written. Remembered are '' and the 16 others that wrote
-   * last. Default ''.
+   * for another's texts nor does it change how fast these are written. Remembered are '' and those that wrote last, 16
+   * at the most and as many as `drafterMemory` has room for. Default ''.
    */
   owner?: string
   /**
@@ -258,10 +270,9 @@ export interface Model {
    */
   warmDrafters(text: string | readonly number[], options?: OwnerOptions): Promise<void>
   /**
-   * What drafters without a model hold of the owners that are remembered, whoever wrote last coming last. It comes on
-   * top of the budget, and is bounded: each takes some MB per owner, however much is written, and when a text begins all
-   * of them together 128 MiB at the most, for which those are forgotten that wrote longest ago; only those of its owner
-   * and of the default one are kept in any case, whatever sizes `drafterOptions` has.
+   * What drafters without a model hold of the owners that are remembered, whoever wrote last coming last: together never
+   * more than `LoadOptions.drafterMemory`. When a text begins, owners that wrote longest ago are forgotten until what is
+   * left has room for all that its owner may come to hold, which is half of it; the default one is kept in any case.
    * @throws CoppiceError WORKER_FAILED | CLOSED
    */
   drafterMemory(): Promise<readonly DrafterMemoryUse[]>
@@ -291,16 +302,8 @@ export interface ModelPlan extends Plan {
   readonly pacing: PacingName
   readonly threads: number
   readonly loaders: number
-  /**
-   * Estimated bytes of the process beside the budget. `threads`: of those that compute and those that load; `drafters`:
-   * the most that drafters without a model come to remember for one owner.
-   */
-  readonly process: {
-    readonly runtime: number
-    readonly threads: number
-    readonly tokenizer: number
-    readonly drafters: number
-  }
+  /** Estimated bytes of the process beside the budget. `threads`: of those that compute and those that load. */
+  readonly process: { readonly runtime: number; readonly threads: number; readonly tokenizer: number }
   /** How files are read; 'mixed': they lie on several file systems, of which some take direct reads. */
   readonly io: 'direct' | 'buffered' | 'mixed'
   /** Absent until `coppice plan` has measured this disk and these kernels. */

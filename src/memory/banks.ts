@@ -10,8 +10,10 @@ import { unitFootprint } from './load-board.ts'
 import { type Layout, type MemoryRequest, planMemory, regionBytes, SLOTS } from './plan.ts'
 
 export interface PlanRequest extends Omit<MemoryRequest, 'budget' | 'fixed' | 'elsewhere'> {
-  /** Bytes of WASM memory at the most; `undefined`: as many as the model can use, within `available`. */
+  /** Bytes at the most; `undefined`: as many as the model can use, within `available`. */
   readonly budget: number | undefined
+  /** How many bytes of a budget drafters take beside the memories; when it grows by one byte, they by one at the most. */
+  readonly draftersOf: (budget: number) => number
   /** Bytes that the machine can spare, for the default budget. */
   readonly available: number
   /** Bytes of one memory at the most. */
@@ -32,7 +34,7 @@ interface Division {
   readonly whole: Layout['plan']
 }
 
-/** The least budgets for a purpose, over all divisions; infinite where no number of memories would do. */
+/** The least bytes of memories for a purpose, over all divisions; infinite where no number of memories would do. */
 interface Needs {
   readonly smallest: number
   readonly resident: number
@@ -47,13 +49,16 @@ interface Needs {
  *   that works
  */
 export function planBanks(request: PlanRequest): Layout {
-  const { memoryLimit } = request
+  const { memoryLimit, draftersOf } = request
   const one = divide(request, 0)!
   const fitsInOne = one.whole.totalBytes <= memoryLimit
   const divisions = fitsInOne ? [one] : [one, ...movedLayers(request)]
   const needs = leastBudgets(divisions, memoryLimit)
-  const budget = request.budget ?? Math.max(needs.smallest, Math.min(needs.everything, request.available))
-  if (budget < needs.smallest || needs.smallest === Number.POSITIVE_INFINITY) refuse(request, one, budget, needs)
+  const most = request.budget ?? request.available
+  const drafterBytes = draftersOf(most)
+  const room = most - drafterBytes
+  const budget = request.budget === undefined ? Math.max(needs.smallest, Math.min(needs.everything, room)) : room
+  if (budget < needs.smallest || needs.smallest === Number.POSITIVE_INFINITY) refuse(request, one, most, needs)
   const worksInOne = budget <= memoryLimit && one.whole.smallestBudgetBytes <= memoryLimit
   let best: { readonly layout: Layout; readonly division: Division } | undefined
   for (const division of worksInOne ? [one] : divisions) {
@@ -66,11 +71,28 @@ export function planBanks(request: PlanRequest): Layout {
     ...layout,
     plan: {
       ...plan,
-      budgetBytes: request.budget ?? plan.totalBytes,
-      smallestBudgetBytes: needs.smallest,
-      residentBudgetBytes: needs.resident,
+      budgetBytes: request.budget ?? plan.totalBytes + drafterBytes,
+      drafterBytes,
+      smallestBudgetBytes: budgetFor(needs.smallest, draftersOf),
+      residentBudgetBytes: budgetFor(needs.resident, draftersOf),
     },
   }
+}
+
+/** The least budget that leaves so many bytes to the memories. */
+function budgetFor(bytes: number, draftersOf: PlanRequest['draftersOf']): number {
+  if (bytes === Number.POSITIVE_INFINITY) return bytes
+  // What is left of a budget never shrinks while it grows.
+  const leaves = (budget: number): boolean => budget - draftersOf(budget) >= bytes
+  let low = bytes
+  let high = bytes
+  while (!leaves(high)) high = bytes + draftersOf(high)
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    if (leaves(middle)) high = middle
+    else low = middle + 1
+  }
+  return low
 }
 
 /** Of two plans that work; the later one moves more layers. */
@@ -156,7 +178,12 @@ function leastBudgets([one, ...moved]: readonly Division[], limit: number): Need
   }
 }
 
-function refuse({ memoryLimit }: PlanRequest, { first, whole }: Division, budget: number, needs: Needs): never {
+function refuse(
+  { memoryLimit, draftersOf }: PlanRequest,
+  { first, whole }: Division,
+  budget: number,
+  needs: Needs,
+): never {
   const parts = [...first.fixed]
     .sort((a, b) => b.bytes - a.bytes)
     .map((r) => `${r.name} ${formatBytes(r.bytes)}`)
@@ -169,13 +196,17 @@ function refuse({ memoryLimit }: PlanRequest, { first, whole }: Division, budget
       `no memory budget can hold this model: ${what} need ${whole.smallestBudgetBytes} bytes of one memory, which has ${memoryLimit} at the most. Give a shorter context, fewer nodes, smaller weights or a smaller draft.`,
     )
   }
-  const resident = Number.isFinite(needs.resident)
-    ? `nothing would stream with ${needs.resident} bytes (${formatBytes(needs.resident)})`
+  const smallest = budgetFor(needs.smallest, draftersOf)
+  const resident = budgetFor(needs.resident, draftersOf)
+  const drafters = draftersOf(smallest)
+  const tables = drafters === 0 ? '' : `, with ${formatBytes(drafters)} for what drafters remember,`
+  const streams = Number.isFinite(resident)
+    ? `nothing would stream with ${resident} bytes (${formatBytes(resident)})`
     : 'no budget would keep all of it in memory'
   throw new CoppiceError(
     'OUT_OF_BUDGET',
-    `a memory budget of ${formatBytes(budget)} (${budget} bytes) cannot hold this model: ${what} need at least ` +
-      `${needs.smallest} bytes (${formatBytes(needs.smallest)}); ${resident}. ` +
-      'Give at least the former, a shorter context, fewer nodes or smaller weights.',
+    `a memory budget of ${formatBytes(budget)} (${budget} bytes) cannot hold this model: ${what}${tables} need at least ` +
+      `${smallest} bytes (${formatBytes(smallest)}); ${streams}. ` +
+      `Give at least the former, a shorter context, fewer nodes${drafters === 0 ? '' : ', fewer drafters'} or smaller weights.`,
   )
 }

@@ -42,8 +42,10 @@ export interface PlannedBank {
 }
 
 export interface Plan {
-  /** Bytes allowed; equals `totalBytes` when no budget was given. */
+  /** Bytes allowed; equals `totalBytes` and `drafterBytes` together when no budget was given. */
   readonly budgetBytes: number
+  /** Bytes of the budget that tables of drafters without a model may take in all, beside WASM memory. */
+  readonly drafterBytes: number
   /** Bytes of WASM memory that will be allocated, in all banks: a multiple of 64 KiB. */
   readonly totalBytes: number
   /** The WASM memories. One holds 4 GiB at the most, so further ones take pinned layers where the budget allows. */
@@ -159,6 +161,7 @@ export function planMemory(request: MemoryRequest): Layout | undefined {
     embeddingUnit: embeddingPinned ? units.length - 1 : undefined,
     plan: {
       budgetBytes: request.budget,
+      drafterBytes: 0,
       totalBytes,
       banks: [{ bytes: totalBytes, layers: near }],
       smallestBudgetBytes,

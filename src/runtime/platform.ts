@@ -110,3 +110,15 @@ export function randomSeed(): number {
 export function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.from(text, 'base64'))
 }
+
+/**
+ * Gives the memory of an array back now, where the runtime can; it must not be used any more. For what is seldom: the
+ * bytes lie outside of the heaps, so that collectors come late for them, but from the first array on that was given
+ * back, V8 has all code that works on arrays look for such ones, which makes drafting 10 % slower.
+ */
+export function release({ buffer }: ArrayBufferView): void {
+  if (buffer instanceof ArrayBuffer && 'transfer' in buffer) (buffer.transfer as (bytes: number) => ArrayBuffer)(0)
+}
+
+/** The same for what is replaced all the time: left to the collector where that comes in time. */
+export const discard: (array: ArrayBufferView) => void = runtimeName() === 'bun' ? release : () => {}

@@ -91,6 +91,11 @@ export class DrafterMemory {
     return [...saveSections(this.sources), ...this.#others]
   }
 
+  /** It is forgotten: its memory is for others now. */
+  release(): void {
+    for (const source of this.sources) source.release?.()
+  }
+
   /** Sources that can learn from a text that was not written here do so. */
   warm(tokens: ArrayLike<number>): void {
     warmSources(this.sources, tokens)

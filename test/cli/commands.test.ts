@@ -87,6 +87,20 @@ show('inspect tells the architecture, the plan and the runtime', async () => {
   assert.is(tokenizer, false)
 })
 
+show('--drafter-memory is part of --memory', async () => {
+  const planned = async (...flags: string[]) => {
+    const { code, stdout, stderr } = await coppice(['plan', TARGET, '--json', '--memory', '40MB', ...flags])
+    assert.is(code, 0, stderr)
+    return JSON.parse(stdout) as ModelPlan
+  }
+  const [usual, less] = [await planned(), await planned('--drafter-memory', '1.5MB')]
+  assert.equal([usual.drafterBytes, less.drafterBytes], [2.5e6, 1.5e6])
+  assert.ok(less.totalBytes > usual.totalBytes && less.totalBytes <= 38.5e6)
+  const refused = await coppice(['plan', TARGET, '--drafter-memory', '1kB'])
+  assert.is(refused.code, 2)
+  assert.match(refused.stderr, /drafterMemory is 1000 bytes .*need at least \d+/)
+})
+
 show('plan is what a load then does', async () => {
   const flags = ['--weights', 'f32', '--ctx-size', '128', '--threads', '1', '--draft', 'none']
   const { plan } = openInline(TARGET, { weights: 'f32', draft: 'none', context: 128 })

@@ -2,6 +2,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { benchTable, planLines, statisticsLines } from '../../src/cli/report.ts'
 import { prepare } from '../../src/engine/prepare.ts'
+import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { emptyStats } from '../../src/generate/statistics.ts'
 import type { Completion, Stats } from '../../src/index.ts'
 import { TARGET } from '../e2e/models.ts'
@@ -19,6 +20,16 @@ test('several memories are listed with their layers, and one goes without saying
   const line = several.find((text) => text.startsWith('memories'))
   assert.match(line ?? '', /^memories +\d: [\d.]+ MB with \d of the layers, [\d.]+ MB with \d of the layers/)
   assert.ok(several.some((text) => text.endsWith('target KV cache in memory 2')))
+})
+
+test('what drafters may remember is a line of its own', () => {
+  const line = (options: EngineOptions) =>
+    planLines(prepare(TARGET, { memory: 40e6, threads: 1, ...options }, HOOKS).plan, 120).find((text) =>
+      text.startsWith('drafters'),
+    )
+  assert.match(line({})!, /^drafters +remember up to 2\.50 MB$/)
+  assert.match(line({ drafterMemory: '3MB' })!, /^drafters +remember up to 3\.00 MB$/)
+  assert.match(line({ draft: 'none' })!, /^drafters +remember nothing$/)
 })
 
 const plan = prepare(TARGET, { weights: 'f32', context: 128, threads: 1 }, HOOKS).plan

@@ -43,6 +43,26 @@ export interface Peak {
   readonly plan: ModelPlan
 }
 
+/** Lets one owner after the other write more than their drafters can remember; reports the most resident bytes. */
+async function owners({ model: path, options, prompt }: PeakTask): Promise<void> {
+  const model = await load(path, options)
+  let state = 1
+  const next = (): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    return (state >>> 8) % model.config.vocabulary
+  }
+  let most = process.memoryUsage().rss
+  for (let i = 0; i < 12; i++) {
+    const owner = `owner ${i}`
+    for (let part = 0; part < 20; part++) await model.warmDrafters(Array.from({ length: 1000 }, next), { owner })
+    await model.complete(prompt, { ...CALL, owner })
+    most = Math.max(most, process.memoryUsage().rss, highWaterMark())
+  }
+  const { plan } = model
+  await model.close()
+  console.log(JSON.stringify({ most, plan } satisfies Peak))
+}
+
 /** Writes some text; reports the most resident bytes seen. */
 async function peak({ model: path, options, prompt }: PeakTask): Promise<void> {
   const model = await load(path, options)
@@ -66,4 +86,5 @@ function highWaterMark(): number {
 }
 
 if (task === 'rounds') await rounds(Number(argument))
+else if (task === 'owners') await owners(JSON.parse(argument) as PeakTask)
 else if (task === 'peak') await peak(JSON.parse(argument) as PeakTask)

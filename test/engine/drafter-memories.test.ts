@@ -66,6 +66,66 @@ saving('sections of drafters that are not loaded outlive a run without them', ()
   assert.equal(readFileSync(file('again')), readFileSync(file('whole')))
 })
 
+/** Texts that no small table remembers all of. */
+function longText(vocabulary: number, length: number): number[] {
+  let state = 5
+  return Array.from({ length }, () => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    return (state >>> 8) % vocabulary
+  })
+}
+
+saving('a state that is larger than what drafters may hold is loaded as far as it fits, what counts most first', () => {
+  const large = open({ drafterMemory: '40MB' })
+  const first = large.generate(PROMPT, TEXT)
+  const written = [...large.engine.config.eosTokens, ...first.tokens]
+  // What comes often counts more than all the rest.
+  for (let i = 0; i < 8; i++) large.engine.warm(written, '')
+  large.engine.warm(longText(4096, 20_000), '')
+  large.engine.memories.save(file('large'), '')
+  const least = /need at least (\d+) /.exec(
+    assertFails(() => open({ drafterMemory: 1000 }), 'INVALID_OPTION').message,
+  )?.[1]
+  const drafterMemory = Math.round(1.2 * Number(least))
+  const held = ({ engine }: InlineModel): number => engine.memories.uses().reduce((sum, { bytes }) => sum + bytes, 0)
+  assert.ok(held(large) > drafterMemory)
+  const small = open({ drafterMemory, drafterState: file('large') })
+  assert.ok(held(small) <= drafterMemory / 2, `${held(small)} bytes`)
+  const { text, stats } = small.generate(PROMPT, TEXT)
+  assert.is(text, first.text)
+  assert.ok(stats.passes <= first.stats.passes / 1.5, `${stats.passes} of ${first.stats.passes} passes`)
+  assert.ok(held(small) <= drafterMemory / 2)
+})
+
+saving('what a state has of other drafters counts as well, and is refused when it leaves too little', () => {
+  const large = open({ drafterMemory: '40MB' })
+  large.engine.warm(longText(4096, 20_000), '')
+  large.engine.memories.save(file('of-others'), '')
+  const only = { drafters: ['ngram'], drafterState: file('of-others') } satisfies EngineOptions
+  const { message } = assertFails(() => open({ ...only, drafterMemory: '2MB' }), 'INVALID_OPTION')
+  assert.match(message, file('of-others'))
+  assert.match(message, 'trie, trigram, recycle')
+  const least = Number(/at least (\d+) bytes/.exec(message)?.[1])
+  assertFails(() => open({ ...only, drafterMemory: least - 1 }), 'INVALID_OPTION')
+  const model = open({ ...only, drafterMemory: least })
+  model.generate(PROMPT, TEXT)
+  const held = model.engine.memories.uses().reduce((sum, { bytes }) => sum + bytes, 0)
+  assert.ok(held <= least / 2 && held > 0.9 * (least / 2), `${held} bytes`)
+  model.engine.memories.save(file('of-others-again'), '')
+  assert.equal(readFileSync(file('of-others-again')), readFileSync(file('of-others')))
+
+  // What is loaded remembers less for it.
+  const trie = { drafters: ['trie'], drafterState: file('of-others') } satisfies EngineOptions
+  const refused = assertFails(() => open({ ...trie, drafterMemory: '400kB' }), 'INVALID_OPTION')
+  const drafterMemory = Math.round(1.3 * Number(/at least (\d+) bytes/.exec(refused.message)?.[1]))
+  const beside = open({ ...trie, drafterMemory })
+  beside.engine.warm(longText(4000, 40_000), '')
+  const uses = beside.engine.memories.uses()
+  assert.equal(new Set(uses.map(({ source }) => source)), new Set(['trie', 'trigram', 'recycle']))
+  const taken = uses.reduce((sum, { bytes }) => sum + bytes, 0)
+  assert.ok(taken <= drafterMemory / 2, `${taken} bytes of ${drafterMemory / 2}`)
+})
+
 saving('before there is a text the state is empty and can be loaded', () => {
   open().engine.memories.save(file('empty'), '')
   const { stats } = open({ drafterState: file('empty') }).generate(PROMPT, TEXT)

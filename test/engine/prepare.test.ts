@@ -7,6 +7,7 @@ import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { CoppiceError } from '../../src/errors.ts'
 import { describeModel } from '../../src/weights/describe.ts'
 import { fixtures, root } from '../paths.ts'
+import { assertFails } from '../runtime/failures.ts'
 import { syntheticTokenizer } from '../text/synthetic.ts'
 import { padVocabulary } from '../weights/checkpoints.ts'
 import { scratch } from './harness.ts'
@@ -68,7 +69,7 @@ test('the plan counts a tokenizer by its tables, and none where there is none', 
 })
 
 test('the plan counts every thread, whether it computes or loads', () => {
-  const plans = [{ threads: 1 }, { threads: 3 }, { threads: 3, memory: '8.5MB' }].map(
+  const plans = [{ threads: 1 }, { threads: 3 }, { threads: 3, memory: '9.5MB' }].map(
     (options) => prepare(target, { weights: 'q8', context: 256, ...options }, hooks).plan,
   )
   assert.equal(
@@ -106,6 +107,10 @@ test('options that make no sense are refused by name', () => {
     [{ kvCache: 'f16' as 'q8' }, 'f16'],
     [{ memory: 'much' }, 'size'],
     [{ memory: -5 }, 'memory'],
+    [{ drafterMemory: 'much' }, 'size'],
+    [{ drafterMemory: 0 }, 'drafterMemory'],
+    [{ drafterMemory: '10kB' }, 'trie, trigram, recycle, ngram'],
+    [{ drafterMemory: '3MB', drafterOptions: { trie: { capacity: 100_000 } } }, 'give that much'],
     [{ draft: 'self:q5' }, 'self:q5'],
     [{ drafters: ['tree'] }, 'tree'],
     [{ drafters: ['chain'] }, 'chain'],
@@ -121,6 +126,59 @@ test('options that make no sense are refused by name', () => {
     const { code, message } = refusal(target, options)
     assert.is(code, 'INVALID_OPTION', JSON.stringify(options))
     assert.match(message, name, JSON.stringify(options))
+  }
+})
+
+test('what drafters remember is part of the budget: the smallest one works, and a byte less does not', () => {
+  const common: EngineOptions = { weights: 'f32', context: 256, threads: 1 }
+  const cases: [EngineOptions, number?][] = [
+    [{}],
+    [{ draft, nodes: 16 }],
+    [{ drafters: ['recycle'] }],
+    [{ drafterMemory: '5MB' }],
+    [{ drafterOptions: { trie: { capacity: 100_000 } } }],
+    // Several memories, of which the budget for drafters is no part.
+    [{}, 12e6],
+    [{ drafterMemory: '3MB' }, 12e6],
+  ]
+  for (const [options, memoryLimit] of cases) {
+    const what = JSON.stringify([options, memoryLimit])
+    const planned = (memory?: number) =>
+      prepare(target, { ...common, ...options, ...(memory && { memory }) }, hooks, undefined, memoryLimit).plan
+    const { smallestBudgetBytes: smallest, residentBudgetBytes: resident } = planned()
+    for (const memory of [smallest, smallest + 12_345, Math.floor((smallest + resident) / 2), resident, 2 * resident]) {
+      const { totalBytes, drafterBytes, banks, streamedBytesPerPass } = planned(memory)
+      assert.ok(drafterBytes > 0, what)
+      assert.ok(totalBytes + drafterBytes <= memory, what)
+      assert.is(
+        totalBytes,
+        banks.reduce((sum, { bytes }) => sum + bytes, 0),
+      )
+      assert.is(streamedBytesPerPass === 0, memory >= resident, `${what} in ${memory}`)
+      const { plan } = prepare(
+        target,
+        { ...common, ...options, memory, drafterMemory: drafterBytes },
+        hooks,
+        undefined,
+        memoryLimit,
+      )
+      assert.is(plan.totalBytes, totalBytes)
+    }
+    const { message } = assertFails(() => planned(smallest - 1), 'OUT_OF_BUDGET')
+    assert.match(message, `at least ${smallest} bytes`)
+    assert.match(message, 'for what drafters remember')
+    assertFails(() => planned(1), 'OUT_OF_BUDGET')
+  }
+})
+
+test('drafters take nothing of the budget in plain decoding and without look-ups; else a sixteenth, or what is given', () => {
+  const bytes = (options: EngineOptions) => prepare(target, { memory: '40MB', ...options }, hooks).plan.drafterBytes
+  assert.is(bytes({}), 2.5e6)
+  assert.is(bytes({ memory: '80MB' }), 5e6)
+  assert.is(bytes({ drafterMemory: '9MB' }), 9e6)
+  for (const options of [{ draft: 'none' }, { nodes: 0 }, { draft, drafters: ['tree'] }] as EngineOptions[]) {
+    assert.is(bytes(options), 0)
+    assert.is(bytes({ ...options, drafterMemory: '9MB' }), 0)
   }
 })
 

@@ -1,9 +1,14 @@
+import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { sourcesOf } from '../../src/engine/drafter-share.ts'
 import { Speculation } from '../../src/engine/speculation.ts'
 import { chooseSpeculation } from '../../src/engine/speculation-options.ts'
 import { emptyStats, type Stats } from '../../src/generate/statistics.ts'
+import { SOURCES } from '../../src/speculate/drafter.ts'
 import type { DrafterMemory } from '../../src/speculate/memory.ts'
+import { leastOwnerBytes } from '../../src/speculate/sources/capacities.ts'
+import { sourceBytes } from '../../src/speculate/sources/catalogue.ts'
 import { DRAFT, TARGET } from '../e2e/models.ts'
 import { openInline } from './harness.ts'
 import { PROMPT } from './open-model.ts'
@@ -50,6 +55,8 @@ test('what a plain pass takes follows from the disk only in texts that waited fo
     rows: 64,
     vocabulary: 100,
     targetVocabulary: 100,
+    context: 256,
+    drafterBytes: 1e6,
     streams: true,
     readAhead: 0,
   })
@@ -79,6 +86,8 @@ test('owners have planners and judges of their own', () => {
     rows: 64,
     vocabulary: 100,
     targetVocabulary: 100,
+    context: 256,
+    drafterBytes: 1e6,
     streams: false,
     readAhead: 0,
   })
@@ -101,27 +110,89 @@ test('owners have planners and judges of their own', () => {
   assert.is.not(speculation.memoryOf('a'), a)
 })
 
-test('owners that wrote longest ago are forgotten when all of them hold more than 128 MiB, the default owner never', () => {
-  // A table of recycled tokens takes 42 bytes for each of them.
-  const targetVocabulary = 800_000
+test('owners that wrote longest ago are forgotten until there is room for the writer’s share, the default owner never', () => {
+  // A table of recycled tokens has its size from the beginning.
+  const targetVocabulary = 10_000
+  const { held } = sourceBytes('recycle', { vocabulary: targetVocabulary, context: 256, proposed: 0 })
   const speculation = new Speculation({
     choices: chooseSpeculation({ drafters: ['recycle'] }, false),
     draft: undefined,
     rows: 64,
     vocabulary: targetVocabulary,
     targetVocabulary,
+    context: 256,
+    // A share is two tables and a half.
+    drafterBytes: 5 * held,
     streams: false,
     readAhead: 0,
   })
   const kept = (): string[] => [...speculation.memories.keys()]
   const first = speculation.memoryOf('')
-  for (const owner of ['a', 'b', 'c', 'a', 'd']) speculation.memoryOf(owner)
-  assert.equal(kept(), ['', 'a', 'd'])
+  for (const owner of ['a', 'b', 'a', 'c']) speculation.memoryOf(owner)
+  assert.equal(kept(), ['', 'a', 'c'])
   speculation.memoryOf('b')
-  assert.equal(kept(), ['', 'd', 'b'])
+  assert.equal(kept(), ['', 'c', 'b'])
   assert.is(speculation.memoryOf(''), first)
-  const held = [...speculation.memories.values()].flatMap(({ heldBytes }) => heldBytes)
-  assert.ok(held.reduce((sum, { bytes }) => sum + bytes, 0) <= 128 * 2 ** 20)
+  assert.equal(kept(), ['c', 'b', ''])
+  const bytes = [...speculation.memories.values()].flatMap(({ heldBytes }) => heldBytes)
+  assert.is(
+    bytes.reduce((sum, { bytes }) => sum + bytes, 0),
+    3 * held,
+  )
+})
+
+test('whatever owners write, and however much, all of them stay within the bytes that drafters have', () => {
+  const targetVocabulary = 500
+  const names = ['', 'a', 'b', 'c', 'd', 'e'] as const
+  let forgotten = 0
+  const choice = fc.record({
+    drafters: fc.subarray([...SOURCES], { minLength: 1 }),
+    times: fc.double({ min: 1, max: 4, noNaN: true }),
+    turns: fc.array(fc.tuple(fc.constantFrom(...names), fc.integer({ min: 0, max: 4000 })), {
+      minLength: 5,
+      maxLength: 25,
+    }),
+  })
+  fc.assert(
+    fc.property(choice, fc.nat(), ({ drafters, times, turns }, seed) => {
+      const choices = chooseSpeculation({ drafters, nodes: 16 }, false)
+      const sources = sourcesOf(choices, { vocabulary: targetVocabulary, context: 256 })
+      const drafterBytes = Math.floor(2 * leastOwnerBytes(sources) * times)
+      const speculation = new Speculation({
+        choices,
+        draft: undefined,
+        rows: 64,
+        vocabulary: targetVocabulary,
+        targetVocabulary,
+        context: 256,
+        drafterBytes,
+        streams: false,
+        readAhead: 0,
+      })
+      const heldBy = ({ heldBytes }: DrafterMemory): number => heldBytes.reduce((sum, { bytes }) => sum + bytes, 0)
+      const share = Math.floor(drafterBytes / 2)
+      const known = new Set<string>()
+      let state = seed
+      for (const [owner, length] of turns) {
+        const wasThere = speculation.memories.get(owner)
+        const memory = speculation.memoryOf(owner)
+        if (wasThere !== undefined) assert.is(memory, wasThere)
+        const others = [...speculation.memories.values()].filter((one) => one !== memory)
+        assert.ok(others.reduce((sum, one) => sum + heldBy(one), share) <= drafterBytes)
+        const text = Array.from({ length }, () => {
+          state = (Math.imul(state, 1103515245) + 12345) >>> 0
+          return (state >>> 8) % targetVocabulary
+        })
+        memory.warm(text)
+        assert.ok(heldBy(memory) <= share, `${heldBy(memory)} of ${share}`)
+        known.add(owner)
+        if (known.has('')) assert.ok(speculation.memories.has(''))
+      }
+      forgotten += known.size - speculation.memories.size
+    }),
+    { numRuns: 40 },
+  )
+  assert.ok(forgotten > 20, `${forgotten} owners were forgotten`)
 })
 
 test.run()

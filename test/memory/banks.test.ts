@@ -36,6 +36,8 @@ interface Sizes {
   readonly activations: number
   readonly cache: number
   readonly memoryLimit: number
+  /** What drafters take: a sixteenth of the budget, between these bytes. */
+  readonly drafters: readonly [least: number, most: number]
 }
 
 const blocks = (least: number, most: number) => fc.integer({ min: least, max: most }).map((n) => n * BLOCK)
@@ -48,10 +50,25 @@ const sizes: fc.Arbitrary<Sizes> = fc.record({
   activations: blocks(1, 20),
   cache: blocks(1, 10),
   memoryLimit: fc.integer({ min: 4, max: 40 }).map((n) => n * PAGE_BYTES),
+  drafters: fc.oneof(
+    fc.constant([0, 0] as const),
+    fc.nat(300_000).map((bytes) => [bytes, bytes] as const),
+    fc.tuple(fc.nat(50_000), fc.nat(400_000)),
+  ),
 })
 
-const requestOf = ({ layers, groups, head, embedding, activations, cache, memoryLimit }: Sizes) => ({
+const requestOf = ({
+  layers,
+  groups,
+  head,
+  embedding,
+  activations,
+  cache,
+  memoryLimit,
+  drafters: [least, most],
+}: Sizes) => ({
   available: 0,
+  draftersOf: (budget: number) => Math.max(least, Math.min(most, Math.floor(budget / 16))),
   memoryLimit,
   fixed: (count: number) => [
     { name: 'KV cache', bytes: count * cache },
@@ -104,7 +121,8 @@ test('every layer has one memory, and every memory holds what it needs and no mo
       if (rich === undefined) return
       const budget = budgetAt(rich, at, request)
       const plan = planOf(request, budget)
-      assert.ok(plan.totalBytes <= budget)
+      assert.is(plan.drafterBytes, request.draftersOf(budget))
+      assert.ok(plan.totalBytes + plan.drafterBytes <= budget)
       assert.is(
         plan.totalBytes,
         plan.banks.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -160,13 +178,14 @@ test('more budget never reads more, also where it begins another memory', () => 
   assert.ok(several > 50, `${several} plans with several memories`)
 })
 
-test('the smallest budget works and uses all of it, one page less does not', () => {
+test('the smallest budget works and uses all of it, one byte less does not', () => {
   fc.assert(
     fc.property(sizes, (size) => {
       const request = requestOf(size)
       const rich = richest(request)
       if (rich === undefined) return
-      assert.is(planOf(request, rich.smallestBudgetBytes).totalBytes, rich.smallestBudgetBytes)
+      const { totalBytes, drafterBytes } = planOf(request, rich.smallestBudgetBytes)
+      assert.is(totalBytes + drafterBytes, rich.smallestBudgetBytes)
       assert.throws(
         () => planOf(request, rich.smallestBudgetBytes - 1),
         (error: unknown) =>
@@ -188,11 +207,12 @@ test('nothing streams from the budget on that says so, and without one where the
       if (budget === undefined || budget === Number.POSITIVE_INFINITY) return
       const plan = planOf(request, budget)
       assert.is(plan.streamedBytesPerPass, 0)
-      assert.ok(plan.totalBytes <= budget)
+      assert.ok(plan.totalBytes + plan.drafterBytes <= budget)
+      if (budget > plan.smallestBudgetBytes) assert.ok(planOf(request, budget - 1).streamedBytesPerPass > 0)
       if (plan.banks.length > 1) several++
       const spare = planOf({ ...request, available: 1e12 }, undefined)
       assert.is(spare.streamedBytesPerPass, 0)
-      assert.is(spare.budgetBytes, spare.totalBytes)
+      assert.is(spare.budgetBytes, spare.totalBytes + spare.drafterBytes)
     }),
     { numRuns: 120 },
   )
@@ -223,6 +243,7 @@ test('a model of 20 GB keeps more than 10 of them in 12 GB', () => {
     activations: roundUp(0.02 * GB, BLOCK),
     cache: roundUp(0.008 * GB, BLOCK),
     memoryLimit: 65535 * PAGE_BYTES,
+    drafters: [0, 0],
   })
   const plan = planOf(request, 12 * GB)
   assert.is(plan.banks.length, 3)

@@ -67,11 +67,13 @@ const requests: fc.Arbitrary<Omit<PlanRequest, 'budget'>> = fc
     fixed: fc.array(fc.integer({ min: 1, max: 300_000 }), { minLength: 1, maxLength: 5 }),
     streamedHeadBytes: fc.integer({ min: 0, max: 200_000 }),
     available: fc.integer({ min: 0, max: 4_000_000 }),
+    drafters: fc.oneof(fc.constant([0, 0] as const), fc.tuple(fc.nat(100_000), fc.nat(300_000))),
   })
-  .map(({ groups, layers, head, headStart, embedding, fixed, streamedHeadBytes, available }) => {
+  .map(({ groups, layers, head, headStart, embedding, fixed, streamedHeadBytes, available, drafters }) => {
     const headUnit = unit('head', headStart, head)
     return {
       available,
+      draftersOf: (budget: number) => Math.max(drafters[0], Math.min(drafters[1], Math.floor(budget / 16))),
       fixed: fixed.map((bytes, i) => ({ name: `fixed ${i}`, bytes })),
       layers: Array.from({ length: layers }, (_, i) =>
         groups.map((bytes, g) => unit(`group ${g} of layer ${i}`, 4096, bytes)),
@@ -98,7 +100,8 @@ test('with any budget from the smallest on, the plan fits and every unit has its
       const all = planMemory({ ...request, budget: Number.MAX_SAFE_INTEGER }).plan.residentBudgetBytes
       const budget = Math.floor(smallest + share * Math.max(PAGE_BYTES, all - smallest))
       const { plan, units, headUnits } = planMemory({ ...request, budget })
-      assert.ok(plan.totalBytes <= budget, `${plan.totalBytes} in ${budget}`)
+      const taken = plan.totalBytes + plan.drafterBytes
+      assert.ok(taken <= budget, `${taken} in ${budget}`)
       assert.is(plan.totalBytes % PAGE_BYTES, 0)
       assert.is(plan.smallestBudgetBytes, smallest, 'the smallest budget does not depend on the budget')
       const streamed = [
@@ -120,11 +123,12 @@ test('a plan at the smallest budget uses all of it, and one for everything no mo
   fc.assert(
     fc.property(requests, (request) => {
       const smallest = smallestOf(request)
-      assert.is(planMemory({ ...request, budget: smallest }).plan.totalBytes, smallest)
+      const taken = ({ plan }: Layout): number => plan.totalBytes + plan.drafterBytes
+      assert.is(taken(planMemory({ ...request, budget: smallest })), smallest)
       const { residentBudgetBytes } = planMemory({ ...request, budget: smallest }).plan
-      const { plan } = planMemory({ ...request, budget: residentBudgetBytes })
-      assert.is(plan.streamedBytesPerPass, 0)
-      assert.is(plan.totalBytes, residentBudgetBytes)
+      const resident = planMemory({ ...request, budget: residentBudgetBytes })
+      assert.is(resident.plan.streamedBytesPerPass, 0)
+      assert.is(taken(resident), residentBudgetBytes)
     }),
     { numRuns: 200 },
   )
@@ -133,6 +137,7 @@ test('a plan at the smallest budget uses all of it, and one for everything no mo
 /** A model with a tied head and one fixed region. */
 const tiedRequest = (layers: Unit[][], head: Unit, fixedBytes: number, streamedHeadBytes: number) => ({
   available: 0,
+  draftersOf: () => 0,
   fixed: [{ name: 'fixed', bytes: fixedBytes }],
   layers,
   head,
@@ -192,8 +197,9 @@ test('without a budget the plan takes what the machine can spare, and no less th
     fc.property(requests, (request) => {
       const { plan } = planMemory({ ...request, budget: undefined })
       const smallest = smallestOf(request)
-      assert.ok(plan.totalBytes <= Math.max(smallest, request.available))
-      assert.is(plan.budgetBytes, plan.totalBytes)
+      const taken = plan.totalBytes + plan.drafterBytes
+      assert.ok(taken <= Math.max(smallest, request.available))
+      assert.is(plan.budgetBytes, taken)
       if (request.available >= plan.residentBudgetBytes) assert.is(plan.streamedBytesPerPass, 0)
     }),
     { numRuns: 200 },

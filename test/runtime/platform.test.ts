@@ -11,6 +11,7 @@ import {
   processMemoryBytes,
   processor,
   randomSeed,
+  release,
   runtimeName,
   runtimeVersion,
 } from '../../src/runtime/platform.ts'
@@ -45,6 +46,14 @@ test('flags of the engine are seen wherever they come from', () => {
     else process.env.NODE_OPTIONS = before
   }
   assert.equal(engineFlags(), flags)
+})
+
+test('what is given back is gone, where the runtime can', () => {
+  const array = new Int32Array(1000).fill(7)
+  release(array)
+  const can = 'transfer' in ArrayBuffer.prototype
+  assert.is(array.length, can ? 0 : 1000)
+  release(new Int32Array(new SharedArrayBuffer(8)))
 })
 
 test('there is at least one core, and no more than the machine has', () => {

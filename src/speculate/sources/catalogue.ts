@@ -1,14 +1,16 @@
 /** Sources by name. */
 import type { SourceName } from '../drafter.ts'
+import type { TableBytes } from './growth.ts'
 import { JacobiSource, jacobiBytes } from './jacobi.ts'
 import { NgramSource, ngramBytes } from './ngram.ts'
 import { RecycleSource, recycleBytes } from './recycle.ts'
 import type { Source } from './source.ts'
 import type { SourceOptions } from './source-options.ts'
-import { TRIE_NODES, TrieSource } from './trie.ts'
-import { mostTrieBytes } from './trie-table.ts'
-import { PAIRS, PROMPT_PAIRS, TrigramSource } from './trigram.ts'
-import { trigramBytes } from './trigram-table.ts'
+import { TrieSource, trieSourceBytes } from './trie.ts'
+import { TrigramSource, trigramSourceBytes } from './trigram.ts'
+
+/** Those that save what they know. */
+export const SAVING: readonly SourceName[] = ['trie', 'trigram', 'recycle']
 
 /** @param vocabulary of the target @param options as `checkSourceOptions` returns them */
 export function makeSource(name: SourceName, vocabulary: number, options: SourceOptions = {}): Source {
@@ -26,30 +28,32 @@ export function makeSource(name: SourceName, vocabulary: number, options: Source
   }
 }
 
-/** What sources need beside their tables. */
-const SCRATCH = 2e5
+/** What the bytes of sources depend on beside their options. */
+export interface SourceSizes {
+  /** Of the target. */
+  readonly vocabulary: number
+  /** Tokens of the longest text. */
+  readonly context: number
+  /** Of the largest tree that a source proposes by itself; 0 where several are asked together. */
+  readonly proposed: number
+}
 
-/**
- * Bytes that a source comes to hold at the most.
- * @param vocabulary of the target @param context tokens of the longest text
- */
-export function mostSourceBytes(
+/** Bytes that a source takes at the most. */
+export function sourceBytes(
   name: SourceName,
-  { vocabulary, context }: { readonly vocabulary: number; readonly context: number },
+  { vocabulary, context, proposed }: SourceSizes,
   options: SourceOptions = {},
-): number {
+): TableBytes {
   switch (name) {
     case 'trie':
-      return mostTrieBytes(options.trie?.capacity ?? TRIE_NODES) + SCRATCH
-    case 'trigram': {
-      const { pairs = PAIRS, promptPairs = PROMPT_PAIRS } = options.trigram ?? {}
-      return trigramBytes(pairs) + trigramBytes(promptPairs) + SCRATCH
-    }
+      return trieSourceBytes(proposed, options.trie)
+    case 'trigram':
+      return trigramSourceBytes(options.trigram)
     case 'recycle':
-      return recycleBytes(vocabulary)
+      return { held: recycleBytes(vocabulary), moving: 0 }
     case 'ngram':
       return ngramBytes(context, options.ngram)
     case 'jacobi':
-      return jacobiBytes(options.jacobi)
+      return { held: jacobiBytes(options.jacobi), moving: 0 }
   }
 }

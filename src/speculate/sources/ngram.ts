@@ -5,6 +5,7 @@
  */
 import type { Context } from '../context.ts'
 import type { Budget } from '../drafter.ts'
+import type { TableBytes } from './growth.ts'
 import { type Guesses, type GuessTree, type Path, SHOWN, type Source } from './source.ts'
 
 export interface NgramOptions {
@@ -25,9 +26,18 @@ const EARLIER = 0.4
 /** Last tokens that are looked up unless options say otherwise. */
 const MOST = 3
 
-/** Bytes of all tables. @param length of a text */
-export const ngramBytes = (length: number, { most = MOST }: NgramOptions = {}): number =>
-  most * gramBytes(2 ** Math.ceil(Math.log2(Math.max(FIRST_LENGTH, length))))
+const RECENT = 4
+/** Bytes for a place that is looked at. */
+const PLACE_BYTES = 4 + 8 + 1
+
+/** @param length of a text */
+export function ngramBytes(length: number, { most = MOST, recent = RECENT }: NgramOptions = {}): TableBytes {
+  const positions = 2 ** Math.ceil(Math.log2(Math.max(FIRST_LENGTH, length)))
+  return {
+    held: most * gramBytes(positions) + PLACE_BYTES * recent,
+    moving: positions > FIRST_LENGTH ? gramBytes(positions / 2) : 0,
+  }
+}
 
 export class NgramSource implements Source {
   readonly name = 'ngram'
@@ -43,7 +53,7 @@ export class NgramSource implements Source {
 
   /** @throws Error when an option makes no sense */
   constructor(options: NgramOptions = {}) {
-    const { most = MOST, copied = 10, recent = 4 } = options
+    const { most = MOST, copied = 10, recent = RECENT } = options
     if (!(most >= 1 && most <= SHOWN)) throw new Error(`n-grams have 1 to ${SHOWN} tokens, not ${most}`)
     if (!(copied >= 1)) throw new Error(`at least 1 token is copied, not ${copied}`)
     if (!(recent >= 1)) throw new Error(`at least 1 place is looked at, not ${recent}`)
@@ -56,7 +66,7 @@ export class NgramSource implements Source {
   }
 
   get heldBytes(): number {
-    return this.#grams.reduce((sum, { heldBytes }) => sum + heldBytes, 0)
+    return this.#grams.reduce((sum, { heldBytes }) => sum + heldBytes, PLACE_BYTES * this.#recent)
   }
 
   begin(context: Context): void {

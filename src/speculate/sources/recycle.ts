@@ -7,6 +7,7 @@
  * hot start does (section 3.1). Beyond the paper, the target's probabilities of them are kept, too: a token that left
  * no choice last time is a better guess than the first of many, and at a temperature it is known how far noise reaches.
  */
+import { release } from '../../runtime/platform.ts'
 import type { Context } from '../context.ts'
 import type { Budget } from '../drafter.ts'
 import { ROOT } from '../token-tree.ts'
@@ -198,6 +199,10 @@ export class RecycleSource implements Source {
         this.#levels[first + rank] = view.getUint8(at + 4 + 4 * RANKS + rank)
       }
     }
+  }
+
+  release(): void {
+    for (const table of [this.#next, this.#levels, this.#lasting, this.#inPrompt]) release(table)
   }
 
   /** Tokens whose rows may be saved. */

@@ -86,6 +86,8 @@ export interface Source {
   save?(): Uint8Array
   /** Takes what `save` returned in place of what it knows. @throws Error in words when the bytes make no sense */
   load?(bytes: Uint8Array): void
+  /** Gives the memory of its largest tables back; nothing is asked of it any more. */
+  release?(): void
   /** Learns from a text beside the ones that are written. */
   warm?(tokens: ArrayLike<number>): void
 }

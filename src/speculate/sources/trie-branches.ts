@@ -1,6 +1,9 @@
 /** How texts come into the trie. */
 import type { BranchTrie, Cursors } from './trie-table.ts'
 
+/** Bytes of the cursors in a text. */
+export const branchesBytes = (branchLength: number): number => (4 + 4 + 8) * branchLength
+
 /**
  * A text while it is read: every token begins a branch, and goes on with those that are not full. Each open branch has
  * a cursor at its last node, so a token costs one step per branch, as if whole branches were counted, but is known

@@ -1,11 +1,13 @@
 /** How a proposal is chosen from the trie: children by weight, what may come next, and what was taken. */
 
+import { moved, type TableBytes } from './growth.ts'
 import { type GuessTree, MOST_GUESSES } from './source.ts'
 import type { BranchTrie } from './trie-table.ts'
-import { copied } from './trie-table.ts'
 
 /** Children that are looked at, the last used first. Twice or eight times as many cost time and gained no tokens. */
 export const MOST_SIBLINGS = 32
+
+export const RANKING_BYTES = (4 + 8) * MOST_GUESSES
 
 /** The children of a node by falling weight. */
 export class Ranking {
@@ -59,6 +61,25 @@ export class Ranking {
   }
 }
 
+const FIRST_ENTRIES = 256
+const ENTRY_BYTES = 32
+const FIRST_SELECTED = 65
+const SELECTED_BYTES = 32
+
+/**
+ * Bytes of a frontier and a selection. Every node that is taken out of the frontier is one of the selection, and what
+ * may come next are its children.
+ * @param nodes of the largest tree that is proposed; 0 where trees are made otherwise
+ */
+export function selectionBytes(nodes: number): TableBytes {
+  const entries = 2 ** Math.ceil(Math.log2(Math.max(FIRST_ENTRIES, MOST_SIBLINGS * (nodes + 1))))
+  const selected = Math.max(FIRST_SELECTED, nodes + 1)
+  return {
+    held: ENTRY_BYTES * entries + SELECTED_BYTES * selected,
+    moving: entries > FIRST_ENTRIES ? (ENTRY_BYTES * entries) / 2 : 0,
+  }
+}
+
 /** Nodes of the trie that may be selected next: the heaviest first; of equals the deepest, then the first one pushed. */
 export class Frontier {
   /** What the last `pop` took out: a node of the trie, its level below the match, its parent in the selection. */
@@ -67,17 +88,17 @@ export class Frontier {
   parent = 0
   promised = 0
   /** Entries in the order of their pushes, and a heap of them. */
-  #weights = new Float64Array(256)
-  #levels = new Int32Array(256)
-  #nodes = new Int32Array(256)
-  #parents = new Int32Array(256)
-  #promised = new Float64Array(256)
-  #heap = new Int32Array(256)
+  #weights = new Float64Array(FIRST_ENTRIES)
+  #levels = new Int32Array(FIRST_ENTRIES)
+  #nodes = new Int32Array(FIRST_ENTRIES)
+  #parents = new Int32Array(FIRST_ENTRIES)
+  #promised = new Float64Array(FIRST_ENTRIES)
+  #heap = new Int32Array(FIRST_ENTRIES)
   #pushed = 0
   #size = 0
 
   get heldBytes(): number {
-    return this.#heap.length * 32
+    return this.#heap.length * ENTRY_BYTES
   }
 
   reset(): void {
@@ -135,29 +156,29 @@ export class Frontier {
 
   #grow(): void {
     const length = 2 * this.#heap.length
-    this.#weights = copied(this.#weights, new Float64Array(length))
-    this.#levels = copied(this.#levels, new Int32Array(length))
-    this.#nodes = copied(this.#nodes, new Int32Array(length))
-    this.#parents = copied(this.#parents, new Int32Array(length))
-    this.#promised = copied(this.#promised, new Float64Array(length))
-    this.#heap = copied(this.#heap, new Int32Array(length))
+    this.#weights = moved(this.#weights, new Float64Array(length))
+    this.#levels = moved(this.#levels, new Int32Array(length))
+    this.#nodes = moved(this.#nodes, new Int32Array(length))
+    this.#parents = moved(this.#parents, new Int32Array(length))
+    this.#promised = moved(this.#promised, new Float64Array(length))
+    this.#heap = moved(this.#heap, new Int32Array(length))
   }
 }
 
 /** The nodes of a proposal before they go into the tree; 0 is its root. Parents come before their children. */
 export class Selection {
   count = 0
-  #parents = new Int32Array(65)
-  #tokens = new Int32Array(65)
-  #kinds = new Int32Array(65)
-  #first = new Int32Array(65)
-  #next = new Int32Array(65)
+  #parents = new Int32Array(FIRST_SELECTED)
+  #tokens = new Int32Array(FIRST_SELECTED)
+  #kinds = new Int32Array(FIRST_SELECTED)
+  #first = new Int32Array(FIRST_SELECTED)
+  #next = new Int32Array(FIRST_SELECTED)
   /** Nodes of the tree that is filled. */
-  #added = new Int32Array(65)
-  #promised = new Float64Array(65)
+  #added = new Int32Array(FIRST_SELECTED)
+  #promised = new Float64Array(FIRST_SELECTED)
 
   get heldBytes(): number {
-    return this.#parents.length * 32
+    return this.#parents.length * SELECTED_BYTES
   }
 
   /** @param nodes that will be added, at the most */

@@ -1,10 +1,14 @@
 /** The trie in memory: nodes by number, their counts, and how it keeps within its capacity. */
+import { discard, release } from '../../runtime/platform.ts'
+import { firstLength, halved, moved, nextLength, type TableBytes } from './growth.ts'
+
 /** Share of the capacity that stays when room is made: room is made seldom, and what is recent stays. */
 const KEPT = 0.75
 
 /** Nodes whose counts have faded below this may be dropped. */
 const LEAST = 1
 
+/** Places of the first tables, at the most. */
 const FIRST_NODES = 4096
 /** A place in each of the tables of nodes. */
 const NODE_BYTES = 28
@@ -28,16 +32,16 @@ export class BranchTrie {
   /** Nodes without the root. */
   count = 0
   /** Per node. The root's parent is the root; that of a node whose parent is being dropped is -1. */
-  token = new Int32Array(FIRST_NODES)
-  parent = new Int32Array(FIRST_NODES)
+  token: Int32Array
+  parent: Int32Array
   /** Children, the last used first. */
-  first = new Int32Array(FIRST_NODES)
-  next = new Int32Array(FIRST_NODES)
-  #previous = new Int32Array(FIRST_NODES)
-  prompt = new Float32Array(FIRST_NODES)
-  output = new Float32Array(FIRST_NODES)
+  first: Int32Array
+  next: Int32Array
+  #previous: Int32Array
+  prompt: Float32Array
+  output: Float32Array
   /** Nodes by their parents and tokens: open addressing, a power of two of places, taken in the order of the numbers. */
-  #slots = new Int32Array(slotsOf(FIRST_NODES))
+  #slots: Int32Array
   /** Hear when nodes get other numbers. */
   readonly cursors: Cursors[] = []
   /** While there is a prompt in it: nodes that were there before. */
@@ -46,10 +50,19 @@ export class BranchTrie {
   constructor(capacity: number, decay: number) {
     this.capacity = capacity
     this.decay = decay
+    const length = firstLength(capacity + 1, FIRST_NODES)
+    this.token = new Int32Array(length)
+    this.parent = new Int32Array(length)
+    this.first = new Int32Array(length)
+    this.next = new Int32Array(length)
+    this.#previous = new Int32Array(length)
+    this.prompt = new Float32Array(length)
+    this.output = new Float32Array(length)
+    this.#slots = new Int32Array(slotsOf(length))
   }
 
   get heldBytes(): number {
-    return this.token.length * NODE_BYTES + this.#slots.length * 4
+    return tableBytes(this.token.length)
   }
 
   /** @returns the node of a whole run of tokens, or 0 */
@@ -198,6 +211,7 @@ export class BranchTrie {
     for (let node = known + 1; node <= this.count; node++) this.#place(node)
     const numberOf = (node: number): number => (node <= known ? node : to[node - known - 1])
     for (const cursors of this.cursors) cursors.moved(numberOf)
+    discard(to)
   }
 
   /** Its children, whose numbers are higher, are told. */
@@ -234,21 +248,37 @@ export class BranchTrie {
   }
 
   #grow(): void {
-    const length = Math.min(2 * this.token.length, this.capacity + 1)
-    this.token = copied(this.token, new Int32Array(length))
-    this.parent = copied(this.parent, new Int32Array(length))
-    this.first = copied(this.first, new Int32Array(length))
-    this.next = copied(this.next, new Int32Array(length))
-    this.#previous = copied(this.#previous, new Int32Array(length))
-    this.prompt = copied(this.prompt, new Float32Array(length))
-    this.output = copied(this.output, new Float32Array(length))
+    const length = nextLength(this.token.length, this.capacity + 1)
+    this.token = moved(this.token, new Int32Array(length))
+    this.parent = moved(this.parent, new Int32Array(length))
+    this.first = moved(this.first, new Int32Array(length))
+    this.next = moved(this.next, new Int32Array(length))
+    this.#previous = moved(this.#previous, new Int32Array(length))
+    this.prompt = moved(this.prompt, new Float32Array(length))
+    this.output = moved(this.output, new Float32Array(length))
+    discard(this.#slots)
     this.#slots = new Int32Array(slotsOf(length))
     for (let node = 1; node <= this.count; node++) this.#place(node)
   }
+
+  release(): void {
+    for (const table of [this.token, this.parent, this.first, this.next, this.#previous]) release(table)
+    for (const table of [this.prompt, this.output, this.#slots]) release(table)
+  }
 }
 
-/** Bytes that a full trie takes. */
-export const mostTrieBytes = (capacity: number): number => NODE_BYTES * (capacity + 1) + 4 * slotsOf(capacity + 1)
+const tableBytes = (length: number): number => NODE_BYTES * length + 4 * slotsOf(length)
+
+/** Bytes of a full trie. */
+export function trieBytes(capacity: number): TableBytes {
+  const length = capacity + 1
+  // When nodes are dropped, the others' new numbers.
+  const numbers = 4 * capacity
+  return {
+    held: tableBytes(length),
+    moving: length > FIRST_NODES ? Math.max(numbers, tableBytes(halved(length))) : numbers,
+  }
+}
 
 /** At most two of three places are taken. */
 const slotsOf = (nodes: number): number => 2 ** Math.ceil(Math.log2(nodes * 1.5))
@@ -257,9 +287,4 @@ function hash(parent: number, token: number): number {
   let h = Math.imul(parent, 0x9e3779b1) ^ Math.imul(token, 0x85ebca77)
   h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d)
   return h ^ (h >>> 13)
-}
-
-export function copied<T extends Int32Array | Float32Array | Float64Array>(from: T, to: T): T {
-  to.set(from)
-  return to
 }

@@ -6,11 +6,12 @@
  */
 import type { Context, TextSoFar } from '../context.ts'
 import type { Budget } from '../drafter.ts'
+import type { TableBytes } from './growth.ts'
 import { type Guesses, type GuessTree, MOST_GUESSES, type Path, SHOWN, type Source } from './source.ts'
-import { OpenBranches } from './trie-branches.ts'
+import { branchesBytes, OpenBranches } from './trie-branches.ts'
 import { loadTrie, saveTrie, type TrieShape } from './trie-saved.ts'
-import { Frontier, MOST_SIBLINGS, Ranking, Selection } from './trie-selection.ts'
-import { BranchTrie } from './trie-table.ts'
+import { Frontier, MOST_SIBLINGS, RANKING_BYTES, Ranking, Selection, selectionBytes } from './trie-selection.ts'
+import { BranchTrie, trieBytes } from './trie-table.ts'
 
 /**
  * How `propose` spends its nodes: on the most frequent nodes, whose branches share their beginnings ('tree'); on the
@@ -25,7 +26,7 @@ export interface TrieOptions {
   readonly branchLength?: number
   /** What a count in the prompt is worth in counts of outputs. Default 2; the public code ranks as if it were 9999. */
   readonly promptWeight?: number
-  /** Most nodes, some 36 bytes each. Default `TRIE_NODES`, 262144. */
+  /** Most nodes, some 36 bytes each. Default `TRIE_NODES`, 262144; of a model as many as its memory allows, up to that. */
   readonly capacity?: number
   /** What is left of a count when it fades for want of room, between 0 and 0.9. Default 0.5. */
   readonly decay?: number
@@ -38,6 +39,21 @@ export interface TrieOptions {
 }
 
 export const TRIE_NODES = 1 << 18
+const BRANCH_LENGTH = 12
+
+/** @param nodes of the largest tree that it proposes; 0 where it is only asked for successors */
+export function trieSourceBytes(
+  nodes: number,
+  { capacity = TRIE_NODES, branchLength = BRANCH_LENGTH }: TrieOptions = {},
+): TableBytes {
+  const [trie, selection] = [trieBytes(capacity), selectionBytes(nodes)]
+  return {
+    held: trie.held + selection.held + besidesBytes(branchLength),
+    moving: Math.max(trie.moving, selection.moving),
+  }
+}
+
+const besidesBytes = (branchLength: number): number => RANKING_BYTES + 2 * branchesBytes(branchLength)
 
 /** Class of a guess by the tokens that matched before it. */
 const CLASS_BY_LENGTH = [0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7]
@@ -64,7 +80,13 @@ export class TrieSource implements Source {
 
   /** @throws Error when an option makes no sense */
   constructor(options: TrieOptions = {}) {
-    const { branchLength = 12, promptWeight = 2, capacity = TRIE_NODES, decay = 0.5, mode = 'tree' } = options
+    const {
+      branchLength = BRANCH_LENGTH,
+      promptWeight = 2,
+      capacity = TRIE_NODES,
+      decay = 0.5,
+      mode = 'tree',
+    } = options
     if (!(branchLength >= 2)) throw new Error(`branches need at least 2 tokens, not ${branchLength}`)
     if (!(promptWeight > 0)) throw new Error(`the weight of the prompt is above 0, not ${promptWeight}`)
     if (!(capacity >= 8 * branchLength)) {
@@ -90,7 +112,8 @@ export class TrieSource implements Source {
   }
 
   get heldBytes(): number {
-    return this.#trie.heldBytes + this.#frontier.heldBytes + this.#selection.heldBytes
+    const selecting = this.#frontier.heldBytes + this.#selection.heldBytes
+    return this.#trie.heldBytes + selecting + besidesBytes(this.#branchLength)
   }
 
   begin({ tokens, promptLength }: Context): void {
@@ -166,6 +189,10 @@ export class TrieSource implements Source {
     this.#trie = trie
     this.#text = new OpenBranches(trie, this.#branchLength)
     this.#beside = new OpenBranches(trie, this.#branchLength)
+  }
+
+  release(): void {
+    this.#trie.release()
   }
 
   /** The most frequent nodes below a match: first by outputs, for their share of what is left, then by all counts. */

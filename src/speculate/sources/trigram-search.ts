@@ -28,6 +28,9 @@ export type LookUp = (a: number, b: number, search: TrigramSearch, node: number)
 const MOST_NODES = 1 + ITERATIONS * MOST_SUCCESSORS
 const UNKNOWN = -1
 
+/** Bytes of the arrays of a search. */
+export const SEARCH_BYTES = MOST_NODES * (6 * 4 + 3 + 3 * 8) + 4 * (ITERATIONS + 2)
+
 /** The search, on arrays that are made once. Node 0 is the root; children of a node stand side by side, likeliest first. */
 export class TrigramSearch {
   readonly #token = new Int32Array(MOST_NODES)
@@ -48,10 +51,6 @@ export class TrigramSearch {
   readonly #order = new Int32Array(MOST_NODES)
   readonly #starts = new Int32Array(ITERATIONS + 2)
   #size = 0
-
-  get bytes(): number {
-    return MOST_NODES * (6 * 4 + 3 + 3 * 8)
-  }
 
   addChild(parent: number, token: number, prior: number, kind: number): void {
     const node = this.#size++

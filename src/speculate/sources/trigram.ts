@@ -5,10 +5,11 @@
  */
 import type { Context, TextSoFar } from '../context.ts'
 import type { Budget } from '../drafter.ts'
+import type { TableBytes } from './growth.ts'
 import { broken, HEAD_BYTES, type Kind, readHead, startSaving } from './saved.ts'
 import { type Guesses, type GuessTree, type Path, SHOWN, type Source } from './source.ts'
-import { TrigramSearch } from './trigram-search.ts'
-import { MEMORY, MOST_SUCCESSORS, TrigramTable } from './trigram-table.ts'
+import { SEARCH_BYTES, TrigramSearch } from './trigram-search.ts'
+import { MEMORY, MOST_SUCCESSORS, TrigramTable, trigramBytes } from './trigram-table.ts'
 
 /** Observations from which on a pair's successors count as well known. */
 const WELL_KNOWN = 4
@@ -21,14 +22,25 @@ const SUCCESSOR_BYTES = 8
 const KIND: Kind = { name: 'table of trigrams', mark: 'copT', version: 1 }
 
 export interface TrigramOptions {
-  /** Pairs that are remembered between texts: at least 1, some 120 bytes each. Default `PAIRS`, 65536. */
+  /**
+   * Pairs that are remembered between texts: at least 1, some 120 bytes each. Default `PAIRS`, 65536; of a model as many
+   * as its memory allows, up to that.
+   */
   readonly pairs?: number
-  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192. */
+  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192, or fewer likewise. */
   readonly promptPairs?: number
 }
 
 export const PAIRS = 65_536
 export const PROMPT_PAIRS = 8_192
+
+/** What does not depend on how many pairs there are. */
+const SEARCHING_BYTES = SEARCH_BYTES + 2 * MOST_SUCCESSORS * (4 + 8)
+
+export function trigramSourceBytes({ pairs = PAIRS, promptPairs = PROMPT_PAIRS }: TrigramOptions = {}): TableBytes {
+  const [lasting, passing] = [trigramBytes(pairs), trigramBytes(promptPairs)]
+  return { held: lasting.held + passing.held + SEARCHING_BYTES, moving: Math.max(lasting.moving, passing.moving) }
+}
 
 export class TrigramSource implements Source {
   readonly name = 'trigram'
@@ -60,7 +72,7 @@ export class TrigramSource implements Source {
   }
 
   get heldBytes(): number {
-    return this.#lasting.bytes + this.#passing.bytes + this.#search.bytes
+    return this.#lasting.heldBytes + this.#passing.heldBytes + SEARCHING_BYTES
   }
 
   get entries(): number {
@@ -128,26 +140,43 @@ export class TrigramSource implements Source {
     return new Uint8Array(view.buffer)
   }
 
-  /** Of more pairs than it may hold it keeps the last ones. */
+  /** Of more pairs than it may hold it keeps those that were seen most often, and of equal ones the last. */
   load(bytes: Uint8Array): void {
     const { view, rows } = readHead(KIND, this.#vocabulary, bytes)
+    const seen = new Uint16Array(Math.min(rows, Math.floor(bytes.length / ROW_BYTES)))
     let at = HEAD_BYTES
-    for (let row = 0; row < rows; row++) at = this.#checkRow(view, at, row)
+    for (let row = 0; row < rows; row++) {
+      const end = this.#checkRow(view, at, row)
+      seen[row] = view.getUint16(at + 8, true)
+      at = end
+    }
     if (at !== bytes.length) throw broken(KIND, `its ${rows} pairs end at byte ${at}, and it has ${bytes.length}`)
     const table = this.#lasting
+    const isWanted = mostSeen(seen, table.capacity)
     table.clear()
     at = HEAD_BYTES
     for (let i = 0; i < rows; i++) {
-      const row = table.take(view.getInt32(at, true), view.getInt32(at + 4, true))
-      table.seen[row] = view.getUint16(at + 8, true)
-      table.counts[row] = view.getUint16(at + 10, true)
-      at += ROW_BYTES
-      for (let j = row * MOST_SUCCESSORS; j < row * MOST_SUCCESSORS + table.counts[row]; j++) {
-        table.ids[j] = view.getInt32(at, true)
-        table.weights[j] = view.getFloat32(at + 4, true)
-        at += SUCCESSOR_BYTES
-      }
+      const count = view.getUint16(at + 10, true)
+      if (isWanted(i)) this.#loadRow(view, at, count)
+      at += ROW_BYTES + count * SUCCESSOR_BYTES
     }
+  }
+
+  #loadRow(view: DataView, at: number, count: number): void {
+    const table = this.#lasting
+    const row = table.take(view.getInt32(at, true), view.getInt32(at + 4, true))
+    table.seen[row] = view.getUint16(at + 8, true)
+    table.counts[row] = count
+    for (let i = 0; i < count; i++) {
+      const from = at + ROW_BYTES + i * SUCCESSOR_BYTES
+      table.ids[row * MOST_SUCCESSORS + i] = view.getInt32(from, true)
+      table.weights[row * MOST_SUCCESSORS + i] = view.getFloat32(from + 4, true)
+    }
+  }
+
+  release(): void {
+    this.#lasting.release()
+    this.#passing.release()
   }
 
   /** @returns where the next row begins @throws Error in words */
@@ -225,4 +254,17 @@ export class TrigramSource implements Source {
       this.#weights[at] = weight
     }
   }
+}
+
+/**
+ * Which rows to take: those that were seen most often, and of equal ones the last.
+ * @returns whether to take a row; to be asked once for each, in their order
+ */
+function mostSeen(seen: Uint16Array, most: number): (row: number) => boolean {
+  if (seen.length <= most) return () => true
+  const sorted = seen.slice().sort()
+  const least = sorted[seen.length - most]
+  const wanted = most - (seen.length - 1 - sorted.lastIndexOf(least))
+  let passed = sorted.lastIndexOf(least) - sorted.indexOf(least) + 1 - wanted
+  return (row) => seen[row] > least || (seen[row] === least && passed-- <= 0)
 }

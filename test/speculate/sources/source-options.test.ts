@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import { chooseSpeculation } from '../../../src/engine/speculation-options.ts'
 import { CoppiceError } from '../../../src/errors.ts'
 import { SOURCES } from '../../../src/speculate/drafter.ts'
-import { makeSource, mostSourceBytes } from '../../../src/speculate/sources/catalogue.ts'
+import { makeSource, sourceBytes } from '../../../src/speculate/sources/catalogue.ts'
 import { checkSourceOptions, type SourceOptions } from '../../../src/speculate/sources/source-options.ts'
 import { contextOf, propose, successors } from './guessing.ts'
 
@@ -115,8 +115,8 @@ test('whatever the limits allow works, and holds no more than is said of it', ()
         source.begin(context, 0)
         successors(source, [...text.subarray(0, 40)])
         if (source.propose !== undefined) propose(source, context, 63)
-        const most = mostSourceBytes(name, { vocabulary: VOCABULARY, context: 2048 }, options)
-        assert.ok(source.heldBytes <= most, `${name}: ${source.heldBytes} of ${most}`)
+        const { held } = sourceBytes(name, { vocabulary: VOCABULARY, context: 2048, proposed: 63 }, options)
+        assert.ok(source.heldBytes <= held, `${name}: ${source.heldBytes} of ${held}`)
         source.end()
       }
     }),

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { MOST_SUCCESSORS, TrigramTable } from '../../../src/speculate/sources/trigram-table.ts'
+import { MOST_SUCCESSORS, TrigramTable, trigramBytes } from '../../../src/speculate/sources/trigram-table.ts'
 
 const test = suite('trigram table')
 
@@ -91,6 +91,39 @@ test('a pair that is used stays, those that are not go', () => {
   for (let i = 0; i < 500; i++) table.observe(10 + i, 8, 0)
   assert.is(table.find(1, 2), -1)
   assert.is(table.size, 16)
+})
+
+/** All that is known of the rows, in their order. */
+const contentOf = ({ size, first, second, seen, counts, ids, weights }: TrigramTable) => [
+  ...[first, second, seen, counts].map((table) => [...table.subarray(0, size)]),
+  ...[ids, weights].map((table) => [...table.subarray(0, size * MOST_SUCCESSORS)]),
+]
+
+test('a table that grows knows what one knows that has its whole length from the beginning', () => {
+  const capacity = 5000
+  const whole = new TrigramTable(capacity)
+  const early = whole.heldBytes
+  for (let i = 0; i < capacity; i++) whole.observe(i, i, i)
+  assert.is(whole.heldBytes, trigramBytes(capacity).held)
+  assert.ok(early < whole.heldBytes / 4, `${early} bytes before there is a pair`)
+  whole.clear()
+  assert.is(whole.size, 0)
+  const growing = new TrigramTable(capacity)
+  let state = 7
+  const next = (below: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    return (state >>> 8) % below
+  }
+  for (let i = 0; i < 30_000; i++) {
+    // Some pairs come again and again, and more than the capacity come at all.
+    const [a, b, token] = [next(i % 3 === 0 ? 40 : 200), next(100), next(30)]
+    for (const table of [whole, growing]) table.observe(a, b, token)
+    if (i % 7 === 0) for (const table of [whole, growing]) table.find(a, b)
+    if (i % 997 === 0) assert.equal(contentOf(growing), contentOf(whole))
+  }
+  assert.is(growing.size, capacity)
+  assert.equal(contentOf(growing), contentOf(whole))
+  for (let a = 0; a < 200; a++) for (let b = 0; b < 100; b++) assert.is(growing.find(a, b), whole.find(a, b))
 })
 
 test('nothing is left when it is cleared', () => {

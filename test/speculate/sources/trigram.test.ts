@@ -139,12 +139,38 @@ test('the same after saving and loading, and nothing else is taken', () => {
   )
 })
 
-test('of more pairs than there is room for, the last ones are loaded', () => {
-  const bytes = make([1, 2, 3, 4, 5, 6, 7, 8, 9]).save()
-  const source = new TrigramSource(VOCABULARY, { pairs: 3 })
-  source.load(bytes)
-  const known = [1, 2, 3, 4, 5, 6, 7].filter((token) => successors(source, [token, token + 1]).length > 0)
-  assert.equal(known, [5, 6, 7])
+test('of more pairs than there is room for, those seen most often are loaded, and of equal ones the last', () => {
+  const known = (corpus: readonly number[], pairs: number): number[] => {
+    const source = new TrigramSource(VOCABULARY, { pairs })
+    source.load(make(corpus).save())
+    assert.is(source.entries, Math.min(pairs, 7))
+    return [1, 2, 3, 4, 5, 6, 7].filter((token) => successors(source, [token, token + 1]).length > 0)
+  }
+  const once = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+  assert.equal(known(once, 3), [5, 6, 7])
+  assert.equal(known(once, 7), [1, 2, 3, 4, 5, 6, 7])
+  const source = make(once)
+  for (const again of [
+    [2, 3, 4],
+    [2, 3, 4],
+    [4, 5, 6],
+  ])
+    source.warm(again)
+  const bytes = source.save()
+  for (const [pairs, expected] of [
+    [1, [2]],
+    [2, [2, 4]],
+    [4, [2, 4, 6, 7]],
+  ] as const) {
+    const small = new TrigramSource(VOCABULARY, { pairs })
+    small.load(bytes)
+    const kept = [1, 2, 3, 4, 5, 6, 7].filter((token) => successors(small, [token, token + 1]).length > 0)
+    assert.equal(kept, expected)
+    // What is saved again is what was kept.
+    const again = new TrigramSource(VOCABULARY, { pairs: 7 })
+    again.load(small.save())
+    assert.is(again.entries, pairs)
+  }
 })
 
 test.run()
