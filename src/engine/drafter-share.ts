@@ -1,13 +1,15 @@
 /** How much of the memory budget is for what drafters without a model remember. */
 import { CoppiceError } from '../errors.ts'
 import { formatBytes } from '../runtime/sizes.ts'
-import { leastOwnerBytes, type Sources } from '../speculate/sources/capacities.ts'
+import { leastOwnerBytes, mostOwnerBytes, type Sources } from '../speculate/sources/capacities.ts'
 import { sizeOption } from './options.ts'
 import type { SpeculationChoices } from './speculation-options.ts'
 
 /** Unless it is given: a share of the budget, up to what two owners' tables take at their largest with most models. */
 const SHARE = 1 / 16
 const MOST = 48e6
+/** Owners whose memories are kept beside the default one's. */
+export const OWNERS = 16
 
 /** What sources need to know of a model. */
 export interface SourceTarget {
@@ -34,7 +36,10 @@ export function chooseDrafterMemory(given: number | string | undefined, sources:
   const bytes = given === undefined ? undefined : sizeOption('drafterMemory', given)
   if (sources.names.length === 0) return () => 0
   const least = 2 * leastOwnerBytes(sources)
-  if (bytes === undefined) return (budget) => Math.max(least, Math.min(MOST, Math.floor(budget * SHARE)))
+  if (bytes === undefined) {
+    const most = Math.min(MOST, (1 + OWNERS) * mostOwnerBytes(sources))
+    return (budget) => Math.max(least, Math.min(most, Math.floor(budget * SHARE)))
+  }
   if (bytes < least) {
     const { vocabulary, context } = sources.sizes
     throw new CoppiceError(

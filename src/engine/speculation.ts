@@ -18,7 +18,7 @@ import { Planner } from '../speculate/planner.ts'
 import type { ResidualDrafter } from '../speculate/residual.ts'
 import { fitCapacities, leastOwnerBytes, type Sources } from '../speculate/sources/capacities.ts'
 import { makeSource, SAVING } from '../speculate/sources/catalogue.ts'
-import { ownerShare, sourcesOf } from './drafter-share.ts'
+import { OWNERS, ownerShare, sourcesOf } from './drafter-share.ts'
 import type { SpeculationChoices } from './speculation-options.ts'
 
 /**
@@ -41,9 +41,6 @@ const RESIDUAL_NODES = 16
 
 /** Whose texts are nobody's in particular. */
 export const DEFAULT_OWNER = ''
-
-/** Owners whose memories are kept beside the default one's. */
-const OWNERS = 16
 
 interface SpeculationParts {
   readonly choices: SpeculationChoices

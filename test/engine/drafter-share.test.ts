@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import { chooseDrafterMemory, sourcesOf } from '../../src/engine/drafter-share.ts'
 import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { chooseSpeculation } from '../../src/engine/speculation-options.ts'
-import { leastOwnerBytes, ownerBytes } from '../../src/speculate/sources/capacities.ts'
+import { leastOwnerBytes, mostOwnerBytes } from '../../src/speculate/sources/capacities.ts'
 import { assertFails } from '../runtime/failures.ts'
 
 const test = suite('memory of drafters')
@@ -19,7 +19,13 @@ test('a sixteenth of the budget, between what the drafters need and 48 MB', () =
   assert.is(bytes(1e12), 48e6)
   assert.is(bytes(1e6), 2 * leastOwnerBytes(sources))
   // Two owners that remember as much as they may.
-  assert.ok(bytes(1e12) >= 2 * ownerBytes(sources))
+  assert.ok(bytes(1e12) >= 2 * mostOwnerBytes(sources))
+})
+
+test('no more than all owners that are kept can come to take', () => {
+  const sources = of({ drafters: ['recycle', 'ngram'] })
+  assert.is(chooseDrafterMemory(undefined, sources)(1e12), 17 * mostOwnerBytes(sources))
+  assert.ok(17 * mostOwnerBytes(sources) < 5e6)
 })
 
 test('what is given holds for any budget, in numbers and in text', () => {

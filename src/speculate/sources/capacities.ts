@@ -6,7 +6,7 @@ import { TRIE_NODES } from './trie.ts'
 import { PAIRS, PROMPT_PAIRS } from './trigram.ts'
 
 /** With fewer a table forgets what it read before it is of use. Branches of 64 tokens, the longest, take 512 nodes. */
-const LEAST = { nodes: 1024, pairs: 512, promptPairs: 256 }
+const LEAST = { nodes: 1024, pairs: 512, promptPairs: 1024 }
 
 /** Steps from the least capacities to the whole ones. */
 const STEPS = 1 << 12
@@ -28,6 +28,10 @@ export function ownerBytes({ names, sizes, options }: Sources): number {
 export const leastOwnerBytes = (sources: Sources): number =>
   ownerBytes({ ...sources, options: withCapacities(sources, 0) })
 
+/** The same with the sources' own defaults there. */
+export const mostOwnerBytes = (sources: Sources): number =>
+  ownerBytes({ ...sources, options: withCapacities(sources, 1) })
+
 /**
  * Options whose capacities, where they were left open, are as large as the bytes allow, up to the sources' own
  * defaults: all of them by the same share.
@@ -48,12 +52,14 @@ export function fitCapacities(sources: Sources, bytes: number): SourceOptions | 
 }
 
 /** @param share of what lies between the least capacities and the whole ones */
-function withCapacities({ names, options }: Sources, share: number): SourceOptions {
+function withCapacities({ names, options, sizes }: Sources, share: number): SourceOptions {
   const between = (least: number, whole: number): number => Math.floor(least + share * (whole - least))
   const { trie, trigram } = options
   const capacity = trie?.capacity ?? between(LEAST.nodes, TRIE_NODES)
   const pairs = trigram?.pairs ?? between(LEAST.pairs, PAIRS)
-  const promptPairs = trigram?.promptPairs ?? between(LEAST.promptPairs, PROMPT_PAIRS)
+  // A prompt has no more pairs than the context has tokens.
+  const wholePrompt = Math.min(PROMPT_PAIRS, sizes.context)
+  const promptPairs = trigram?.promptPairs ?? between(Math.min(LEAST.promptPairs, wholePrompt), wholePrompt)
   return {
     ...options,
     ...(names.includes('trie') && { trie: { ...trie, capacity } }),

@@ -27,7 +27,7 @@ export interface TrigramOptions {
    * as its memory allows, up to that.
    */
   readonly pairs?: number
-  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192, or fewer likewise. */
+  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192, or fewer likewise and in short contexts. */
   readonly promptPairs?: number
 }
 

@@ -3,7 +3,13 @@ import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { SOURCES } from '../../../src/speculate/drafter.ts'
-import { fitCapacities, leastOwnerBytes, ownerBytes, type Sources } from '../../../src/speculate/sources/capacities.ts'
+import {
+  fitCapacities,
+  leastOwnerBytes,
+  mostOwnerBytes,
+  ownerBytes,
+  type Sources,
+} from '../../../src/speculate/sources/capacities.ts'
 import { makeSource } from '../../../src/speculate/sources/catalogue.ts'
 import type { SourceOptions } from '../../../src/speculate/sources/source-options.ts'
 import { TRIE_NODES } from '../../../src/speculate/sources/trie.ts'
@@ -122,7 +128,7 @@ test('capacities grow with the bytes, up to their defaults and no further', () =
     fc.property(sources, fc.array(fc.double({ min: 1, max: 60, noNaN: true }), { maxLength: 8 }), (wanted, shares) => {
       let before = [0, 0, 0]
       const least = leastOwnerBytes(wanted)
-      const all = ownerBytes(wanted)
+      const all = mostOwnerBytes(wanted)
       for (const share of [1, ...shares].sort((a, b) => a - b)) {
         const { trie, trigram } = fitCapacities(wanted, Math.floor(least * share))!
         const found = [trie?.capacity ?? 0, trigram?.pairs ?? 0, trigram?.promptPairs ?? 0]
@@ -132,8 +138,9 @@ test('capacities grow with the bytes, up to their defaults and no further', () =
       for (const bytes of [Math.max(least, all), 100 * all]) {
         const { trie, trigram } = fitCapacities(wanted, bytes)!
         if (wanted.names.includes('trie')) assert.is(trie?.capacity, TRIE_NODES)
+        const promptPairs = Math.min(PROMPT_PAIRS, wanted.sizes.context)
         if (wanted.names.includes('trigram'))
-          assert.equal([trigram?.pairs, trigram?.promptPairs], [PAIRS, PROMPT_PAIRS])
+          assert.equal(trigram, { ...wanted.options.trigram, pairs: PAIRS, promptPairs })
       }
     }),
     { numRuns: 60 },
