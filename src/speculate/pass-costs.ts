@@ -27,9 +27,9 @@ const MOST_HINT = 1.3
 const DOUBTFUL = 0.9
 
 /**
- * So many plain passes after one of more rows, which took the weights' place in the processor's caches, take longer than
- * settled ones: by 25, 16 and 10 % where weights just fit there (EPYC of Zen 4). A text without guesses has none of
- * that, and it is what guesses have to beat.
+ * So many plain passes after one of more rows take longer than those that come then, as it took their weights' place in
+ * the processor's caches: by 25, 16 and 10 % where the weights just fit (EPYC of Zen 4). A text without guesses has none
+ * of that, and it is what guesses have to beat.
  */
 const UNSETTLED = 3
 
@@ -157,7 +157,7 @@ export class PassCosts {
       return Math.max(1, this.#unsettled[place].value)
     }
     // Compared within a run: machines have better and worse minutes.
-    if (place === UNSETTLED) for (const [i, mean] of this.#unsettled.entries()) mean.add(this.#first[i] / compute)
+    if (place === UNSETTLED) this.#unsettled.forEach((mean, i) => mean.add(this.#first[i] / compute))
     return 1
   }
 
