@@ -26,13 +26,6 @@ const MOST_HINT = 1.3
 /** Less than this share of what a pass of one row takes is too little for one of more rows. */
 const DOUBTFUL = 0.9
 
-/**
- * So many plain passes after one of more rows take longer than those that come then, as it took their weights' place in
- * the processor's caches: by 25, 16 and 10 % where the weights just fit (EPYC of Zen 4). A text without guesses has none
- * of that, and it is what guesses have to beat.
- */
-const UNSETTLED = 3
-
 /** A mean that forgets. */
 class Mean {
   value = 0
@@ -50,10 +43,6 @@ export class PassCosts {
   /** Of a pass that waits for the disk: as long as the disk takes, however many rows there are. */
   readonly #disk = new Mean()
   readonly #draft: SizeMeans
-  /** Plain passes since one of more rows, what the first of them took, and how often that is what settled ones take. */
-  #plainRun = Number.POSITIVE_INFINITY
-  readonly #first = new Float64Array(UNSETTLED)
-  readonly #unsettled = Array.from({ length: UNSETTLED }, () => new Mean())
   /** Of reading one token into the draft, beside others. */
   readonly #read = new Mean()
   /** Estimates by rows, as a whole and of computing; made when they are asked for, and true for `#figures` figures. */
@@ -83,13 +72,12 @@ export class PassCosts {
    * @param ahead seconds before it in which the disk went on reading
    */
   observePass(rows: number, compute: number, whole?: number, ahead = 0): void {
-    const slower = this.#settle(rows, compute)
-    observe(this.#compute, rows, compute / slower)
+    observe(this.#compute, rows, compute)
     this.#figures++
     if (whole === undefined) return
     const waited = whole - compute
     // What was read ahead, a pass that waits would have had to wait for.
-    const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole / slower
+    const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole
     // What the disk takes does not change with what computing takes.
     if (waited > HITCH * whole || this.areDiskBound) this.#whole.add(rows, full)
     else observe(this.#whole, rows, full)
@@ -143,22 +131,6 @@ export class PassCosts {
     if (this.#madeAt[rows] !== this.#figures) this.#estimate(rows)
     const full = this.#table[rows]
     return Math.max(Math.min(full, this.#computeTable[rows]), full - this.#sparedBy(ahead))
-  }
-
-  /** @returns how often a pass takes what it would take among others of as many rows */
-  #settle(rows: number, compute: number): number {
-    if (rows > 1) {
-      this.#plainRun = 0
-      return 1
-    }
-    const place = this.#plainRun++
-    if (place < UNSETTLED) {
-      this.#first[place] = compute
-      return Math.max(1, this.#unsettled[place].value)
-    }
-    // Compared within a run: machines have better and worse minutes.
-    if (place === UNSETTLED) this.#unsettled.forEach((mean, i) => mean.add(this.#first[i] / compute))
-    return 1
   }
 
   #sparedBy(ahead: number): number {

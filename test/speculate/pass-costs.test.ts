@@ -43,41 +43,6 @@ test('a size that was seen costs what it took, another one not necessarily', () 
   assert.not(costs.hasSeen(2))
 })
 
-test('a plain pass costs what settled ones do, once it is known how much longer those soon after larger ones take', () => {
-  const costs = resident([])
-  const slower = [1.25, 1.16, 1.1]
-  const plain = (count: number, pace = 1): void => {
-    for (let i = 0; i < count; i++) costs.observePass(1, (slower[i] ?? 1) * pace, (slower[i] ?? 1) * pace)
-  }
-  costs.observePass(1, 1, 1)
-  for (let round = 0; round < 4; round++) {
-    costs.observePass(5, 2, 2)
-    plain(6)
-  }
-  // From now on none of them is settled, as where most passes have guesses.
-  for (let round = 0; round < 60; round++) {
-    costs.observePass(5, 2, 2)
-    plain(round % 4)
-  }
-  assert.ok(Math.abs(costs.pass(1) - 1) < 0.01, `${costs.pass(1)}`)
-  assert.ok(Math.abs(costs.pass(5) - 2) < 0.01, `${costs.pass(5)}`)
-  // A worse minute is one of all passes, and no matter of which come after which.
-  for (let round = 0; round < 60; round++) {
-    costs.observePass(5, 3, 3)
-    plain(1 + (round % 3), 1.5)
-  }
-  assert.ok(Math.abs(costs.pass(1) - 1.5) < 0.02, `${costs.pass(1)}`)
-})
-
-test('at the disk, plain passes cost what they took, whatever came before', () => {
-  const costs = new PassCosts(ROWS, DRAFT_ROWS)
-  for (let round = 0; round < 20; round++) {
-    costs.observePass(5, 0.5, 4)
-    for (let i = 0; i < 6; i++) costs.observePass(1, i === 0 ? 0.3 : 0.2, 4)
-  }
-  assertNear(costs.pass(1), 4)
-})
-
 test('between two sizes costs lie on a straight line', () => {
   const costs = resident([
     [1, 2],
