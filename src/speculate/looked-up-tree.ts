@@ -43,14 +43,6 @@ export class LookedUpTree {
     this.#reach = new Reach(nodes)
   }
 
-  /**
-   * How many of the target's likeliest tokens sources are to learn from. Noting them takes 2 % of a short pass; where
-   * passes are long, all are watched.
-   */
-  get topTokens(): number {
-    return this.#isGrown ? this.#lookups.topTokens : 0
-  }
-
   startText(): void {
     this.#reach.startText()
     this.#watchPace.startText()

@@ -39,7 +39,7 @@ export class LookupDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#looked.topTokens
+    return this.#lookups.topTokens
   }
 
   begin(rule: LookupRule): void {

@@ -124,7 +124,7 @@ export class TreeDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#lookingRule === undefined ? this.#options.lookups.topTokens : this.#looked.topTokens
+    return this.#options.lookups.topTokens
   }
 
   startText(context: Context): void {
