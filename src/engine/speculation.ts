@@ -228,6 +228,7 @@ export class Speculation {
     const { pacing, nodes, model } = choices
     const { names } = this.#sources
     const options = fitCapacities(this.#sources, ownerShare(drafterBytes) - kept)
+    if (options === undefined) throw new Error(`${drafterBytes} bytes are too few for ${names.join(', ')}`)
     const planner = (hasModel: boolean, hasOthers = false): Planner =>
       new Planner(this.costs, new Calibration(BRANCHING), nodes, hasModel ? expansionRows(nodes) : 0, hasOthers)
     const hasModel = model !== undefined
