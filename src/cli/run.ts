@@ -80,7 +80,7 @@ export const run = command({
       opened = await load(modelPath(model), { ...options, ...common })
       progress.clear()
       // Better refused now than when all is done.
-      if (state !== undefined && !isKnown) await opened.saveDrafterState(state)
+      if (state !== undefined) await opened.saveDrafterState(state)
       const onPiece = values.json ? () => progress.clear() : pieceWriter(progress)
       const { completion: written, interrupted } = await write(opened, prompt, traced, onPiece)
       const { trace, ...completion } = written

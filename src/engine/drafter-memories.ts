@@ -1,6 +1,8 @@
 /** What a model's drafters remember, by owner: kept in files, taught from texts, counted, forgotten. */
 import { CoppiceError } from '../errors.ts'
+import { absolutePath } from '../runtime/files.ts'
 import { formatBytes } from '../runtime/sizes.ts'
+import { takenInPart } from '../speculate/sources/sections.ts'
 import type { StateSection, TokenMeaning } from '../speculate/state-file.ts'
 import { readStateFor, writeState } from './drafter-state.ts'
 import { DEFAULT_OWNER, type Speculation } from './speculation.ts'
@@ -18,6 +20,8 @@ export class DrafterMemories {
   readonly #speculation: Speculation
   readonly #vocabulary: number
   readonly #meaning: () => TokenMeaning
+  /** What was loaded in part only, for want of room, and by whom. */
+  #partial: { readonly path: string; readonly sources: string } | undefined
 
   constructor({ speculation, vocabulary, meaning }: DrafterMemoriesParts) {
     this.#speculation = speculation
@@ -35,7 +39,15 @@ export class DrafterMemories {
     const others = sections.filter(({ source }) => !this.#speculation.takes(source))
     const kept = others.reduce((sum, { bytes }) => sum + bytes.length, 0)
     this.#checkRoom(file, others, kept)
-    this.#speculation.memoryOf(DEFAULT_OWNER, kept).load(sections, file)
+    const memory = this.#speculation.memoryOf(DEFAULT_OWNER, kept)
+    memory.load(sections, file)
+    const inPart = takenInPart(
+      memory.sources,
+      sections.filter(({ source }) => this.#speculation.takes(source)),
+    )
+    if (inPart.length > 0) {
+      this.#partial = { path: absolutePath(file), sources: inPart.map(({ name }) => name).join(', ') }
+    }
   }
 
   /** @throws CoppiceError INVALID_OPTION | FILE_SYSTEM */
@@ -43,6 +55,12 @@ export class DrafterMemories {
     this.#checkSources()
     if (typeof file !== 'string' || file === '') {
       throw new CoppiceError('INVALID_OPTION', `the state needs the name of a file, not ${JSON.stringify(file)}`)
+    }
+    if (absolutePath(file) === this.#partial?.path) {
+      throw new CoppiceError(
+        'INVALID_OPTION',
+        `the drafter state ${file} has more than ${this.#partial.sources} could take within drafterMemory (${this.#speculation.drafterBytes} bytes), and saving there would lose the rest; load it with more drafterMemory or memory, or save to another file`,
+      )
     }
     const known = this.#speculation.memories.get(checkOwner(owner))
     if (known === undefined && owner !== DEFAULT_OWNER) {

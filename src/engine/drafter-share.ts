@@ -24,7 +24,7 @@ export function sourcesOf(choices: SpeculationChoices, { vocabulary, context }: 
   return { names, options: sourceOptions, sizes: { vocabulary, context, proposed: names.length === 1 ? nodes : 0 } }
 }
 
-/** Bytes for the tables of one owner: those of the writer and of the default owner, which is never forgotten, fit together. */
+/** Bytes for one owner's tables: the writer's fit in beside those of the default owner, which is never forgotten. */
 export const ownerShare = (drafterBytes: number): number => Math.floor(drafterBytes / 2)
 
 /**

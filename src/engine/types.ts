@@ -43,11 +43,10 @@ export interface LoadOptions {
   drafterOptions?: SourceOptions
   /**
    * File of what drafters without a model learnt in an earlier run, as `Model.saveDrafterState` writes it: the default
-   * owner's begin with it. What counts most is taken of tables that are larger than `drafterMemory` allows; what it has of
-   * drafters that are not among these is kept, and saved again. It is refused
-   * when it is damaged (CORRUPT_FILE), newer (UNSUPPORTED_FORMAT), of another vocabulary (INCOMPATIBLE_STATE) or not
-   * there (FILE_SYSTEM), and without such drafters, or with too little memory for what is kept (INVALID_OPTION). Default:
-   * nothing is known.
+   * owner's begin with it. Of tables that are larger than `drafterMemory` allows, what counts most is taken; what it has
+   * of drafters that are not among these is kept, and saved again. It is refused when it is damaged (CORRUPT_FILE),
+   * newer (UNSUPPORTED_FORMAT), of another vocabulary (INCOMPATIBLE_STATE) or not there (FILE_SYSTEM), and without such
+   * drafters, or with too little memory for what is kept (INVALID_OPTION). Default: nothing is known.
    */
   drafterState?: string
   /**
@@ -144,7 +143,8 @@ export interface GenerateOptions {
   /**
    * Whose text this is, any string. What drafters learn from texts stays with their owner: it is neither proposed
    * for another's texts nor does it change how fast these are written. Remembered are '' and those that wrote last, 16
-   * at the most and as many as `drafterMemory` has room for. Default ''.
+   * at the most and as many as `drafterMemory` has room for: that others wrote much can show in being forgotten.
+   * Default ''.
    */
   owner?: string
   /**
@@ -258,8 +258,8 @@ export interface Model {
    * Writes what drafters without a model learnt of an owner's texts to a file for `LoadOptions.drafterState`: what was
    * written, and what else the target held likely there. Of prompts there is only what these repeat. The file is
    * replaced at once or not at all.
-   * @throws CoppiceError INVALID_OPTION when no drafter learns, or nothing is remembered of the owner | FILE_SYSTEM |
-   *   WORKER_FAILED | CLOSED
+   * @throws CoppiceError INVALID_OPTION when no drafter learns, nothing is remembered of the owner, or the file is the one
+   *   that was loaded and had more than there was room for | FILE_SYSTEM | WORKER_FAILED | CLOSED
    */
   saveDrafterState(file: string, options?: OwnerOptions): Promise<void>
   /**

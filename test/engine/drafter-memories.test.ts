@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readState } from '../../src/engine/drafter-state.ts'
@@ -95,6 +95,16 @@ saving('a state that is larger than what drafters may hold is loaded as far as i
   assert.is(text, first.text)
   assert.ok(stats.passes <= first.stats.passes / 1.5, `${stats.passes} of ${first.stats.passes} passes`)
   assert.ok(held(small) <= drafterMemory / 2)
+  // What did not fit is nowhere else.
+  const whole = readFileSync(file('large'))
+  for (const path of [file('large'), relative(process.cwd(), file('large'))]) {
+    const { message } = assertFails(() => small.engine.memories.save(path, ''), 'INVALID_OPTION')
+    assert.match(message, 'more than trie, trigram could take')
+  }
+  assert.equal(readFileSync(file('large')), whole)
+  small.engine.memories.save(file('part'), '')
+  large.engine.memories.save(file('large'), '')
+  open({ drafterMemory: '40MB', drafterState: file('large') }).engine.memories.save(file('large'), '')
 })
 
 saving('what a state has of other drafters counts as well, and is refused when it leaves too little', () => {

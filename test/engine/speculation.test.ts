@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { sourcesOf } from '../../src/engine/drafter-share.ts'
+import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { Speculation } from '../../src/engine/speculation.ts'
 import { chooseSpeculation } from '../../src/engine/speculation-options.ts'
 import { emptyStats, type Stats } from '../../src/generate/statistics.ts'
@@ -48,18 +49,32 @@ test('a model that streams says so', () => {
   assert.match(stats.verdict!, /^streaming: /)
 })
 
-test('what a plain pass takes follows from the disk only in texts that waited for it', () => {
-  const speculation = new Speculation({
-    choices: chooseSpeculation({ drafters: ['trie'], nodes: 16 }, false),
+type Parts = ConstructorParameters<typeof Speculation>[0]
+
+/** What guesses without a draft model. */
+const speculationOf = (options: EngineOptions, parts: Partial<Parts> = {}): Speculation =>
+  new Speculation({
+    choices: chooseSpeculation(options, false),
     draft: undefined,
     rows: 64,
     vocabulary: 100,
     targetVocabulary: 100,
     context: 256,
     drafterBytes: 1e6,
-    streams: true,
+    streams: false,
     readAhead: 0,
+    ...parts,
   })
+
+test('tables that do not fit are an error: what was planned was wrong', () => {
+  assert.throws(
+    () => speculationOf({ drafters: ['trie'] }, { drafterBytes: 1000 }).memoryOf(''),
+    '1000 bytes are too few for trie',
+  )
+})
+
+test('what a plain pass takes follows from the disk only in texts that waited for it', () => {
+  const speculation = speculationOf({ drafters: ['trie'], nodes: 16 }, { streams: true })
   // No pass of one row; one that was kept waiting, once.
   speculation.costs.observePass(17, 0.01, 0.02)
   const after = (wait: number, draftHidden: number, prefill = 0): Stats => {
@@ -80,17 +95,7 @@ test('what a plain pass takes follows from the disk only in texts that waited fo
 })
 
 test('owners have planners and judges of their own', () => {
-  const speculation = new Speculation({
-    choices: chooseSpeculation({ drafters: ['trie'] }, false),
-    draft: undefined,
-    rows: 64,
-    vocabulary: 100,
-    targetVocabulary: 100,
-    context: 256,
-    drafterBytes: 1e6,
-    streams: false,
-    readAhead: 0,
-  })
+  const speculation = speculationOf({ drafters: ['trie'] })
   const [a, b] = ['a', 'b'].map((owner) => speculation.memoryOf(owner))
   const { costs } = speculation
   for (let i = 0; i < 40; i++) {
@@ -114,18 +119,8 @@ test('owners that wrote longest ago are forgotten until there is room for the wr
   // A table of recycled tokens has its size from the beginning.
   const targetVocabulary = 10_000
   const { held } = sourceBytes('recycle', { vocabulary: targetVocabulary, context: 256, proposed: 0 })
-  const speculation = new Speculation({
-    choices: chooseSpeculation({ drafters: ['recycle'] }, false),
-    draft: undefined,
-    rows: 64,
-    vocabulary: targetVocabulary,
-    targetVocabulary,
-    context: 256,
-    // A share is two tables and a half.
-    drafterBytes: 5 * held,
-    streams: false,
-    readAhead: 0,
-  })
+  // A share is two tables and a half.
+  const speculation = speculationOf({ drafters: ['recycle'] }, { targetVocabulary, drafterBytes: 5 * held })
   const kept = (): string[] => [...speculation.memories.keys()]
   const first = speculation.memoryOf('')
   for (const owner of ['a', 'b', 'a', 'c']) speculation.memoryOf(owner)
@@ -155,20 +150,11 @@ test('whatever owners write, and however much, all of them stay within the bytes
   })
   fc.assert(
     fc.property(choice, fc.nat(), ({ drafters, times, turns }, seed) => {
-      const choices = chooseSpeculation({ drafters, nodes: 16 }, false)
-      const sources = sourcesOf(choices, { vocabulary: targetVocabulary, context: 256 })
+      const options: EngineOptions = { drafters, nodes: 16 }
+      const target = { vocabulary: targetVocabulary, context: 256 }
+      const sources = sourcesOf(chooseSpeculation(options, false), target)
       const drafterBytes = Math.floor(2 * leastOwnerBytes(sources) * times)
-      const speculation = new Speculation({
-        choices,
-        draft: undefined,
-        rows: 64,
-        vocabulary: targetVocabulary,
-        targetVocabulary,
-        context: 256,
-        drafterBytes,
-        streams: false,
-        readAhead: 0,
-      })
+      const speculation = speculationOf(options, { targetVocabulary, drafterBytes })
       const heldBy = ({ heldBytes }: DrafterMemory): number => heldBytes.reduce((sum, { bytes }) => sum + bytes, 0)
       const share = Math.floor(drafterBytes / 2)
       const known = new Set<string>()

@@ -166,7 +166,7 @@ test('what has too little of a chance is not looked behind, nor taken where even
     speaker.shown.length = 0
     grown.reset(TEXT[0])
     lookups.grow(grown, contextOf(TEXT), TAKEN_AS_THEY_ARE, { nodes: 40, depth: 2 }, leastChance)
-    return speaker.shown.map((shown) => shown.slice(TEXT.length - 1 - shown.length + 1).slice(-1))
+    return speaker.shown.map((shown) => shown.slice(-1))
   }
   assert.equal(grownWith(0), [[119], [1], [2], [3], [4]])
   assert.is(grown.size, 8)

@@ -24,6 +24,10 @@ export function startSaving(kind: Kind, vocabulary: number, rows: number, bytes:
   return view
 }
 
+/** Rows that a table says to have, of which the head was read before. */
+export const savedRows = ({ buffer, byteOffset }: Uint8Array): number =>
+  new DataView(buffer, byteOffset).getUint32(12, true)
+
 /** @returns the number of rows that the head speaks of @throws Error in words when the head is another table's */
 export function readHead(kind: Kind, vocabulary: number, bytes: Uint8Array): { view: DataView; rows: number } {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -1,5 +1,6 @@
 /** What several sources have learnt, as the sections of a state file. */
 import { brokenState, type StateSection } from '../state-file.ts'
+import { savedRows } from './saved.ts'
 import type { Source } from './source.ts'
 
 /**
@@ -24,6 +25,12 @@ export function loadSections(
     return false
   })
 }
+
+/** Sources that have taken less than all of their sections. */
+export const takenInPart = (sources: readonly Source[], sections: readonly StateSection[]): Source[] =>
+  sources.filter((source) =>
+    sections.some((section) => section.source === source.name && (source.entries ?? 0) < savedRows(section.bytes)),
+  )
 
 /** Of all sources that have something to keep. */
 export const saveSections = (sources: readonly Source[]): StateSection[] =>

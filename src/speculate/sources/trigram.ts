@@ -27,7 +27,10 @@ export interface TrigramOptions {
    * as its memory allows, up to that.
    */
   readonly pairs?: number
-  /** Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192, or fewer likewise and in short contexts. */
+  /**
+   * Pairs of the prompt that are remembered during a text, at least 1. Default `PROMPT_PAIRS`, 8192; of a model fewer
+   * likewise, and no more than its context has tokens.
+   */
   readonly promptPairs?: number
 }
 

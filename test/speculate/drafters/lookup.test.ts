@@ -41,13 +41,13 @@ class Talker implements Source {
 const test = suite('trees without a draft model')
 
 /** A drafter in a text that has begun, with one source. */
-function startDrafting(pacing: Pacing) {
+function startDrafting(pacing: Pacing, judge = TAKEN_AS_THEY_ARE) {
   const source = new Talker('trie')
   const lookups = new Lookups(['trie'], 0)
   lookups.sources = [source]
   const drafter = new LookupDrafter({ lookups, nodes: NODES })
   const context = contextOf([1, 2, 3])
-  drafter.begin({ judge: TAKEN_AS_THEY_ARE, pacing, temperature: 0 })
+  drafter.begin({ judge, pacing, temperature: 0 })
   drafter.startText(context)
   return { source, drafter, context }
 }
@@ -88,6 +88,28 @@ test('what the pacing leaves out is not looked up for long; what it takes whole 
   most = NODES
   for (let pass = 0; pass < 5; pass++) sizeOf(MOST_GUESSES)
   assert.equal(found, [63, 4, 4, 4, 8, 16, 32, 63])
+})
+
+test('no more is looked up than the pacing says can pay, also while it only watches', () => {
+  const pacing: Pacing = {
+    leastChance: 0.3,
+    shouldDraft: () => true,
+    expand: () => 0,
+    cut: ({ size }: Growth) => size,
+    observe() {},
+    watch() {},
+  }
+  // 0.5, 0.25 and 0.125 at the root, and behind the first of them; the next ones promise less than a fourth of 0.3.
+  assert.is(drafting(pacing)(MOST_GUESSES), 5)
+  let taken = 0
+  const judge = { ...TAKEN_AS_THEY_ARE, observe: () => void taken++ }
+  const { source, drafter, context } = startDrafting({ ...pacing, shouldDraft: () => false }, judge)
+  source.says = MOST_GUESSES
+  const tree = new TokenTree(NODES)
+  tree.reset(context.root)
+  drafter.propose(context, tree, { nodes: NODES, depth: 12 })
+  drafter.observe({ tree, path: [], tokens: [50] }, 1)
+  assert.equal([tree.size, taken], [0, 3])
 })
 
 /** Has a window of so many nodes, and guesses nothing. */

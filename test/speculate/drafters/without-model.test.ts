@@ -13,6 +13,7 @@ const NODES = 16
 const SAID = [500, 501]
 
 class Switch implements Pacing {
+  leastChance = 0
   drafts = true
   needsPlain = false
   readonly own: Outcome[] = []
@@ -44,6 +45,7 @@ const test = suite('passes without the draft model')
 
 /** A drafter of a model and a source, in a text that has begun; whether the model drafts is up to the switch. */
 function openMixed() {
+  let looks = 0
   const source: Source = {
     name: 'trie',
     topTokens: 0,
@@ -51,6 +53,7 @@ function openMixed() {
     begin: () => {},
     end: () => {},
     successors: (_, guesses: Guesses) => {
+      looks++
       for (const [i, token] of SAID.entries()) guesses.add(token, 0.5 ** (i + 1), 0)
     },
   }
@@ -68,7 +71,7 @@ function openMixed() {
     drafter.observe({ tree, path, tokens }, 1)
     for (const token of tokens) context.push(token)
   }
-  return { draft, drafter, pacing, without, context, write }
+  return { draft, drafter, pacing, without, context, write, looks: () => looks }
 }
 
 test('look-ups alone make the tree, and the model is left alone', () => {
@@ -109,6 +112,17 @@ test('where others rest, too, passes are plain, and both hear of them', () => {
     [[0, 1, 0]],
   )
   assert.is(without.own.length, 1)
+})
+
+test('beside the model, too, no more is looked up than the pacing says can pay', () => {
+  const [all, few] = [0, 0.9].map((leastChance) => {
+    const { drafter, pacing, context, looks } = openMixed()
+    pacing.leastChance = leastChance
+    propose(drafter, context, NODES)
+    return looks()
+  })
+  assert.is(few, 1)
+  assert.ok(all > NODES / 2, `${all} looks`)
 })
 
 test('after them the model’s tree is the one that it would have been without them', () => {
