@@ -50,10 +50,62 @@ function steps8(n: v128, multiplier: v128, offset: v128): v128 {
   return i16x8.shr_s(i16x8.add_sat_s(half, i16x8.add(half, offset)), 12)
 }
 
-// Sums over two candidates' nibbles, for each of four rows: at `fits` of n q, of q q, and of q if `intercept`. Two
-// functions come of it.
+// The first three candidates of q4: what is rounded for the second and third is a sum more and less than for the first.
+function startQ4(integers: usize): void {
+  let products0 = i32x4.splat(0)
+  let products1 = products0
+  let products2 = products0
+  let squares0 = products0
+  let squares1 = products0
+  let squares2 = products0
+  const offset = halfStep
+  const first = i16x8.splat(16384)
+  const spacing = i16x8.splat(3200)
+  for (const end = integers + 256; integers < end; integers += 16) {
+    const n = v128.load(integers)
+    const half = i16x8.q15mulr_sat_s(n, first)
+    const apart = i16x8.q15mulr_sat_s(n, spacing)
+    const steps = i16x8.add_sat_s(half, i16x8.add(half, offset))
+    const q0 = i16x8.shr_s(steps, 12)
+    products0 = i32x4.add(products0, i32x4.dot_i16x8_s(n, q0))
+    squares0 = i32x4.add(squares0, i32x4.dot_i16x8_s(q0, q0))
+    const q1 = i16x8.shr_s(i16x8.add_sat_s(steps, apart), 12)
+    products1 = i32x4.add(products1, i32x4.dot_i16x8_s(n, q1))
+    squares1 = i32x4.add(squares1, i32x4.dot_i16x8_s(q1, q1))
+    const q2 = i16x8.shr_s(i16x8.sub_sat_s(steps, apart), 12)
+    products2 = i32x4.add(products2, i32x4.dot_i16x8_s(n, q2))
+    squares2 = i32x4.add(squares2, i32x4.dot_i16x8_s(q2, q2))
+  }
+  bestScore = i32x4.splat(0)
+  bestStep = i32x4.splat(0)
+  judgeQ4(products0, squares0)
+  judgeQ4(products1, squares1)
+  judgeQ4(products2, squares2)
+}
+
+// Two more candidates of q4.
+function fitPairQ4(integers: usize, m0: v128, m1: v128): void {
+  let products0 = i32x4.splat(0)
+  let products1 = products0
+  let squares0 = products0
+  let squares1 = products0
+  const offset = halfStep
+  for (const end = integers + 256; integers < end; integers += 16) {
+    const n = v128.load(integers)
+    const q0 = steps8(n, m0, offset)
+    products0 = i32x4.add(products0, i32x4.dot_i16x8_s(n, q0))
+    squares0 = i32x4.add(squares0, i32x4.dot_i16x8_s(q0, q0))
+    const q1 = steps8(n, m1, offset)
+    products1 = i32x4.add(products1, i32x4.dot_i16x8_s(n, q1))
+    squares1 = i32x4.add(squares1, i32x4.dot_i16x8_s(q1, q1))
+  }
+  judgeQ4(products0, squares0)
+  judgeQ4(products1, squares1)
+}
+
+// Sums over two candidates' nibbles of q4a, for each of four rows: at `fits` of n q, of q q, and of q.
 @inline
-function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: usize, intercept: bool): void {
+function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: usize): void {
   let products0 = i32x4.splat(0)
   let products1 = products0
   let squares0 = products0
@@ -65,29 +117,22 @@ function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: 
     const q0 = steps8(n, m0, o0)
     products0 = i32x4.add(products0, i32x4.dot_i16x8_s(n, q0))
     squares0 = i32x4.add(squares0, i32x4.dot_i16x8_s(q0, q0))
-    if (intercept) steps0 = i16x8.add(steps0, q0)
+    steps0 = i16x8.add(steps0, q0)
     const q1 = steps8(n, m1, o1)
     products1 = i32x4.add(products1, i32x4.dot_i16x8_s(n, q1))
     squares1 = i32x4.add(squares1, i32x4.dot_i16x8_s(q1, q1))
-    if (intercept) steps1 = i16x8.add(steps1, q1)
+    steps1 = i16x8.add(steps1, q1)
   }
   v128.store(fits, products0)
   v128.store(fits, squares0, 16)
   v128.store(fits, products1, 48)
   v128.store(fits, squares1, 64)
-  if (!intercept) return
   v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps0), 32)
   v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps1), 80)
 }
 
-function fitPairQ4(integers: usize, m0: v128, m1: v128, fits: usize): void {
-  sumPair(integers, m0, halfStep, m1, halfStep, fits, false)
-  judgeQ4(fits)
-  judgeQ4(fits + 48)
-}
-
 function fitPairQ4a(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, sums: v128, fits: usize): void {
-  sumPair(integers, m0, o0, m1, o1, fits, true)
+  sumPair(integers, m0, o0, m1, o1, fits)
   judgeQ4a(fits, sums)
   judgeQ4a(fits + 48, sums)
 }
@@ -111,9 +156,9 @@ function multiplierNear(numerator: f32): v128 {
 
 // A line through zero.
 @inline
-function judgeQ4(fit: usize): void {
-  const products = f32x4.convert_i32x4_s(v128.load(fit))
-  const step = f32x4.div(products, f32x4.convert_i32x4_s(v128.load(fit, 16)))
+function judgeQ4(sums: v128, squares: v128): void {
+  const products = f32x4.convert_i32x4_s(sums)
+  const step = f32x4.div(products, f32x4.convert_i32x4_s(squares))
   const score = f32x4.mul(step, products)
   const better = f32x4.gt(score, bestScore)
   bestScore = v128.bitselect(score, bestScore, better)
@@ -128,7 +173,6 @@ function fixed(x: i32): v128 {
 
 export function packQ4(rows: usize, stride: usize, target: usize, scratch: usize): void {
   const integers = scratch + INTEGERS
-  const fits = scratch + FITS
   for (let half: usize = 0; half < 2; half++) {
     const first = rows + 4 * half * stride
     const zero = f32x4.splat(0)
@@ -149,12 +193,8 @@ export function packQ4(rows: usize, stride: usize, target: usize, scratch: usize
     const inverse = orZero(f32x4.div(f32x4.splat(-32767), extreme), counts)
     const unit = orZero(f32x4.div(extreme, f32x4.splat(-32767)), counts)
     storeIntegers(first, stride, zero, inverse, integers)
-    bestScore = zero
-    bestStep = zero
-    fitPairQ4(integers, fixed(16384), fixed(17246), fits)
-    fitPairQ4(integers, fixed(18204), fixed(19275), fits)
-    fitPairQ4(integers, fixed(15604), fixed(14760), fits)
-    fitPairQ4(integers, multiplierNear(68115496), multiplierNear(66102232), fits)
+    startQ4(integers)
+    fitPairQ4(integers, multiplierNear(68451040), multiplierNear(65766688))
     const halves = toHalves(f32x4.mul(bestStep, unit))
     v128.store64_lane(target + 128 + 8 * half, lowHalves(halves, halves), 0)
     v128.store(scratch + SCALES + 16 * half, inverseOf(fromHalves(halves)))

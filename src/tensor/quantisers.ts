@@ -59,14 +59,17 @@ const fitted = { products: 0, squares: 0, steps: 0 }
 /**
  * Rounds to -8..7, by a multiplication that keeps 15 bits and a saturating addition: what the kernel has
  * instructions for. A step of q is 2^26 / multiplier of n; an offset of 2048 rounds to the nearest.
+ * @param apart by how much the multiplier is another one, doubled
  */
-function fit(count: number, multiplier: number, offset: number): void {
+function fit(count: number, multiplier: number, offset: number, apart = 0): void {
   let products = 0
   let squares = 0
   let steps = 0
   for (let i = 0; i < count; i++) {
     const half = (shorts[i] * multiplier + 0x4000) >> 15
-    const q = clamp(half + (half + offset), -32768, 32767) >> 12
+    const whole = clamp(half + (half + offset), -32768, 32767)
+    const further = Math.sign(apart) * ((shorts[i] * Math.abs(apart) + 0x4000) >> 15)
+    const q = clamp(whole + further, -32768, 32767) >> 12
     products += shorts[i] * q
     squares += q * q
     steps += q
@@ -81,22 +84,24 @@ const MULTIPLIER_LIMIT = 28672
 
 const UNIT = 2 ** 26
 
+/** Last scales tried, 2 % below and above the best so far: near 2^26 * 1.02 and 2^26 * 0.98, numbers that f32 has. */
+const NEAR = [68451040, 65766688]
+
 const multiplierNear = (step: number, numerator: number): number =>
   Math.min(nearest(numerator / step), MULTIPLIER_LIMIT)
 
 /**
- * First scales tried, over the one that maps the largest magnitude to -8: the best is often a little smaller.
- * As multipliers: 16384 / (1, 0.95, 0.9, 0.85, 1.05, 1.11).
+ * First scales tried: the one that maps the largest magnitude to -8 (ggml's Q4_0), and those whose multipliers are a tenth
+ * more and less. With sixty of them, or with six and the last ones, squared errors of made-up and real weights are 0.4
+ * and 0.25 % less; with the first one alone, 9 % more.
  */
-const Q4_STARTS = [16384, 17246, 18204, 19275, 15604, 14760]
-
-/** Last ones, 1.5 % below and above the best so far: numbers that f32 has, near 2^26 * 1.015 and 2^26 * 0.985. */
-const Q4_NEAR = [68115496, 66102232]
+const Q4_START = 16384
+const Q4_APART = [0, 3200, -3200]
 
 /**
- * The scale with the least squared error that a short search finds. It starts at the scale that maps the
- * largest magnitude to -8 (ggml's Q4_0) and at others near it. Each of them rounds the block to integers q; the best scale
- * for these integers is sum(w q) / sum(q q), which is the candidate. Two more start beside the best of these.
+ * The scale with the least squared error that a short search finds. Each start rounds the block
+ * to integers q; the best scale for these integers is sum(w q) / sum(q q), which is the candidate. Two more start beside
+ * the best of these.
  */
 export function quantiseQ4(source: Float32Array, from: number, count: number, target: QuantisedBlock): void {
   let low = 0
@@ -119,12 +124,12 @@ export function quantiseQ4(source: Float32Array, from: number, count: number, ta
       bestStep = step
     }
   }
-  for (const multiplier of Q4_STARTS) {
-    fit(count, multiplier, 2048)
+  for (const apart of Q4_APART) {
+    fit(count, Q4_START, 2048, apart)
     judge()
   }
   const first = bestStep
-  for (const numerator of Q4_NEAR) {
+  for (const numerator of NEAR) {
     fit(count, multiplierNear(first, numerator), 2048)
     judge()
   }
@@ -147,9 +152,6 @@ const Q4A_STARTS: readonly (readonly [multiplier: number, offset: number])[] = [
   [16896, -2458],
   [16896, 2458],
 ]
-
-/** Last ones, with steps 2 % smaller and larger than the best so far: near 2^26 * 1.02 and 2^26 * 0.98. */
-const Q4A_NEAR = [68451040, 65766688]
 
 const OFFSET_LIMIT = 4096
 const LARGEST_HALF = 65504
@@ -190,7 +192,7 @@ export function quantiseQ4a(source: Float32Array, from: number, count: number, t
   }
   const first = bestStep
   const intercept = fround(fround(sum - fround(bestStep * bestSteps)) / count)
-  for (const numerator of Q4A_NEAR) {
+  for (const numerator of NEAR) {
     fit(count, multiplierNear(first, numerator), offsetNear(first, intercept, numerator))
     judge()
   }
