@@ -161,6 +161,9 @@ export function comparisonLines(tree: Stats, plain: Stats): string[] {
   return [head, row('drafted', tree), row('plain', plain)]
 }
 
+const kvCacheOf = ({ kvCache: { kind, draft } }: ModelPlan): string =>
+  draft === undefined || draft === kind ? kind : `${kind} (draft ${draft})`
+
 function guessesOf({ nodes, pacing }: ModelPlan): string {
   if (nodes === 0) return 'none: plain decoding'
   return pacing === 'fixed' ? `${nodes} nodes per pass` : `up to ${nodes} nodes per pass, as many as pay`
@@ -186,7 +189,7 @@ export function planLines(plan: ModelPlan, columns: number): string[] {
     ['slots', plan.slots === 0 ? 'none' : `${plan.slots} of ${formatBytes(plan.slotBytes)}`],
     ['read per pass', formatBytes(plan.streamedBytesPerPass)],
     ...expectationRows(plan),
-    ['context', `${plan.context} positions; KV cache ${plan.kvCache.kind}, ${formatBytes(plan.kvCache.bytes)}`],
+    ['context', `${plan.context} positions; KV cache ${kvCacheOf(plan)}, ${formatBytes(plan.kvCache.bytes)}`],
     ['guesses', guessesOf(plan)],
     ['threads', `${plan.threads} compute, ${plan.loaders} load (${plan.io} I/O)`],
     [

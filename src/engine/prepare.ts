@@ -158,8 +158,10 @@ export function planModel(
       `the draft model handles ${draftContext} positions, but a context of ${context} was asked for; load with context ${draftContext} or another draft`,
     )
   }
+  const draftKind = options.kvCache ?? draftKvKind(drafted?.manifest.config)
   const draftShape: TransformerShape = {
     ...shape,
+    kind: draftKind,
     scratch: draftScratchSlots(nodes),
     rows: Math.max(PASS_ROWS, expansionRows(nodes)),
     logitsRows: LOGITS_ROWS,
@@ -230,6 +232,7 @@ export function planModel(
       context,
       kvCache: {
         kind,
+        ...(drafted !== undefined && { draft: draftKind }),
         bytes:
           kvCacheBytes(config, targetShape) +
           (drafted === undefined ? 0 : kvCacheBytes(drafted.manifest.config, draftShape)),
@@ -327,12 +330,19 @@ function checkSameTokens(target: PackedModel, draft: PackedModel, tokenizer: Tok
 /** Head sizes that the integer products of a q8 cache take: beyond, their sums would not fit in 32 bits. */
 const Q8_HEAD_SIZES = { least: 8, most: 512 }
 
+const takesQ8 = ({ headSize }: ModelConfig): boolean =>
+  headSize >= Q8_HEAD_SIZES.least && headSize <= Q8_HEAD_SIZES.most
+
+/** Guesses need not be exact: what a smaller cache leaves free holds weights that would be read in every pass. */
+const draftKvKind = (config: ModelConfig | undefined): KvKind =>
+  config !== undefined && takesQ8(config) ? 'q8' : 'f32'
+
 function chooseKvKind(kind: KvKind, ...configs: (ModelConfig | undefined)[]): KvKind {
   if (!KV_KINDS.includes(kind)) {
     throw new CoppiceError('INVALID_OPTION', `kvCache must be 'f32' or 'q8', not '${kind}'`)
   }
   const { least, most } = Q8_HEAD_SIZES
-  const odd = configs.find((config) => config !== undefined && !(config.headSize >= least && config.headSize <= most))
+  const odd = configs.find((config) => config !== undefined && !takesQ8(config))
   if (kind === 'q8' && odd !== undefined) {
     throw new CoppiceError(
       'INVALID_OPTION',

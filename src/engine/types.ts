@@ -94,7 +94,8 @@ export interface LoadOptions {
   context?: number
   /**
    * How the KV caches of target and draft keep keys and values: 'f32', or 'q8' (int8 with a scale per head
-   * and position) in little more than a quarter of the bytes, for a small loss of quality. Default 'f32'.
+   * and position) in little more than a quarter of the bytes, for a small loss of quality. Default: 'f32' for the
+   * target; 'q8' for the draft, whose guesses need not be exact, if its heads have 8 to 512 dimensions.
    */
   kvCache?: KvKind
   /**
@@ -295,7 +296,8 @@ export interface Model {
 export interface ModelPlan extends Plan {
   readonly weights: { readonly layers: Kind; readonly edges: Kind }
   readonly context: number
-  readonly kvCache: { readonly kind: KvKind; readonly bytes: number }
+  /** `kind` is the target's; the bytes are those of both. */
+  readonly kvCache: { readonly kind: KvKind; readonly draft?: KvKind; readonly bytes: number }
   /** Tree nodes per pass at the most; 0: plain decoding. */
   readonly nodes: number
   /** How many of them a pass takes. */

@@ -95,6 +95,20 @@ test('a q8 KV cache takes a scale and a byte per dimension of f32, in target, dr
   assert.ok(f32.smallestBudgetBytes - q8.smallestBudgetBytes > saved * 0.9)
 })
 
+test('unless it is said how, keys and values of the target are f32, and those of the draft q8 if its heads allow', () => {
+  const kinds = (options: EngineOptions) => {
+    const { kind, draft } = prepare(target, { nodes: 8, context: 256, ...options }, hooks).plan.kvCache
+    return [kind, draft]
+  }
+  assert.equal(kinds({ draft }), ['f32', 'q8'])
+  assert.equal(kinds({ draft, kvCache: 'f32' }), ['f32', 'f32'])
+  assert.equal(kinds({ draft, kvCache: 'q8' }), ['q8', 'q8'])
+  assert.equal(kinds({}), ['f32', undefined])
+  const bytes = ({ kvCache }: EngineOptions) =>
+    prepare(target, { draft, nodes: 8, context: 256, kvCache }, hooks).plan.kvCache.bytes
+  assert.ok(bytes({}) < bytes({ kvCache: 'f32' }) && bytes({}) > bytes({ kvCache: 'q8' }))
+})
+
 test('options that make no sense are refused by name', () => {
   const cases: [EngineOptions, string][] = [
     [{ draft: 'none', nodes: 4 }, 'nodes'],

@@ -43,7 +43,8 @@ for (const [key, texts] of trees) {
     const { nodes, beta } = texts[0]
     const draft = join(root, 'models', 'draft')
     const drafting: EngineOptions = { draft, drafters: ['tree'], nodes, sharpening: beta, coupled: false }
-    const options: EngineOptions = { ...drafting, weights: 'f32', context: 256 }
+    // Computed with keys and values in f32.
+    const options: EngineOptions = { ...drafting, weights: 'f32', kvCache: 'f32', context: 256 }
     const model = openInline(join(root, 'models', 'target'), options, { depth: DEPTH })
     for (const { name, prompt, ids, temperature, seed, passes } of texts) {
       const count = ids.length - prompt.length

@@ -56,7 +56,8 @@ export const contextOf = (tokens: readonly number[]): Context => new Context(tok
 
 /** Log-probabilities of the best next tokens after a text, computed anew for every text. */
 export const oracle = (() => {
-  const model = openInline(DRAFT, { weights: 'f32', context: CONTEXT })
+  // Keys and values as a draft keeps them.
+  const model = openInline(DRAFT, { weights: 'f32', kvCache: 'q8', context: CONTEXT })
   const known = new Map<string, [number, number][]>()
   return (tokens: readonly number[], sharpening: number): [number, number][] => {
     const key = `${sharpening} ${tokens.join()}`
