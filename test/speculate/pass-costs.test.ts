@@ -212,6 +212,26 @@ test('a disk that gets faster is followed by passes of sizes that are not seen a
   assert.ok(Math.abs(costs.pass(3) - 4) < 0.1, `${costs.pass(3)}`)
 })
 
+test('plain passes are bound by the disk when they take as long as it, whatever larger ones compute', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  assert.not(costs.areDiskBound)
+  for (let i = 0; i < 4; i++) costs.observePass(1, 0.5, 10)
+  assert.ok(costs.areDiskBound)
+  // What computes for as long as the disk takes does not wait for it.
+  for (let i = 0; i < 200; i++) costs.observePass(16, 8, i % 2 === 0 ? 9.8 : 8.2)
+  for (let i = 0; i < 200; i++) costs.observePass(40, 20, 20)
+  assert.ok(costs.areDiskBound)
+})
+
+test('one that had to wait once is not bound by the disk for good, nor are the others', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  for (let i = 0; i < 50; i++) {
+    costs.observePass(1, 1, i % 10 === 4 ? 2 : 1.2)
+    if (i % 10 !== 4) assert.not(costs.areDiskBound, `pass ${i}`)
+  }
+  assert.not(resident([[1, 2]]).areDiskBound)
+})
+
 test('draft passes have costs of their own', () => {
   const costs = new PassCosts(ROWS, DRAFT_ROWS)
   costs.observePass(1, 9, 9)
