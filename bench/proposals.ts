@@ -102,6 +102,6 @@ class MadeUpTops {
       ids.set((next === undefined ? others : [next, ...others]).slice(0, k), node * k)
     }
     // As likely as the target usually finds them, about.
-    return { k, ids, probabilities: Float32Array.from(ids, (_, i) => 0.5 ** ((i % k) + 1)) }
+    return { k, ids, logProbs: Float32Array.from(ids, (_, i) => Math.log(0.5) * ((i % k) + 1)) }
   }
 }

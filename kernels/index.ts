@@ -19,7 +19,7 @@ import {
 export { byteNibbles, byteSigns, halfBits, halfRebase, shortNibbles } from './constants'
 export { outliers } from './noise'
 export { sumExp64 } from './exp64'
-export { checksum, sumExp, topK } from './reduce'
+export { checksum, coarseSumExp, sumExp, topK } from './reduce'
 
 // Executes share `part` of `parts` of the job whose record lies at `record`.
 export function run(record: usize, part: i32, parts: i32): void {

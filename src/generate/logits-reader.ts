@@ -16,7 +16,7 @@ export class LogitsReader {
   #chunk: number[] = []
   #topTokens = 0
   #top = new Int32Array(0)
-  #probabilities = new Float32Array(0)
+  #logProbs = new Float32Array(0)
 
   constructor(target: Transformer, tree: TokenTree) {
     this.#target = target
@@ -32,7 +32,7 @@ export class LogitsReader {
     const size = this.#tree.count * topTokens
     if (this.#top.length < size) {
       this.#top = new Int32Array((this.#tree.capacity + 1) * topTokens)
-      this.#probabilities = new Float32Array(this.#top.length)
+      this.#logProbs = new Float32Array(this.#top.length)
     }
     this.#top.fill(-1, 0, size)
   }
@@ -52,7 +52,7 @@ export class LogitsReader {
     for (let start = 0; start < left.length; start += this.#target.headRows) {
       this.#take(left.slice(start, start + this.#target.headRows))
     }
-    return { k, ids: this.#top, probabilities: this.#probabilities }
+    return { k, ids: this.#top, logProbs: this.#logProbs }
   }
 
   #compute(node: number): void {
@@ -82,10 +82,10 @@ export class LogitsReader {
   }
 
   #note(node: number, row: number, k: number): void {
-    const { ids, values, count, logSum } = this.#target.topCandidates(row, this.#target.config.vocabulary, k, 1)
+    const { ids, values, count, logSum } = this.#target.coarseTopCandidates(row, k)
     for (let i = 0; i < Math.min(k, count); i++) {
       this.#top[node * k + i] = ids[i]
-      this.#probabilities[node * k + i] = Math.exp(values[i] - values[0] - logSum)
+      this.#logProbs[node * k + i] = values[i] - values[0] - logSum
     }
   }
 }

@@ -222,6 +222,12 @@ export class Transformer {
     return this.#first.operators.topCandidates(logits.pointer + i * logits.stride, vocabulary, k, scale)
   }
 
+  /** As `Operators.coarseTopCandidates`, of the whole vocabulary. @param i row of the last call of `head` */
+  coarseTopCandidates(i: number, k: number): Candidates {
+    const { logits } = this.#head
+    return this.#first.operators.coarseTopCandidates(logits.pointer + i * logits.stride, this.config.vocabulary, k)
+  }
+
   /** What choosing a token takes most of its time for. */
   readonly sampling: Pick<Operators, 'outliers' | 'sumExp'> = {
     outliers: (...request) => this.#first.operators.outliers(...request),

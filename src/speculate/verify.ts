@@ -19,8 +19,8 @@ export interface TopTokens {
   readonly k: number
   /** [nodes][k], likeliest first; -1 where there are fewer. */
   readonly ids: Int32Array
-  /** [nodes][k]: the target's probability of each at temperature 1. */
-  readonly probabilities: Float32Array
+  /** [nodes][k]: natural logarithm of the target's probability of each at temperature 1, within 0.04. */
+  readonly logProbs: Float32Array
 }
 
 /**

@@ -16,6 +16,8 @@ export interface Kernels {
   checksum(pointer: number, bytes: number): number
   /** Sum of exp((x - maximum) * scale) over `count` f32. */
   sumExp(pointer: number, count: number, scale: number, maximum: number): number
+  /** Sum of exp(x - maximum) over `count` f32, within 4 per cent: a fourth of the instructions. */
+  coarseSumExp(pointer: number, count: number, maximum: number): number
   /** `total` and exp(x), as src/tensor/math.ts has it, of `count` f64 from -700 to 700, added one after the other. */
   sumExp64(pointer: number, count: number, total: number): number
   /** The k largest of `count` f32 (k <= 64), descending, ties by lower index; returns how many. */
@@ -49,7 +51,7 @@ export function instantiateKernels(memory: WebAssembly.Memory, module: WebAssemb
     )
   }
   const exports = instance.exports as unknown as Kernels
-  for (const name of ['run', 'checksum', 'sumExp', 'sumExp64', 'topK', 'outliers'] as const) {
+  for (const name of ['run', 'checksum', 'sumExp', 'coarseSumExp', 'sumExp64', 'topK', 'outliers'] as const) {
     if (typeof exports[name] !== 'function') {
       throw new CoppiceError(
         'INVALID_OPTION',

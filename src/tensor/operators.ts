@@ -288,6 +288,15 @@ export class Operators {
     return { ids, values, count, logSum }
   }
 
+  /** The same at a scale of 1, with a normaliser that is within 0.04, for what need not be exact. */
+  coarseTopCandidates(logits: number, vocabulary: number, k: number): Candidates {
+    const ids = this.#ids
+    const values = this.#values
+    const count = this.#kernels.topK(logits, vocabulary, k, ids.byteOffset, values.byteOffset)
+    const logSum = Math.log(this.#kernels.coarseSumExp(logits, vocabulary, values[0]))
+    return { ids, values, count, logSum }
+  }
+
   /**
    * Random words of tokens at a position: Threefry-2x32 under a key, of the counters (position, token).
    * @param vocabulary tokens to look at @param least only where the first word, unsigned, is at least that

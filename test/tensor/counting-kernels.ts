@@ -62,6 +62,7 @@ function countingKernelsOf(bank: number, tally: Tally): Kernels {
     run: (record, part, parts) => tally.count(bank, record, part, parts),
     checksum: unused,
     sumExp: unused,
+    coarseSumExp: unused,
     sumExp64: unused,
     topK: unused,
     outliers: unused,

@@ -358,6 +358,30 @@ testEach('sums of exponentials equal their twin', () => {
   )
 })
 
+testEach('coarse sums of exponentials are within 4 per cent, and exact where the largest is all there is', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 300 }),
+      fc.integer(),
+      fc.constantFrom(0.1, 3, 30, 300),
+      fc.constantFrom(0, -20, 1000),
+      (n, seed, spread, shift) => {
+        bench.reset()
+        const x = bench.floats(randomFloats(n, seed, spread).map((value) => value + shift))
+        const maximum = Math.max(...x)
+        const exact = x.reduce((sum, value) => sum + Math.exp(value - maximum), 0)
+        const ratio = bench.kernels.coarseSumExp(x.byteOffset, n, maximum) / exact
+        assert.ok(Math.abs(ratio - 1) < 0.04, `${ratio} times the sum of ${n}, spread ${spread}`)
+      },
+    ),
+  )
+  for (const others of [Number.NEGATIVE_INFINITY, Number.NaN, -200]) {
+    bench.reset()
+    const x = bench.floats([others, others, 3, others, others, others])
+    assert.is(bench.kernels.coarseSumExp(x.byteOffset, x.length, 3), 1)
+  }
+})
+
 /** Few distinct values, so that ties are the rule; NaN among them. */
 const ties = fc.array(fc.constantFrom(-1, 0, 0.5, 2, Number.NaN, Number.NEGATIVE_INFINITY), {
   minLength: 1,

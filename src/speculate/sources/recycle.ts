@@ -213,12 +213,12 @@ export class RecycleSource implements Source {
   }
 
   /** @param isOutput whether it is the text that stands there, written here */
-  #keep(token: number, { k, ids, probabilities }: TopTokens, node: number, isOutput: boolean): void {
+  #keep(token: number, { k, ids, logProbs }: TopTokens, node: number, isOutput: boolean): void {
     const row = token * RANKS
     this.#lasting[token] = isOutput || this.#inPrompt[token] === 0 ? 1 : 0
     for (let rank = 0; rank < RANKS; rank++) {
       this.#next[row + rank] = rank < k ? ids[node * k + rank] : -1
-      this.#levels[row + rank] = rank < k ? levelOf(probabilities[node * k + rank]) : 0
+      this.#levels[row + rank] = rank < k ? levelOf(logProbs[node * k + rank]) : 0
     }
   }
 
@@ -243,8 +243,7 @@ export class RecycleSource implements Source {
   }
 }
 
-const levelOf = (probability: number): number =>
-  Math.min(LEVELS - 1, Math.max(0, Math.round(-Math.log(probability) * STEPS_PER_NAT)))
+const levelOf = (logProb: number): number => Math.min(LEVELS - 1, Math.max(0, Math.round(-logProb * STEPS_PER_NAT)))
 
 function placesByMerit(): Place[] {
   const all: Place[] = []

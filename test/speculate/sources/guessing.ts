@@ -104,7 +104,7 @@ export class Proposal implements GuessTree {
 export const rankedTokens = (k: number, ids: readonly number[]): TopTokens => ({
   k,
   ids: Int32Array.from(ids),
-  probabilities: Float32Array.from(ids, (_, i) => 0.5 ** ((i % k) + 1)),
+  logProbs: Float32Array.from(ids, (_, i) => Math.log(0.5) * ((i % k) + 1)),
 })
 
 /** What a target says after a text, likeliest first. */

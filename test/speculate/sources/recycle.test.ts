@@ -166,7 +166,7 @@ test('promise something sensible of what the target found next to impossible, ho
   const source = new RecycleSource(VOCABULARY)
   const tree = new TokenTree(1)
   tree.reset(3)
-  const top = { k: 2, ids: Int32Array.of(4, 5), probabilities: Float32Array.of(1e-6, 1e-30) }
+  const top = { k: 2, ids: Int32Array.of(4, 5), logProbs: Float32Array.of(Math.log(1e-6), Math.log(1e-30)) }
   source.learn(contextOf([3]), { tree, path: [], tokens: [4] }, top)
   for (const temperature of [0, 0.001, 1, 1000]) {
     source.begin(contextOf([3]), temperature)
