@@ -49,7 +49,11 @@ export const LOAD_FLAGS = {
   },
   threads: { type: 'integer', help: 'threads that compute' },
   ctxSize: { type: 'integer', short: 'c', help: 'tokens of prompt and output together' },
-  kvCache: { type: 'string', value: 'KIND', help: 'f32, or q8: smaller caches for keys and values; without it f32, and q8 for the draft' },
+  kvCache: {
+    type: 'string',
+    value: 'KIND',
+    help: 'f32, or q8: smaller caches for keys and values; without it f32, and q8 for the draft',
+  },
   io: { type: 'string', value: 'MODE', help: 'auto, direct (past the page cache) or buffered' },
   sharpening: { type: 'number', help: "exponent on the draft's probabilities; never changes the text" },
 } as const satisfies Flags
