@@ -3,10 +3,10 @@
  * smaller than itself, and then without guesses for comparison. The target is so small that the system would keep all of
  * it in its page cache, so it is read past that, where the system can, as a large one would be.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { cacheDirectory, refusalOfDirectReads } from '../dist/runtime/files.js'
+import { cacheDirectory, makeDirectory, refusalOfDirectReads } from '../dist/runtime/files.js'
 import { root } from './runtimes.mjs'
 
 const PROMPT = 'The old house stood at the end of the lane, and'
@@ -17,7 +17,7 @@ function refusal() {
   const cache = cacheDirectory()
   let scratch
   try {
-    mkdirSync(cache, { recursive: true })
+    makeDirectory(cache)
     scratch = mkdtempSync(join(cache, 'direct-'))
     const file = join(scratch, 'reads')
     writeFileSync(file, new Uint8Array(1 << 16))
@@ -29,9 +29,15 @@ function refusal() {
   }
 }
 
-const refused = refusal()
-if (refused !== undefined) console.error(`reads go through the page cache here (${refused}), so the disk hardly shows`)
+/** Flags after `npm start --`. */
+const more = process.argv.slice(2)
+const io = []
+if (!more.includes('--io')) {
+  const refused = refusal()
+  if (refused !== undefined)
+    console.error(`reads go through the page cache here (${refused}), so the disk hardly shows`)
+  io.push('--io', refused === undefined ? 'direct' : 'buffered')
+}
 const main = join(root, 'dist', 'cli', 'main.js')
-process.argv = [process.execPath, main, 'run', 'embedded', ...OPTIONS.split(' ')]
-process.argv.push('--io', refused === undefined ? 'direct' : 'buffered', PROMPT)
+process.argv = [process.execPath, main, 'run', 'embedded', ...OPTIONS.split(' '), ...io, ...more, PROMPT]
 await import(pathToFileURL(main).href)
