@@ -326,7 +326,7 @@ function countRanks(
   source: SourceMask,
 ): void {
   const { logProb } = tree
-  const siblings = [...tree.children(node)].filter((child) => (tree.source[child] & source) !== 0)
+  const siblings = tree.children(node).filter((child) => (tree.source[child] & source) !== 0)
   siblings.sort((a, b) => logProb[b] - logProb[a] || a - b)
   for (const [rank, sibling] of siblings.entries()) {
     ranks[rank] ??= { seen: 0, accepted: 0 }

@@ -71,14 +71,12 @@ export class LogitsReader {
 
   #take(chunk: number[]): void {
     for (const old of this.#chunk) this.#rowOf[old] = -1
-    chunk.forEach((at, row) => {
-      this.#rowOf[at] = row
-    })
+    for (let row = 0; row < chunk.length; row++) this.#rowOf[chunk[row]] = row
     this.#chunk = chunk
     this.#target.head(chunk)
     const k = this.#topTokens
     if (k === 0) return
-    for (const [row, node] of chunk.entries()) this.#note(node, row, k)
+    for (let row = 0; row < chunk.length; row++) this.#note(chunk[row], row, k)
   }
 
   #note(node: number, row: number, k: number): void {

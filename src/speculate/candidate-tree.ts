@@ -198,8 +198,7 @@ export class CandidateTree {
   }
 
   #noteChange(node: number): void {
-    const [first = Number.POSITIVE_INFINITY] = this.#fresh
-    if (node < first) this.#changed = true
+    if (this.#fresh.length === 0 || node < this.#fresh[0]) this.#changed = true
   }
 
   #score(node: number, judge: Judge): void {

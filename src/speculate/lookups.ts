@@ -148,9 +148,9 @@ export class Lookups {
     const least = Math.max(LEAST_PROMISE, (HOPE * worst) / Math.exp(grown.tree.logProb[node]))
     const guesses = this.#guesses
     const position = context.length + grown.tree.depth[node]
-    for (const [i, source] of this.sources.entries()) {
+    for (let i = 0; i < this.sources.length; i++) {
       guesses.count = 0
-      source.successors(this.#path, guesses)
+      this.sources[i].successors(this.#path, guesses)
       if (this.#noise !== undefined) couple(guesses, position, this.#noise)
       while (guesses.count > 0 && guesses.promised[guesses.count - 1] < least) guesses.count--
       grown.offer(node, this.#first + i, guesses)

@@ -61,7 +61,7 @@ export function verifyResidual(
     const at = position + path.length
     const p = target(node, path)
     // Siblings are linked the last one first.
-    const children = [...tree.children(node)].reverse()
+    const children = tree.children(node).reverse()
     const candidates = children.map((child) => tree.token[child])
     const chosen = children.length === 0 ? -1 : tryChildren(p, draft(node), candidates, (i) => uniform(at, coinWord(i)))
     const token = chosen < 0 ? pick(p, uniform(at, LAST_WORD)) : candidates[chosen]

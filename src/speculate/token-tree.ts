@@ -82,8 +82,10 @@ export class TokenTree {
   }
 
   /** The children of a node, the last added first. */
-  *children(node: number): Generator<number> {
-    for (let child = this.#firstChild[node]; child >= 0; child = this.#nextSibling[child]) yield child
+  children(node: number): number[] {
+    const children: number[] = []
+    for (let child = this.#firstChild[node]; child >= 0; child = this.#nextSibling[child]) children.push(child)
+    return children
   }
 
   /** Nodes from the root's child down to `node` itself; empty for the root. */

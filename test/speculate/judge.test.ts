@@ -34,7 +34,7 @@ function teach(opened: Opened, offers: [number, number, number][], share: number
     opened.grown.reset(0)
     offer(opened, ...offers)
     const isRight = Math.floor((i + 1) * share) > Math.floor(i * share)
-    for (const child of [...opened.grown.tree.children(ROOT)]) opened.judge.observe(opened.grown, child, isRight)
+    for (const child of opened.grown.tree.children(ROOT)) opened.judge.observe(opened.grown, child, isRight)
   }
 }
 

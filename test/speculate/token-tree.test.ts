@@ -64,9 +64,9 @@ test('children are those that were added, the last first', () => {
   const first = tree.add(ROOT, 5, -2, 1)
   const grandchild = tree.add(first, 6, -3, 1)
   const second = tree.add(ROOT, 7, -1, 1)
-  assert.equal([...tree.children(ROOT)], [second, first])
-  assert.equal([...tree.children(first)], [grandchild])
-  assert.equal([...tree.children(second)], [])
+  assert.equal(tree.children(ROOT), [second, first])
+  assert.equal(tree.children(first), [grandchild])
+  assert.equal(tree.children(second), [])
 })
 
 test('re-rooting keeps exactly the subtree, with its slots, tokens and relative scores', () => {

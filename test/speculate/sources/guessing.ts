@@ -91,7 +91,7 @@ export class Proposal implements GuessTree {
   get branches(): number[][] {
     const { tree } = this
     const nodes = Array.from({ length: tree.size }, (_, i) => i + 1)
-    return nodes.filter((node) => tree.children(node).next().done).map((node) => tree.pathTokens(node))
+    return nodes.filter((node) => tree.children(node).length === 0).map((node) => tree.pathTokens(node))
   }
 
   /** Tokens from the root to every node, in the order of the nodes. */

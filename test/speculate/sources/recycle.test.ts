@@ -82,7 +82,7 @@ function learn(source: RecycleSource, { parents, tokens, follow, salt }: Pass): 
   for (const [i, parent] of parents.entries()) tree.add(parent % tree.count, tokens[i + 1], -1, 1)
   const path: number[] = []
   for (const which of follow) {
-    const children = [...tree.children(path.at(-1) ?? ROOT)]
+    const children = tree.children(path.at(-1) ?? ROOT)
     if (children.length === 0) break
     path.push(children[which % children.length])
   }
