@@ -126,8 +126,8 @@ function verdicts(part: string, temperature: number, results: readonly Result[])
 function beyondDisk(name: string, temperature: number, results: readonly Result[]): void {
   const own = results.filter((r) => r.policy.name === name)
   if (own.length === 0) return
-  const total = (of: readonly Result[], pick: (stats: Completion['stats']) => number): number =>
-    of.reduce((sum, r) => sum + pick(r.completion.stats), 0)
+  const total = (some: readonly Result[], pick: (stats: Completion['stats']) => number): number =>
+    some.reduce((sum, r) => sum + pick(r.completion.stats), 0)
   const plain = of(results, results[0].policy)
   const bytesPerSecond = total(plain, (s) => s.bytesRead) / total(plain, (s) => s.seconds.total)
   const drafting = total(own, (s) => s.seconds.draft)
