@@ -83,29 +83,10 @@ function startQ4(integers: usize): void {
   judgeQ4(products2, squares2)
 }
 
-// Two more candidates of q4.
-function fitPairQ4(integers: usize, m0: v128, m1: v128): void {
-  let products0 = i32x4.splat(0)
-  let products1 = products0
-  let squares0 = products0
-  let squares1 = products0
-  const offset = halfStep
-  for (const end = integers + 256; integers < end; integers += 16) {
-    const n = v128.load(integers)
-    const q0 = steps8(n, m0, offset)
-    products0 = i32x4.add(products0, i32x4.dot_i16x8_s(n, q0))
-    squares0 = i32x4.add(squares0, i32x4.dot_i16x8_s(q0, q0))
-    const q1 = steps8(n, m1, offset)
-    products1 = i32x4.add(products1, i32x4.dot_i16x8_s(n, q1))
-    squares1 = i32x4.add(squares1, i32x4.dot_i16x8_s(q1, q1))
-  }
-  judgeQ4(products0, squares0)
-  judgeQ4(products1, squares1)
-}
-
-// Sums over two candidates' nibbles of q4a, for each of four rows: at `fits` of n q, of q q, and of q.
+// Sums over two candidates' nibbles, for each of four rows: at `fits` of n q, of q q, and of q if `intercept`. Two
+// functions come of it.
 @inline
-function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: usize): void {
+function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: usize, intercept: bool): void {
   let products0 = i32x4.splat(0)
   let products1 = products0
   let squares0 = products0
@@ -117,22 +98,29 @@ function sumPair(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, fits: 
     const q0 = steps8(n, m0, o0)
     products0 = i32x4.add(products0, i32x4.dot_i16x8_s(n, q0))
     squares0 = i32x4.add(squares0, i32x4.dot_i16x8_s(q0, q0))
-    steps0 = i16x8.add(steps0, q0)
+    if (intercept) steps0 = i16x8.add(steps0, q0)
     const q1 = steps8(n, m1, o1)
     products1 = i32x4.add(products1, i32x4.dot_i16x8_s(n, q1))
     squares1 = i32x4.add(squares1, i32x4.dot_i16x8_s(q1, q1))
-    steps1 = i16x8.add(steps1, q1)
+    if (intercept) steps1 = i16x8.add(steps1, q1)
   }
   v128.store(fits, products0)
   v128.store(fits, squares0, 16)
   v128.store(fits, products1, 48)
   v128.store(fits, squares1, 64)
+  if (!intercept) return
   v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps0), 32)
   v128.store(fits, i32x4.extadd_pairwise_i16x8_s(steps1), 80)
 }
 
+function fitPairQ4(integers: usize, m0: v128, m1: v128, fits: usize): void {
+  sumPair(integers, m0, halfStep, m1, halfStep, fits, false)
+  judgeQ4(v128.load(fits), v128.load(fits, 16))
+  judgeQ4(v128.load(fits, 48), v128.load(fits, 64))
+}
+
 function fitPairQ4a(integers: usize, m0: v128, o0: v128, m1: v128, o1: v128, sums: v128, fits: usize): void {
-  sumPair(integers, m0, o0, m1, o1, fits)
+  sumPair(integers, m0, o0, m1, o1, fits, true)
   judgeQ4a(fits, sums)
   judgeQ4a(fits + 48, sums)
 }
@@ -173,6 +161,7 @@ function fixed(x: i32): v128 {
 
 export function packQ4(rows: usize, stride: usize, target: usize, scratch: usize): void {
   const integers = scratch + INTEGERS
+  const fits = scratch + FITS
   for (let half: usize = 0; half < 2; half++) {
     const first = rows + 4 * half * stride
     const zero = f32x4.splat(0)
@@ -194,7 +183,7 @@ export function packQ4(rows: usize, stride: usize, target: usize, scratch: usize
     const unit = orZero(f32x4.div(extreme, f32x4.splat(-32767)), counts)
     storeIntegers(first, stride, zero, inverse, integers)
     startQ4(integers)
-    fitPairQ4(integers, multiplierNear(68451040), multiplierNear(65766688))
+    fitPairQ4(integers, multiplierNear(68451040), multiplierNear(65766688), fits)
     const halves = toHalves(f32x4.mul(bestStep, unit))
     v128.store64_lane(target + 128 + 8 * half, lowHalves(halves, halves), 0)
     v128.store(scratch + SCALES + 16 * half, inverseOf(fromHalves(halves)))

@@ -3,29 +3,23 @@
  * smaller than itself, and then without guesses for comparison. The target is so small that the system would keep all of
  * it in its page cache, so it is read past that, where the system can, as a large one would be.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { cacheDirectory, makeDirectory, refusalOfDirectReads } from '../dist/runtime/files.js'
+import { refusalOfDirectReads } from '../dist/runtime/files.js'
+import { resolveModel } from '../dist/weights/resolve.js'
 import { root } from './runtimes.mjs'
 
 const PROMPT = 'The old house stood at the end of the lane, and'
 const OPTIONS = '--weights f32 --memory 22MB --ctx-size 512 --nodes 16 --predict 96 --temp 0.4 --seed 2 --compare'
 
-/** In words why packed models cannot be read past the page cache; undefined: they can. */
+/** In words why the packed target cannot be read past the page cache; undefined: it can. */
 function refusal() {
-  const cache = cacheDirectory()
-  let scratch
   try {
-    makeDirectory(cache)
-    scratch = mkdtempSync(join(cache, 'direct-'))
-    const file = join(scratch, 'reads')
-    writeFileSync(file, new Uint8Array(1 << 16))
-    return refusalOfDirectReads(file)
+    const { directory, manifest } = resolveModel(join(root, 'models', 'target'), { weights: 'f32' })
+    return refusalOfDirectReads(join(directory, manifest.layers[0].name))
   } catch (error) {
+    // The job meets it as well, and says what to do.
     return error.code
-  } finally {
-    if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true })
   }
 }
 

@@ -281,20 +281,20 @@ export class Operators {
    * softmax(scale * logits). The lists are overwritten by the next call.
    */
   topCandidates(logits: number, vocabulary: number, k: number, scale: number): Candidates {
-    const ids = this.#ids
-    const values = this.#values
-    const count = this.#kernels.topK(logits, vocabulary, k, ids.byteOffset, values.byteOffset)
-    const logSum = log(this.#kernels.sumExp(logits, vocabulary, scale, values[0]))
-    return { ids, values, count, logSum }
+    const largest = this.#largest(logits, vocabulary, k)
+    return { ...largest, logSum: log(this.#kernels.sumExp(logits, vocabulary, scale, largest.values[0])) }
   }
 
   /** The same at a scale of 1, with a normaliser that is within 0.04, for what need not be exact. */
   coarseTopCandidates(logits: number, vocabulary: number, k: number): Candidates {
+    const largest = this.#largest(logits, vocabulary, k)
+    return { ...largest, logSum: Math.log(this.#kernels.coarseSumExp(logits, vocabulary, largest.values[0])) }
+  }
+
+  #largest(logits: number, vocabulary: number, k: number): Omit<Candidates, 'logSum'> {
     const ids = this.#ids
     const values = this.#values
-    const count = this.#kernels.topK(logits, vocabulary, k, ids.byteOffset, values.byteOffset)
-    const logSum = Math.log(this.#kernels.coarseSumExp(logits, vocabulary, values[0]))
-    return { ids, values, count, logSum }
+    return { ids, values, count: this.#kernels.topK(logits, vocabulary, k, ids.byteOffset, values.byteOffset) }
   }
 
   /**

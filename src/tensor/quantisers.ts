@@ -93,15 +93,14 @@ const multiplierNear = (step: number, numerator: number): number =>
 /**
  * First scales tried: the one that maps the largest magnitude to -8 (ggml's Q4_0), and those whose multipliers are a tenth
  * more and less. With sixty of them, or with six and the last ones, squared errors of made-up and real weights are 0.4
- * and 0.25 % less; with the first one alone, 9 % more.
+ * and 0.25 % less at the most; with the first one alone 7 to 9 % more.
  */
 const Q4_START = 16384
 const Q4_APART = [0, 3200, -3200]
 
 /**
- * The scale with the least squared error that a short search finds. Each start rounds the block
- * to integers q; the best scale for these integers is sum(w q) / sum(q q), which is the candidate. Two more start beside
- * the best of these.
+ * The scale with the least squared error that a short search finds. Each start rounds the block to integers q; the best
+ * scale for these integers is sum(w q) / sum(q q), which is the candidate. Two more start beside the best of these.
  */
 export function quantiseQ4(source: Float32Array, from: number, count: number, target: QuantisedBlock): void {
   let low = 0

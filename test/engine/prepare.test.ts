@@ -2,10 +2,13 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { prepare } from '../../src/engine/prepare.ts'
+import { planModel, prepare } from '../../src/engine/prepare.ts'
 import type { EngineOptions } from '../../src/engine/protocol.ts'
 import { CoppiceError } from '../../src/errors.ts'
+import type { KvKind } from '../../src/model/kv-cache.ts'
 import { describeModel } from '../../src/weights/describe.ts'
+import type { PackedModel } from '../../src/weights/packed.ts'
+import { resolveModel } from '../../src/weights/resolve.ts'
 import { fixtures, root } from '../paths.ts'
 import { assertFails } from '../runtime/failures.ts'
 import { syntheticTokenizer } from '../text/synthetic.ts'
@@ -104,9 +107,33 @@ test('unless it is said how, keys and values of the target are f32, and those of
   assert.equal(kinds({ draft, kvCache: 'f32' }), ['f32', 'f32'])
   assert.equal(kinds({ draft, kvCache: 'q8' }), ['q8', 'q8'])
   assert.equal(kinds({}), ['f32', undefined])
-  const bytes = ({ kvCache }: EngineOptions) =>
-    prepare(target, { draft, nodes: 8, context: 256, kvCache }, hooks).plan.kvCache.bytes
-  assert.ok(bytes({}) < bytes({ kvCache: 'f32' }) && bytes({}) > bytes({ kvCache: 'q8' }))
+  const bytes = (kvCache?: KvKind) =>
+    prepare(target, { draft, nodes: 8, context: 256, ...(kvCache && { kvCache }) }, hooks).plan.kvCache.bytes
+  assert.ok(bytes() < bytes('f32') && bytes() > bytes('q8'))
+})
+
+/** Plans with a draft whose heads have so many dimensions. */
+function planHeads(headSize: number, options: EngineOptions = {}) {
+  const resolve = (path: string): PackedModel => {
+    const packed = resolveModel(path)
+    if (path !== draft) return packed
+    return { ...packed, manifest: { ...packed.manifest, config: { ...packed.manifest.config, headSize } } }
+  }
+  return planModel(target, { draft, nodes: 8, context: 256, ...options }, hooks, resolve).plan
+}
+
+test('a draft with heads that a q8 cache does not take keeps keys and values in f32, and q8 is refused', () => {
+  for (const [headSize, kind] of [
+    [7, 'f32'],
+    [8, 'q8'],
+    [512, 'q8'],
+    [513, 'f32'],
+  ] as const) {
+    assert.equal(planHeads(headSize).kvCache.draft, kind, `heads of ${headSize}`)
+    if (kind === 'q8') continue
+    const { message } = assertFails(() => planHeads(headSize, { kvCache: 'q8' }), 'INVALID_OPTION')
+    assert.match(message, `heads of 8 to 512 dimensions, this model's have ${headSize}`)
+  }
 })
 
 test('options that make no sense are refused by name', () => {

@@ -61,6 +61,9 @@ for (const walk of [[], [0], [0, 6, 7, 8], [0, 46, 47]]) {
       assert.equal([...ids.subarray(node * K, (node + 1) * K)], likeliest(expected[node]), `node ${node}`)
       for (let i = node * K; i < (node + 1) * K; i++) {
         assert.ok(Math.abs(logProbs[i] - Math.log(probabilityOf(expected[node], ids[i]))) < 0.04, `node ${node}`)
+        // Only what all of them are divided by is coarse.
+        const apart = expected[node][ids[i]] - expected[node][ids[node * K]]
+        assert.ok(Math.abs(logProbs[i] - logProbs[node * K] - apart) < 1e-5, `node ${node}`)
       }
     }
     for (const node of walk) assert.equal([...reader.after(node)], [...expected[node]], 'the logits are still theirs')
