@@ -70,14 +70,18 @@ test('--json writes one object, with sums that agree with the prompts, sampling 
   assert.is(interrupted, false)
   assert.is(verdict, stats.verdict)
   assert.equal(
-    prompts.map(({ line, tokens, same }) => [line, tokens, same]),
+    prompts.map(({ line, same }) => [line, same]),
     [
-      [1, 10, true],
-      [2, 10, true],
+      [1, true],
+      [2, true],
     ],
   )
-  assert.is(stats.tokens, 20)
-  assert.is(plain?.passes, 20)
+  // Whatever the seeds are: a text may end before its tenth token.
+  const tokens = prompts.reduce((sum, prompt) => sum + prompt.tokens, 0)
+  assert.ok(tokens >= 2 && tokens <= 20, `${tokens} tokens`)
+  assert.is(stats.tokens, tokens)
+  assert.is(plain?.tokens, tokens)
+  assert.is(plain?.passes, tokens)
   assert.ok(Math.abs(medians.speedUp - (prompts[0].speedUp! + prompts[1].speedUp!) / 2) < 1e-9)
   const { proposed, accepted, ranks } = stats.perDrafter.tree
   assert.is(
