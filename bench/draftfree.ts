@@ -7,7 +7,8 @@
  * - `acceptance`: tokens per pass of the embedded pair with the same number of nodes, by category of prompts, cold
  *   (nothing is known but the prompt) and warm (what was written after earlier prompts). Time plays no part.
  * - `resident`: the embedded pair in memory; seconds of decoding, planned, interleaved, median of the rounds, warm.
- *   Plain decoding takes part twice, so that the noise is seen.
+ *   Plain decoding takes part twice, so that the noise is seen. With `--resident-shape` the pair inflated to that shape,
+ *   once per policy: of 1.1B 9 GB.
  * - `streaming`: the target inflated to the shape of a large model, of which a part streams; planned, warm.
  * - `replay`: texts that others wrote, which repeat a document or an earlier turn (see recordings.ts): resident and
  *   streaming, planned. `recycle`, also inside `hybrid`, is at a disadvantage there: it learns what the target holds
@@ -16,7 +17,8 @@
  *
  *     npm run bench:draftfree [-- --parts proposals,acceptance,resident,streaming,replay,curve --prompts DIR
  *                               --per-category 1 --categories own,gsm8k --most-prompts 4 --tokens 128 --nodes 63
- *                               --temperatures 0,0.8 --rounds 3 --shape 1.1B --kind q4 --residency 25 --disk-mbps 500
+ *                               --temperatures 0,0.8 --rounds 3 --resident-shape embedded
+ *                               --shape 1.1B --kind q4 --residency 25 --disk-mbps 500
  *                               --replay-in resident,streaming --replay-memory warm --per-kind 4 --context 1024
  *                               --curve-tokens 24 --curve-per-category 80 --block 40 --json FILE]
  */
@@ -38,6 +40,7 @@ import { measureProposals } from './proposals.ts'
 import { interleaved, of, oneByOne, perPass, type Race, type Result, rate, withoutLoops } from './races.ts'
 import { loadRecordings } from './recordings.ts'
 import { median, number, Report, text, words } from './report.ts'
+import { residentPair } from './resident-pair.ts'
 import { SHAPE_NAMES } from './shapes.ts'
 import { planOf } from './stream-model.ts'
 
@@ -204,12 +207,17 @@ async function resident(): Promise<void> {
   // Plain decoding once more: how far the two are apart is how far the machine alone takes the others.
   const control: Policy = { ...PLAIN, name: 'plain, again' }
   const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain, control]
+  const pair = await residentPair()
+  const common = { draft: pair.draft, context: CONTEXT }
   for (const temperature of temperatures) {
-    const prompts = await chosen(target, temperature)
-    const race = { directory: target, common: { draft, context: CONTEXT }, policies: all, prompts, temperature, tokens }
-    report.table(`resident: temperature ${temperature}, ${tokens} tokens, median of ${rounds}, warm`, RATE_COLUMNS)
+    const prompts = await chosen(pair.target, temperature)
+    const race = { directory: pair.target, common, policies: all, prompts, temperature, tokens }
+    report.table(
+      `resident: ${pair.title}, temperature ${temperature}, ${tokens} tokens, median of ${rounds}, warm`,
+      RATE_COLUMNS,
+    )
     const results = await interleaved(race, rounds)
-    for (const policy of all) rateRow(results, policy, { part: 'resident', temperature })
+    for (const policy of all) rateRow(results, policy, { part: 'resident', model: pair.title, temperature })
   }
   report.note(NOTE)
 }

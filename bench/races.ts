@@ -114,7 +114,9 @@ export async function interleaved(race: Race, rounds: number): Promise<Result[]>
     const models = new Map<Policy, Model>()
     try {
       for (const policy of shuffled(policies, round, -1)) {
-        models.set(policy, await load(race.directory, { ...race.common, ...policy.options }))
+        const model = await load(race.directory, { ...race.common, ...policy.options })
+        models.set(policy, model)
+        if (model.plan.residency < 1) throw new Error(`"${policy.name}" does not fit into memory beside the others`)
       }
       for (const model of models.values()) await write(model, prompts[0], race, 'warming up')
       for (const [p, prompt] of prompts.entries()) {

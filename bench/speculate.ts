@@ -6,12 +6,13 @@
  * Four parts:
  * - `overhead`: microseconds of planning per pass of the target, without the models.
  * - `acceptance`: tokens per pass of the embedded pair, by temperature, coupled and not. Time plays no part.
- * - `resident`: the embedded pair in memory; seconds of decoding, policies interleaved, median of the rounds.
+ * - `resident`: the embedded pair in memory; seconds of decoding, policies interleaved, median of the rounds. With
+ *   `--resident-shape` the pair inflated to that shape, once per policy.
  * - `streaming`: the pair inflated to the shapes of large models (see inflation.ts): costs of the large pair, texts of
  *   the small one. Part of the target streams; `--disk-mbps` holds the disk to the speed of a common one.
  *
  *     npm run bench:speculate [-- --parts overhead,acceptance,resident,streaming --prompts DIR --per-category 1 --categories own,gsm8k
- *                               --most-prompts 4 --tokens 64 --temperatures 0,0.8 --policies short --rounds 5
+ *                               --most-prompts 4 --tokens 64 --temperatures 0,0.8 --policies short --rounds 5 --resident-shape embedded
  *                               --shape 1.1B --kind q4 --residency 25 --disk-mbps 500 --json FILE]
  */
 import { join } from 'node:path'
@@ -27,6 +28,7 @@ import { chain, choosePolicies, PIPELINES, PLAIN, type Policy, tree } from './po
 import { type BenchPrompt, loadPrompts, promptsDirectory } from './prompts.ts'
 import { interleaved, of, oneByOne, perPass, type Race, type Result, rate, withoutLoops } from './races.ts'
 import { median, number, Report, text, words } from './report.ts'
+import { residentPair } from './resident-pair.ts'
 import { SHAPE_NAMES } from './shapes.ts'
 import { planOf } from './stream-model.ts'
 
@@ -195,10 +197,12 @@ async function acceptance(): Promise<void> {
 }
 
 async function resident(): Promise<void> {
+  const pair = await residentPair()
+  const common = { draft: pair.draft, context: 512 }
   for (const temperature of temperatures) {
     const all = policies.filter(({ options }) => options.pipeline !== false)
-    const results = await interleaved(await prepared(target, { draft, context: 512 }, all, temperature), rounds)
-    report.table(`resident: the embedded pair, temperature ${temperature}, median of ${rounds}`, COLUMNS)
+    const results = await interleaved(await prepared(pair.target, common, all, temperature), rounds)
+    report.table(`resident: ${pair.title}, temperature ${temperature}, median of ${rounds}`, COLUMNS)
     for (const policy of all) row('resident', temperature, results, policy)
     verdicts('resident', temperature, results)
   }
