@@ -75,14 +75,6 @@ const TEXT_GAIN = 0.2
  */
 const PAYS = 1.03
 
-/**
- * The most that can be hoped of a draft model: so often a guess is right after one that was, down to this depth. Where
- * even that would not pay, by what passes and reading are known to take, trials wait until no rest gets any longer:
- * owners of texts learn of guesses each for itself, and should not each pay for what the machine has shown already.
- */
-const HOPED_CHANCE = 0.85
-const HOPED_DEPTH = 8
-
 /** After so many drafted passes that paid, a verdict against drafting would be the first again. */
 const CONVINCING = 24
 /** What is left of the running rate at a verdict against drafting: as much as a trial brings. */
@@ -164,8 +156,6 @@ export class Planner implements Pacing {
   /** See `leastChance`; made anew after so many passes. */
   #leastChance = 0
   #leastUntil = 0
-  /** Whether it is a draft model that guesses. */
-  readonly #isModel: boolean
   readonly #pays: number
   /** Whether others guess where this one does not. */
   readonly #hasOthers: boolean
@@ -182,8 +172,7 @@ export class Planner implements Pacing {
     this.#nodes = nodes
     this.#chances = new Float64Array(nodes)
     this.#hoped = new Float64Array(rows * EXPECTED_CHILDREN)
-    this.#isModel = rows > 0
-    this.#pays = this.#isModel ? PAYS : 1
+    this.#pays = rows > 0 ? PAYS : 1
   }
 
   startText(): void {
@@ -208,30 +197,7 @@ export class Planner implements Pacing {
     if (this.needsPlain) return false
     const sinceLeft = (pass - FIRST_WITHOUT) % WITHOUT_EVERY
     if (this.#hasOthers && !isAtDisk && sinceLeft >= 0 && sinceLeft < WITHOUT) return false
-    if (this.#drafted === 0 && this.#nextRest <= LONGEST_REST && !isAtDisk && this.#isHopeless(unread)) {
-      this.#rest()
-      this.#restOn()
-      return false
-    }
     return this.#isWorthReading(unread)
-  }
-
-  /** Whether a trial in memory would be in vain, however good the draft model is. @param unread tokens to read first */
-  #isHopeless(unread: number): boolean {
-    const costs = this.#costs
-    const plain = costs.pass(1)
-    const draft = costs.draftPass(1)
-    if (!this.#isModel || draft === 0 || !costs.isSure(1)) return false
-    const chance = Math.max(HOPED_CHANCE, this.calibration.meanChance(0))
-    let isKnown = false
-    let tokens = 1
-    let speedUp = 0
-    for (let depth = 1; depth <= Math.min(HOPED_DEPTH, this.#nodes); depth++) {
-      tokens += chance ** depth
-      speedUp = Math.max(speedUp, (tokens * plain) / (depth * draft + costs.pass(depth + 1)))
-      isKnown ||= costs.isSure(depth + 1)
-    }
-    return isKnown && (speedUp - this.#pays) * this.#expectedPasses < costs.read(unread) / plain
   }
 
   #mustCheck(): boolean {

@@ -229,34 +229,6 @@ test('a later trial ends the sooner the less it gains', () => {
   }
 })
 
-test('a draft model that could not pay on this machine is first tried when rests are as long as they get', () => {
-  const dear = { rows: ROWS, pass: [1, 1.5], draft: 0.5, compute: 1, unread: 0 }
-  for (const [what, { rows, pass, draft, compute, unread }, passes] of [
-    // In memory the first pass is plain.
-    ['dear', dear, 1 + 24 + 48 + 96 + 192 + 384],
-    ['a cheap draft', { ...dear, draft: 0.2 }, 1],
-    ['a cheap draft after a prompt', { ...dear, draft: 0.2, unread: 20 }, 1],
-    ['a cheap draft after a long prompt', { ...dear, draft: 0.2, unread: 60 }, 1 + 24 + 48 + 96 + 192 + 384],
-    ['cheap rows', { ...dear, pass: [1, 1.1] }, 1],
-    ['a draft that was never run', { ...dear, draft: 0 }, 1],
-    ['passes that were never seen', { ...dear, pass: [1] }, 1],
-    ['at the disk', { ...dear, compute: 0.1 }, 0],
-    ['look-ups', { ...dear, rows: 0 }, 1],
-  ] as const) {
-    const costs = new PassCosts(NODES + 1, ROWS)
-    for (let i = 0; i < 4; i++) {
-      for (const [more, seconds] of pass.entries()) costs.observePass(1 + more, compute * seconds, seconds)
-      if (draft > 0) costs.observeDraft(1, draft)
-    }
-    costs.observeRead(10, 1)
-    const planner = new Planner(costs, new Calibration(RANKS), NODES, rows)
-    planner.startText()
-    let waited = 0
-    while (!planner.shouldDraft(unread)) waited++
-    assert.is(waited, passes, what)
-  }
-})
-
 test('passes without guesses that would not pay are counted, with what guessing brought when it was tried', () => {
   const run = (text: SimulatedText, costs: SimulatedCosts): Planner => {
     const learner = planned()
