@@ -207,7 +207,7 @@ async function resident(): Promise<void> {
   // Plain decoding once more: how far the two are apart is how far the machine alone takes the others.
   const control: Policy = { ...PLAIN, name: 'plain, again' }
   const all = [PLAIN, ...free, hybrid, hybridWithDraft, tree, chain, control]
-  const pair = await residentPair()
+  const pair = await residentPair({ target, draft })
   const common = { draft: pair.draft, context: CONTEXT }
   for (const temperature of temperatures) {
     const prompts = await chosen(pair.target, temperature)

@@ -62,7 +62,13 @@ async function prepared(
 const COLUMNS = ['policy'.padEnd(22), 'tok/pass', 'tok/s', 'x plain', 'draft s', 'hidden', 'wait s', 'nodes']
 
 /** @param results those of the policy and of the first one, on all prompts */
-function row(part: string, temperature: number, results: readonly Result[], policy: Policy): void {
+function row(
+  part: string,
+  temperature: number,
+  results: readonly Result[],
+  policy: Policy,
+  models: { readonly model?: string } = {},
+): void {
   const own = of(results, policy)
   const plain = of(results, results[0].policy)
   const seconds = (pick: (s: Completion['stats']['seconds']) => number): number =>
@@ -71,6 +77,7 @@ function row(part: string, temperature: number, results: readonly Result[], poli
   const passes = own.reduce((sum, r) => sum + r.completion.stats.passes, 0)
   const figures = {
     part,
+    ...models,
     temperature,
     policy: policy.name,
     tokensPerPass: perPass(own),
@@ -197,13 +204,13 @@ async function acceptance(): Promise<void> {
 }
 
 async function resident(): Promise<void> {
-  const pair = await residentPair()
+  const pair = await residentPair({ target, draft })
   const common = { draft: pair.draft, context: 512 }
   for (const temperature of temperatures) {
     const all = policies.filter(({ options }) => options.pipeline !== false)
     const results = await interleaved(await prepared(pair.target, common, all, temperature), rounds)
     report.table(`resident: ${pair.title}, temperature ${temperature}, median of ${rounds}`, COLUMNS)
-    for (const policy of all) row('resident', temperature, results, policy)
+    for (const policy of all) row('resident', temperature, results, policy, { model: pair.title })
     verdicts('resident', temperature, results)
   }
 }
