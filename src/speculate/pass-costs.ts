@@ -45,6 +45,9 @@ export class PassCosts {
   readonly #draft: SizeMeans
   /** Of reading one token into the draft, beside others. */
   readonly #read = new Mean()
+  /** Of a plain pass when the draft was last seen, and passes since. */
+  #plainAtDraft = 0
+  #sinceDraft = 0
   /** Estimates by rows, as a whole and of computing; made when they are asked for, and true for `#figures` figures. */
   readonly #table: Float64Array
   readonly #computeTable: Float64Array
@@ -74,6 +77,7 @@ export class PassCosts {
   observePass(rows: number, compute: number, whole?: number, ahead = 0): void {
     observe(this.#compute, rows, compute)
     this.#figures++
+    this.#sinceDraft++
     if (whole === undefined) return
     const waited = whole - compute
     // What was read ahead, a pass that waits would have had to wait for.
@@ -86,6 +90,8 @@ export class PassCosts {
 
   observeDraft(rows: number, seconds: number): void {
     this.#draft.add(rows, seconds)
+    this.#plainAtDraft = this.pass(1)
+    this.#sinceDraft = 0
   }
 
   /** What it took to read tokens that were written, or were in the prompt, without being drafted for. */
@@ -148,6 +154,18 @@ export class PassCosts {
   /** Seconds to expect of reading so many tokens into the draft; 0 when nothing is known. */
   read(tokens: number): number {
     return tokens * this.#read.value
+  }
+
+  /**
+   * What the draft took for a pass of one row and for reading a token when it was last seen, in plain passes of that time:
+   * nothing is seen of it while nobody drafts, and machines have better and worse minutes. 0 when nothing is known.
+   * `age` is in passes.
+   */
+  get lastDraft(): { readonly draftPass: number; readonly readToken: number; readonly age: number } {
+    const plain = this.#plainAtDraft
+    const age = this.#sinceDraft
+    if (plain === 0) return { draftPass: 0, readToken: 0, age }
+    return { draftPass: this.draftPass(1) / plain, readToken: this.read(1) / plain, age }
   }
 
   #estimate(rows: number): void {

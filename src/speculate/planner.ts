@@ -6,6 +6,8 @@
 import type { Calibration } from './calibration.ts'
 import type { Growth, Outcome, Pacing } from './pacing.ts'
 import type { PassCosts } from './pass-costs.ts'
+import { mayPay } from './prospects.ts'
+import { Rate } from './rate.ts'
 
 /** Children of a node that are worth counting with before they are known. */
 const EXPECTED_CHILDREN = 3
@@ -88,9 +90,6 @@ const KEPT = 0.3
 const WATCH_GAIN = 0.25
 const ROUSING = 1.25
 
-/** What is left of a drafted pass in the running rate after another one. */
-const RATE_DECAY = 0.95
-
 /** Every so many passes a size nearby is tried that is not well known yet: costs are stairs, and stairs hide behind edges. */
 const EXPLORE_EVERY = 12
 
@@ -100,28 +99,6 @@ const EXPLORE_EVERY = 12
  */
 const LEAST_SHARE = 0.5
 const LEAST_EVERY = 16
-
-/** Tokens by plain passes that would take as long, of the newest passes above all. */
-class Rate {
-  #tokens = 0
-  #plainPasses = 0
-
-  add(tokens: number, plainPasses: number): void {
-    this.#tokens = this.#tokens * RATE_DECAY + tokens
-    this.#plainPasses = this.#plainPasses * RATE_DECAY + plainPasses
-  }
-
-  /** @param share of what is known that stays */
-  forget(share = 0): void {
-    this.#tokens *= share
-    this.#plainPasses *= share
-  }
-
-  /** As a multiple of plain decoding; 1 when nothing is known. */
-  get speedUp(): number {
-    return this.#plainPasses > 0 ? this.#tokens / this.#plainPasses : 1
-  }
-}
 
 export class Planner implements Pacing {
   /** What the chances of guesses come from; the request's. */
@@ -156,6 +133,7 @@ export class Planner implements Pacing {
   /** See `leastChance`; made anew after so many passes. */
   #leastChance = 0
   #leastUntil = 0
+  readonly #isModel: boolean
   readonly #pays: number
   /** Whether others guess where this one does not. */
   readonly #hasOthers: boolean
@@ -172,7 +150,8 @@ export class Planner implements Pacing {
     this.#nodes = nodes
     this.#chances = new Float64Array(nodes)
     this.#hoped = new Float64Array(rows * EXPECTED_CHILDREN)
-    this.#pays = rows > 0 ? PAYS : 1
+    this.#isModel = rows > 0
+    this.#pays = this.#isModel ? PAYS : 1
   }
 
   startText(): void {
@@ -197,7 +176,24 @@ export class Planner implements Pacing {
     if (this.needsPlain) return false
     const sinceLeft = (pass - FIRST_WITHOUT) % WITHOUT_EVERY
     if (this.#hasOthers && !isAtDisk && sinceLeft >= 0 && sinceLeft < WITHOUT) return false
+    if (this.#mustWait(unread)) {
+      this.#rest()
+      this.#restOn()
+      return false
+    }
     return this.#isWorthReading(unread)
+  }
+
+  /**
+   * Owners learn of guesses each for itself, and should not each pay for what the machine has shown already. No longer
+   * than until rests are as long as they get: an owner's guesses may be better than any that were hoped for.
+   */
+  #mustWait(unread: number): boolean {
+    const isFirst = this.#drafted === 0 && this.#nextRest <= LONGEST_REST
+    if (!this.#isModel || !isFirst || this.#costs.areDiskBound) return false
+    const chance = this.calibration.meanChance(0)
+    const passes = this.#expectedPasses
+    return !mayPay(this.#costs, { chance, nodes: this.#nodes, unread, passes, least: this.#pays })
   }
 
   #mustCheck(): boolean {

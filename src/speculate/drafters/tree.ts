@@ -90,6 +90,7 @@ export class TreeDrafter implements Drafter {
   #context: Context | undefined
   #prefix = 0
   #usable = false
+  #hasReadBefore = false
   #depth = MAXIMUM_DEPTH
   /** Begun while the target waited. */
   #pending: Expansion | undefined
@@ -252,7 +253,9 @@ export class TreeDrafter implements Drafter {
     this.#usable = false
     const began = now()
     this.#text.read(context, this.#draft.cache.length + unread)
-    this.#options.costs.observeRead(unread, (now() - began) / 1000)
+    // The first time the weights may have had to be read, too: a short prompt would seem to take a second for ever.
+    if (this.#hasReadBefore) this.#options.costs.observeRead(unread, (now() - began) / 1000)
+    this.#hasReadBefore = true
   }
 
   /** How many tokens that is. */

@@ -4,6 +4,8 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Transformer } from '../../../src/model/transformer.ts'
 import type { Context } from '../../../src/speculate/context.ts'
+import { expansionRows } from '../../../src/speculate/drafters/tree.ts'
+import { PassCosts } from '../../../src/speculate/pass-costs.ts'
 import { ROOT, TokenTree } from '../../../src/speculate/token-tree.ts'
 import { assertBestFirst, contextOf, open, openDraft, oracle, PROMPTS, pathsOf, propose, ruleOf } from './drafting.ts'
 
@@ -46,6 +48,16 @@ test('nodes come best first and parents before their children', () => {
   const tree = propose(drafter, contextOf(PROMPTS[1]), 32)
   for (let node = 2; node < tree.count; node++) assert.ok(tree.logProb[node] <= tree.logProb[node - 1])
   for (let node = 1; node < tree.count; node++) assert.ok(tree.parent[node] < node)
+})
+
+test('what reading takes is told from the second time on: the first time the weights are read, too', () => {
+  const costs = new PassCosts(17, expansionRows(16))
+  const drafter = open(openDraft(16), 16, 3, { costs })
+  const text = [...PROMPTS[0], ...PROMPTS[1], ...PROMPTS[0]]
+  propose(drafter, contextOf(text), 16)
+  assert.is(costs.read(1), 0)
+  propose(drafter, contextOf([...text, ...text]), 16)
+  assert.ok(costs.read(1) > 0)
 })
 
 /**

@@ -1,0 +1,81 @@
+/** Whether a draft model could pay at all is judged by what passes took, side by side, and not for ever. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { PassCosts } from '../../src/speculate/pass-costs.ts'
+import { mayPay } from '../../src/speculate/prospects.ts'
+
+const NODES = 63
+const ASKED = { chance: 0, nodes: NODES, unread: 0, passes: 64, least: 1.03 }
+
+interface Machine {
+  /** Seconds of passes over one row, over two and so on. */
+  readonly passes: readonly number[]
+  /** Of draft passes; 0: there was none. */
+  readonly draft: number
+  /** Of reading a token into the draft. */
+  readonly read: number
+}
+
+const DEAR: Machine = { passes: [1, 1.5], draft: 0.5, read: 0.1 }
+
+function seen({ passes, draft, read }: Machine): PassCosts {
+  const costs = new PassCosts(NODES + 1, 8)
+  for (let i = 0; i < 4; i++) {
+    for (const [more, seconds] of passes.entries()) costs.observePass(1 + more, seconds, seconds)
+    if (draft > 0) costs.observeDraft(1, draft)
+    costs.observeRead(10, 10 * read)
+  }
+  return costs
+}
+
+const test = suite('prospects')
+
+test('a draft may pay unless passes and reading are known to take too long for any', () => {
+  const cheap = { ...DEAR, draft: 0.2 }
+  for (const [what, machine, asked, expected] of [
+    // 1.8 tokens in 2 plain passes, 2.44 in 3.
+    ['a dear draft', DEAR, {}, false],
+    // 1.8 tokens in 1.7 plain passes are 3 % more than would do, in 64 passes what reading 18 tokens takes.
+    ['a cheap one', cheap, {}, true],
+    ['after a short prompt', cheap, { unread: 15 }, true],
+    ['after a longer one', cheap, { unread: 24 }, false],
+    ['after a longer one with many passes to come', cheap, { unread: 24, passes: 96 }, true],
+    ['after a longer one and better guesses', cheap, { unread: 24, chance: 0.95 }, true],
+    ['cheap rows', { ...DEAR, passes: [1, 1.1] }, {}, true],
+    // 1.8 tokens in 1.8 plain passes.
+    ['rather cheap rows, a tree of one', { ...DEAR, passes: [1, 1.35], draft: 0.45 }, { nodes: 1 }, false],
+    ['a draft that never ran', { ...DEAR, draft: 0 }, {}, true],
+    ['plain passes that were never seen', { ...DEAR, passes: [] }, {}, true],
+    ['larger passes that were never seen', { ...DEAR, passes: [1] }, {}, true],
+  ] as const) {
+    assert.is(mayPay(seen(machine), { ...ASKED, ...asked }), expected, what)
+  }
+})
+
+test('a machine that is faster since the draft was seen is no reason to try it, and none to leave it', () => {
+  for (const [draft, expected] of [
+    [0.5, false],
+    [0.2, true],
+  ] as const) {
+    const costs = seen({ ...DEAR, draft })
+    for (const pace of [0.25, 4]) {
+      for (let i = 0; i < 200; i++) {
+        for (const [more, seconds] of DEAR.passes.entries()) costs.observePass(1 + more, pace * seconds, pace * seconds)
+      }
+      assert.is(mayPay(costs, ASKED), expected, `a draft of ${draft}, passes of ${pace}`)
+    }
+  }
+})
+
+test('what a draft took is held against it for 2,048 passes', () => {
+  const costs = seen(DEAR)
+  for (let pass = 0; pass <= 2048; pass++) {
+    assert.is(mayPay(costs, ASKED), false, `pass ${pass}`)
+    costs.observePass(1, 1, 1)
+  }
+  assert.is(mayPay(costs, ASKED), true)
+  costs.observeDraft(1, 0.5)
+  assert.is(mayPay(costs, ASKED), false, 'it is seen anew')
+})
+
+test.run()
