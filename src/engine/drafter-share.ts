@@ -6,7 +6,7 @@ import { sizeOption } from './options.ts'
 import type { SpeculationChoices } from './speculation-options.ts'
 
 /** Unless it is given: a share of the budget, up to what two owners' tables take at their largest with most models. */
-const SHARE = 1 / 16
+const SHARE = 1 / 32
 const MOST = 48e6
 /** Owners whose memories are kept beside the default one's. */
 export const OWNERS = 16

@@ -82,7 +82,7 @@ export interface LoadOptions {
   /**
    * Bytes of `memory` that drafters without a model may take for what they remember of all owners, as a number or as
    * text such as '48MB'. Half of it is for whoever writes: capacities that `drafterOptions` leaves open are as large as
-   * that allows, up to their defaults. It is refused when the drafters need more (INVALID_OPTION). Default: a sixteenth
+   * that allows, up to their defaults. It is refused when the drafters need more (INVALID_OPTION). Default: a 32nd
    * of `memory`, at most 48 MB and what all owners that are kept can take, at least what they need.
    */
   drafterMemory?: number | string

@@ -11,11 +11,11 @@ const test = suite('memory of drafters')
 const of = (options: EngineOptions, vocabulary = 4096) =>
   sourcesOf(chooseSpeculation(options, false), { vocabulary, context: 512 })
 
-test('a sixteenth of the budget, between what the drafters need and 48 MB', () => {
+test('a 32nd of the budget, between what the drafters need and 48 MB', () => {
   const sources = of({})
   const bytes = chooseDrafterMemory(undefined, sources)
-  assert.is(bytes(160e6), 10e6)
-  assert.is(bytes(160e6 + 15), 10e6)
+  assert.is(bytes(320e6), 10e6)
+  assert.is(bytes(320e6 + 31), 10e6)
   assert.is(bytes(1e12), 48e6)
   assert.is(bytes(1e6), 2 * leastOwnerBytes(sources))
   // Two owners that remember as much as they may.

@@ -212,10 +212,10 @@ test('what drafters remember is part of the budget: the smallest one works, and 
   }
 })
 
-test('drafters take nothing of the budget in plain decoding and without look-ups; else a sixteenth, or what is given', () => {
+test('drafters take nothing of the budget in plain decoding and without look-ups; else a 32nd, or what is given', () => {
   const bytes = (options: EngineOptions) => prepare(target, { memory: '40MB', ...options }, hooks).plan.drafterBytes
-  assert.is(bytes({}), 2.5e6)
-  assert.is(bytes({ memory: '80MB' }), 5e6)
+  assert.is(bytes({}), 1.25e6)
+  assert.is(bytes({ memory: '80MB' }), 2.5e6)
   assert.is(bytes({ drafterMemory: '9MB' }), 9e6)
   for (const options of [{ draft: 'none' }, { nodes: 0 }, { draft, drafters: ['tree'] }] as EngineOptions[]) {
     assert.is(bytes(options), 0)

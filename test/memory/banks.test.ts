@@ -36,7 +36,7 @@ interface Sizes {
   readonly activations: number
   readonly cache: number
   readonly memoryLimit: number
-  /** What drafters take: a sixteenth of the budget, between these bytes. */
+  /** What drafters take: a share of the budget, between these bytes. */
   readonly drafters: readonly [least: number, most: number]
 }
 
