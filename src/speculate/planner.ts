@@ -19,7 +19,8 @@ const LONGEST_TRIAL = 24
 const PASSES_PER_READING = 4
 /**
  * A later trial ends before that, but not before so many passes, when these are slower than plain ones by more than this
- * share over the square root of their number: as far as chance may lead.
+ * share over the square root of their number: as far as chance may lead. So does a first one that is longer for what it
+ * had to read, but not before it is as long as others.
  */
 const SHORTEST_TRIAL = 2
 const HOPELESS = 0.28
@@ -269,8 +270,7 @@ export class Planner implements Pacing {
     this.#drafted++
     const { speedUp } = this.#rate
     const isHopeless =
-      this.#trial === LATER_TRIAL &&
-      this.#drafted >= SHORTEST_TRIAL &&
+      this.#drafted >= (this.#trial === LATER_TRIAL ? SHORTEST_TRIAL : FIRST_TRIAL) &&
       speedUp < 1 - HOPELESS / Math.sqrt(this.#drafted)
     if (this.#drafted < this.#trialPasses && !isHopeless) return
     if (speedUp >= this.#speedUpWithout) {
