@@ -117,6 +117,7 @@ export class Planner implements Pacing {
   readonly #hoped: Float64Array
   readonly #rate = new Rate()
   #drafted = 0
+  #hasTried = false
   #trial = FIRST_TRIAL
   #nextRest = 0
   #resting = 0
@@ -190,8 +191,7 @@ export class Planner implements Pacing {
    * than until rests are as long as they get: an owner's guesses may be better than any that were hoped for.
    */
   #mustWait(unread: number): boolean {
-    const isFirst = this.#drafted === 0 && this.#nextRest <= LONGEST_REST
-    if (!this.#isModel || !isFirst || this.#costs.areDiskBound) return false
+    if (!this.#isModel || this.#hasTried || this.#nextRest > LONGEST_REST || this.#costs.areDiskBound) return false
     const chance = this.calibration.meanChance(0)
     const passes = this.#expectedPasses
     return !mayPay(this.#costs, { chance, nodes: this.#nodes, unread, passes, least: this.#pays })
@@ -268,6 +268,7 @@ export class Planner implements Pacing {
     if (plainPasses === undefined) return
     this.#rate.add(tokens, plainPasses)
     this.#drafted++
+    this.#hasTried = true
     const { speedUp } = this.#rate
     const isHopeless =
       this.#drafted >= (this.#trial === LATER_TRIAL ? SHORTEST_TRIAL : FIRST_TRIAL) &&

@@ -230,28 +230,6 @@ test('a trial ends the sooner the less it gains, and a later one sooner than the
   }
 })
 
-test('a draft model that could not pay on this machine is first tried when rests are as long as they get', () => {
-  const longest = 24 + 48 + 96 + 192 + 384
-  for (const [what, draft, rows, compute, passes] of [
-    // In memory the first pass is plain.
-    ['a dear draft', 0.5, ROWS, 1, 1 + longest],
-    ['a cheap draft', 0.2, ROWS, 1, 1],
-    ['a dear draft at the disk', 0.5, ROWS, 0.1, 0],
-    ['look-ups', 0.5, 0, 1, 1],
-  ] as const) {
-    const costs = new PassCosts(NODES + 1, ROWS)
-    for (let i = 0; i < 4; i++) {
-      for (const [more, seconds] of [1, 1.5].entries()) costs.observePass(1 + more, compute * seconds, seconds)
-      costs.observeDraft(1, draft)
-    }
-    const planner = new Planner(costs, new Calibration(RANKS), NODES, rows)
-    planner.startText()
-    let waited = 0
-    while (!planner.shouldDraft(0)) waited++
-    assert.is(waited, passes, what)
-  }
-})
-
 test('passes without guesses that would not pay are counted, with what guessing brought when it was tried', () => {
   const run = (text: SimulatedText, costs: SimulatedCosts): Planner => {
     const learner = planned()

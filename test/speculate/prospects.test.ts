@@ -1,10 +1,14 @@
 /** Whether a draft model could pay at all is judged by what passes took, side by side, and not for ever. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Calibration } from '../../src/speculate/calibration.ts'
 import { PassCosts } from '../../src/speculate/pass-costs.ts'
+import { Planner } from '../../src/speculate/planner.ts'
 import { mayPay } from '../../src/speculate/prospects.ts'
 
 const NODES = 63
+const ROWS = 8
+const RANKS = 8
 const ASKED = { chance: 0, nodes: NODES, unread: 0, passes: 64, least: 1.03 }
 
 interface Machine {
@@ -19,7 +23,7 @@ interface Machine {
 const DEAR: Machine = { passes: [1, 1.5], draft: 0.5, read: 0.1 }
 
 function seen({ passes, draft, read }: Machine): PassCosts {
-  const costs = new PassCosts(NODES + 1, 8)
+  const costs = new PassCosts(NODES + 1, ROWS)
   for (let i = 0; i < 4; i++) {
     for (const [more, seconds] of passes.entries()) costs.observePass(1 + more, seconds, seconds)
     if (draft > 0) costs.observeDraft(1, draft)
@@ -76,6 +80,46 @@ test('what a draft took is held against it for 2,048 passes', () => {
   assert.is(mayPay(costs, ASKED), true)
   costs.observeDraft(1, 0.5)
   assert.is(mayPay(costs, ASKED), false, 'it is seen anew')
+})
+
+test('a draft model that could not pay on this machine is first tried when rests are as long as they get', () => {
+  const longest = 24 + 48 + 96 + 192 + 384
+  for (const [what, draft, rows, compute, passes] of [
+    // In memory the first pass is plain.
+    ['a dear draft', 0.5, ROWS, 1, 1 + longest],
+    ['a cheap draft', 0.2, ROWS, 1, 1],
+    ['a dear draft at the disk', 0.5, ROWS, 0.1, 0],
+    ['look-ups', 0.5, 0, 1, 1],
+  ] as const) {
+    const costs = new PassCosts(NODES + 1, ROWS)
+    for (let i = 0; i < 4; i++) {
+      for (const [more, seconds] of [1, 1.5].entries()) costs.observePass(1 + more, compute * seconds, seconds)
+      costs.observeDraft(1, draft)
+    }
+    const planner = new Planner(costs, new Calibration(RANKS), NODES, rows)
+    planner.startText()
+    let waited = 0
+    while (!planner.shouldDraft(0)) waited++
+    assert.is(waited, passes, what)
+  }
+})
+
+test('whoever has tried goes by how that went, whatever the machine lets hope', () => {
+  const costs = new PassCosts(NODES + 1, ROWS)
+  for (let i = 0; i < 4; i++) {
+    for (const [more, seconds] of [1, 1.5].entries()) costs.observePass(1 + more, seconds, seconds)
+  }
+  const planner = new Planner(costs, new Calibration(RANKS), NODES, ROWS)
+  planner.startText()
+  for (let drafted = 0; drafted < 6; ) {
+    if (!planner.shouldDraft(0)) continue
+    costs.observeDraft(1, 0.5)
+    planner.observe({ nodes: 1, tokens: 1.5, draftSeconds: 0.5, passSeconds: 1.5 })
+    drafted++
+  }
+  let rested = 0
+  while (!planner.shouldDraft(0)) if (!planner.needsPlain) rested++
+  assert.is(rested, 24)
 })
 
 test.run()
