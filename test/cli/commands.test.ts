@@ -93,9 +93,9 @@ show('--drafter-memory is part of --memory', async () => {
     assert.is(code, 0, stderr)
     return JSON.parse(stdout) as ModelPlan
   }
-  const [usual, less] = [await planned(), await planned('--drafter-memory', '1.5MB')]
-  assert.equal([usual.drafterBytes, less.drafterBytes], [2.5e6, 1.5e6])
-  assert.ok(less.totalBytes > usual.totalBytes && less.totalBytes <= 38.5e6)
+  const [usual, more] = [await planned(), await planned('--drafter-memory', '3MB')]
+  assert.equal([usual.drafterBytes, more.drafterBytes], [1.25e6, 3e6])
+  assert.ok(more.totalBytes < usual.totalBytes && more.totalBytes <= 37e6)
   const refused = await coppice(['plan', TARGET, '--drafter-memory', '1kB'])
   assert.is(refused.code, 2)
   assert.match(refused.stderr, /drafterMemory is 1000 bytes .*need at least \d+/)

@@ -27,7 +27,7 @@ test('what drafters may remember is a line of its own', () => {
     planLines(prepare(TARGET, { memory: 40e6, threads: 1, ...options }, HOOKS).plan, 120).find((text) =>
       text.startsWith('drafters'),
     )
-  assert.match(line({})!, /^drafters +remember up to 2\.50 MB$/)
+  assert.match(line({})!, /^drafters +remember up to 1\.25 MB$/)
   assert.match(line({ drafterMemory: '3MB' })!, /^drafters +remember up to 3\.00 MB$/)
   assert.match(line({ draft: 'none' })!, /^drafters +remember nothing$/)
 })
