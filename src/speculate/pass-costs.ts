@@ -21,6 +21,8 @@ const WELL_KNOWN = 4
  * So a pass of one size is a hint, with this weight in the exponent, of what any other would take now.
  */
 const HINT = 0.12
+/** With fewer draft passes, the first of which may have read weights, nothing is held against a draft. */
+const FEWEST_DRAFTS = 6
 /** A disturbed pass is a hint of no more than this. */
 const MOST_HINT = 1.3
 /** Less than this share of what a pass of one row takes is too little for one of more rows. */
@@ -45,7 +47,8 @@ export class PassCosts {
   readonly #draft: SizeMeans
   /** Of reading one token into the draft, beside others. */
   readonly #read = new Mean()
-  /** Of a plain pass when the draft was last seen, and passes since. */
+  /** Draft passes so far, what a plain pass took when the draft was last seen, and passes since. */
+  #drafts = 0
   #plainAtDraft = 0
   #sinceDraft = 0
   /** Estimates by rows, as a whole and of computing; made when they are asked for, and true for `#figures` figures. */
@@ -90,6 +93,7 @@ export class PassCosts {
 
   observeDraft(rows: number, seconds: number): void {
     this.#draft.add(rows, seconds)
+    this.#drafts++
     this.#plainAtDraft = this.pass(1)
     this.#sinceDraft = 0
   }
@@ -158,13 +162,13 @@ export class PassCosts {
 
   /**
    * What the draft took for a pass of one row and for reading a token when it was last seen, in plain passes of that time:
-   * nothing is seen of it while nobody drafts, and machines have better and worse minutes. 0 when nothing is known.
-   * `age` is in passes.
+   * nothing is seen of it while nobody drafts, and machines have better and worse minutes. 0 when too little
+   * is known. `age` is in passes.
    */
   get lastDraft(): { readonly draftPass: number; readonly readToken: number; readonly age: number } {
     const plain = this.#plainAtDraft
     const age = this.#sinceDraft
-    if (plain === 0) return { draftPass: 0, readToken: 0, age }
+    if (plain === 0 || this.#drafts < FEWEST_DRAFTS) return { draftPass: 0, readToken: 0, age }
     return { draftPass: this.draftPass(1) / plain, readToken: this.read(1) / plain, age }
   }
 

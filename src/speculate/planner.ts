@@ -192,9 +192,7 @@ export class Planner implements Pacing {
    */
   #mustWait(unread: number): boolean {
     if (!this.#isModel || this.#hasTried || this.#nextRest > LONGEST_REST || this.#costs.areDiskBound) return false
-    const chance = this.calibration.meanChance(0)
-    const passes = this.#expectedPasses
-    return !mayPay(this.#costs, { chance, nodes: this.#nodes, unread, passes, least: this.#pays })
+    return !mayPay(this.#costs, { nodes: this.#nodes, unread, passes: this.#expectedPasses, least: this.#pays })
   }
 
   #mustCheck(): boolean {

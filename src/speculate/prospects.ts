@@ -1,7 +1,7 @@
 /** Whether a draft model could pay on a machine at all, whatever it guesses: by what passes turned out to cost. */
 import type { PassCosts } from './pass-costs.ts'
 
-/** The most that can be hoped of a draft model: so often a guess is right after one that was, down to this depth. */
+/** What can be hoped of a draft model that was not tried on an owner's texts: so often a guess is right after one that was, down to this depth. */
 const HOPED_CHANCE = 0.8
 const HOPED_DEPTH = 8
 /**
@@ -11,8 +11,6 @@ const HOPED_DEPTH = 8
 const LONGEST_AGE = 2048
 
 interface Prospects {
-  /** Of a first guess, as far as it is known. */
-  readonly chance: number
   /** Of the largest tree. */
   readonly nodes: number
   /** Tokens that the draft has to read first. */
@@ -27,16 +25,15 @@ interface Prospects {
  * Whether the best of chains would pay if guesses were right as often as one can hope.
  * @returns true, too, when too little is known
  */
-export function mayPay(costs: PassCosts, { chance, nodes, unread, passes, least }: Prospects): boolean {
+export function mayPay(costs: PassCosts, { nodes, unread, passes, least }: Prospects): boolean {
   const plain = costs.pass(1)
   const { draftPass, readToken, age } = costs.lastDraft
   if (draftPass === 0 || age > LONGEST_AGE || !costs.isSure(1)) return true
-  const hoped = Math.max(HOPED_CHANCE, chance)
   let isKnown = false
   let tokens = 1
   let speedUp = 0
   for (let depth = 1; depth <= Math.min(HOPED_DEPTH, nodes); depth++) {
-    tokens += hoped ** depth
+    tokens += HOPED_CHANCE ** depth
     speedUp = Math.max(speedUp, tokens / (depth * draftPass + costs.pass(depth + 1) / plain))
     isKnown ||= costs.isSure(depth + 1)
   }

@@ -9,7 +9,7 @@ import { mayPay } from '../../src/speculate/prospects.ts'
 const NODES = 63
 const ROWS = 8
 const RANKS = 8
-const ASKED = { chance: 0, nodes: NODES, unread: 0, passes: 64, least: 1.03 }
+const ASKED = { nodes: NODES, unread: 0, passes: 64, least: 1.03 }
 
 interface Machine {
   /** Seconds of passes over one row, over two and so on. */
@@ -24,7 +24,7 @@ const DEAR: Machine = { passes: [1, 1.5], draft: 0.5, read: 0.1 }
 
 function seen({ passes, draft, read }: Machine): PassCosts {
   const costs = new PassCosts(NODES + 1, ROWS)
-  for (let i = 0; i < 4; i++) {
+  for (let i = 0; i < 6; i++) {
     for (const [more, seconds] of passes.entries()) costs.observePass(1 + more, seconds, seconds)
     if (draft > 0) costs.observeDraft(1, draft)
     costs.observeRead(10, 10 * read)
@@ -44,7 +44,6 @@ test('a draft may pay unless passes and reading are known to take too long for a
     ['after a short prompt', cheap, { unread: 15 }, true],
     ['after a longer one', cheap, { unread: 24 }, false],
     ['after a longer one with many passes to come', cheap, { unread: 24, passes: 96 }, true],
-    ['after a longer one and better guesses', cheap, { unread: 24, chance: 0.95 }, true],
     ['cheap rows', { ...DEAR, passes: [1, 1.1] }, {}, true],
     // 1.8 tokens in 1.8 plain passes.
     ['rather cheap rows, a tree of one', { ...DEAR, passes: [1, 1.35], draft: 0.45 }, { nodes: 1 }, false],
@@ -71,6 +70,14 @@ test('a machine that is faster since the draft was seen is no reason to try it, 
   }
 })
 
+test('a few draft passes, as of a text of two tokens that had to read the weights, are held against nobody', () => {
+  const costs = seen({ ...DEAR, draft: 0 })
+  for (let drafts = 1; drafts <= 6; drafts++) {
+    costs.observeDraft(1, 0.5)
+    assert.is(mayPay(costs, ASKED), drafts < 6, `${drafts} draft passes`)
+  }
+})
+
 test('what a draft took is held against it for 2,048 passes', () => {
   const costs = seen(DEAR)
   for (let pass = 0; pass <= 2048; pass++) {
@@ -92,7 +99,7 @@ test('a draft model that could not pay on this machine is first tried when rests
     ['look-ups', 0.5, 0, 1, 1],
   ] as const) {
     const costs = new PassCosts(NODES + 1, ROWS)
-    for (let i = 0; i < 4; i++) {
+    for (let i = 0; i < 6; i++) {
       for (const [more, seconds] of [1, 1.5].entries()) costs.observePass(1 + more, compute * seconds, seconds)
       costs.observeDraft(1, draft)
     }
