@@ -143,7 +143,7 @@ export class Decoder {
       target.forward()
       target.cache.extend(end - start)
       const whole = (now() - began) / 1000
-      costs.observePass(end - start, whole - (timeline.ms('wait') - waited) / 1000, wasWarm ? whole : undefined)
+      costs.observePrompt(end - start, whole - (timeline.ms('wait') - waited) / 1000, wasWarm ? whole : undefined)
       timeline.add('prefill', began, pass, end - start)
       request.onPrefill(end, total)
     }
@@ -160,13 +160,16 @@ export class Decoder {
       const others = timeline.ms('wait') + timeline.ms('grow')
       const wasWarm = isWarm()
       this.#forward(tree, context)
+      const behindLayers = now() - timeline.ms('wait')
       this.#logits.reset(this.#drafter?.topTokens)
       const result = this.#verify(tree, context, request)
       const top = this.#logits.top()
-      const whole = (now() - began) / 1000
+      const ended = now()
+      const whole = (ended - began) / 1000
       const compute = whole - (timeline.ms('wait') + timeline.ms('grow') - others) / 1000
+      const head = (ended - timeline.ms('wait') - behindLayers) / 1000
       stats.seconds.verify += compute
-      costs.observePass(tree.count, compute, wasWarm ? whole : undefined, (began - drafting) / 1000)
+      costs.observePass(tree.count, compute, wasWarm ? whole : undefined, (began - drafting) / 1000, head)
       timeline.add('pass', began, stats.passes, tree.count)
       const before = stats.tokens
       const end = this.#commit(result, request, limit - written, stats)

@@ -23,8 +23,6 @@ const WELL_KNOWN = 4
 const HINT = 0.12
 /** With fewer draft passes, the first of which may have read weights, nothing is held against a draft. */
 const FEWEST_DRAFTS = 6
-/** A disturbed pass is a hint of no more than this. */
-const MOST_HINT = 1.3
 /** Less than this share of what a pass of one row takes is too little for one of more rows. */
 const DOUBTFUL = 0.9
 
@@ -39,8 +37,9 @@ class Mean {
 }
 
 export class PassCosts {
-  /** Seconds of computing, and as a whole. */
-  readonly #compute: SizeMeans
+  /** Seconds of computing: the layers, which a prompt goes through, too, and what comes behind them; and as a whole. */
+  readonly #layers: SizeMeans
+  readonly #head: SizeMeans
   readonly #whole: SizeMeans
   /** Of a pass that waits for the disk: as long as the disk takes, however many rows there are. */
   readonly #disk = new Mean()
@@ -64,8 +63,9 @@ export class PassCosts {
    */
   constructor(rows: number, draftRows: number, readAhead = 0) {
     this.#readAhead = readAhead
-    this.#compute = new SizeMeans(rows, SIZE_GAIN)
-    this.#whole = new SizeMeans(rows, SIZE_GAIN)
+    this.#layers = new SizeMeans(rows, SIZE_GAIN, HINT)
+    this.#head = new SizeMeans(rows, SIZE_GAIN, HINT)
+    this.#whole = new SizeMeans(rows, SIZE_GAIN, HINT)
     this.#draft = new SizeMeans(draftRows, GAIN)
     this.#table = new Float64Array(rows + 1)
     this.#computeTable = new Float64Array(rows + 1)
@@ -76,9 +76,11 @@ export class PassCosts {
    * @param compute seconds that the pass would have taken without a disk
    * @param whole seconds that it took; absent for passes that read what later ones find in memory
    * @param ahead seconds before it in which the disk went on reading
+   * @param head seconds of `compute` that came after the layers
    */
-  observePass(rows: number, compute: number, whole?: number, ahead = 0): void {
-    observe(this.#compute, rows, compute)
+  observePass(rows: number, compute: number, whole?: number, ahead = 0, head = 0): void {
+    this.#layers.observe(rows, compute - head)
+    this.#head.observe(rows, head)
     this.#figures++
     this.#sinceDraft++
     if (whole === undefined) return
@@ -87,8 +89,19 @@ export class PassCosts {
     const full = waited > HITCH * whole ? whole + this.#sparedBy(ahead) : whole
     // What the disk takes does not change with what computing takes.
     if (waited > HITCH * whole || this.areDiskBound) this.#whole.add(rows, full)
-    else observe(this.#whole, rows, full)
-    if (waited > DISK_BOUND * whole || full < this.#disk.value) this.#disk.add(full)
+    else this.#whole.observe(rows, full)
+    this.#observeDisk(waited, full)
+  }
+
+  /** Rows of the prompt, of which nothing but the layers is computed. The rest is as in `observePass`. */
+  observePrompt(rows: number, compute: number, whole?: number): void {
+    this.#layers.observe(rows, compute)
+    this.#figures++
+    if (whole !== undefined) this.#observeDisk(whole - compute, whole)
+  }
+
+  #observeDisk(waited: number, whole: number): void {
+    if (waited > DISK_BOUND * whole || whole < this.#disk.value) this.#disk.add(whole)
   }
 
   observeDraft(rows: number, seconds: number): void {
@@ -124,7 +137,8 @@ export class PassCosts {
   /** What plain passes cost is to be seen anew; until then it follows from those of more rows. */
   forgetPlain(): void {
     this.#whole.forget(1)
-    this.#compute.forget(1)
+    this.#layers.forget(1)
+    this.#head.forget(1)
     this.#figures++
   }
 
@@ -133,7 +147,7 @@ export class PassCosts {
    * target in the page cache, which must wait now and then, is not bound by it.
    */
   get areDiskBound(): boolean {
-    return this.#disk.value > 0 && this.#compute.estimate(1) <= (1 - DISK_BOUND) * this.#disk.value
+    return this.#disk.value > 0 && this.#computeOf(1) <= (1 - DISK_BOUND) * this.#disk.value
   }
 
   /**
@@ -172,20 +186,16 @@ export class PassCosts {
     return { draftPass: this.draftPass(1) / plain, readToken: this.read(1) / plain, age }
   }
 
+  #computeOf(rows: number): number {
+    return this.#layers.estimate(rows) + this.#head.estimate(rows)
+  }
+
   #estimate(rows: number): void {
     this.#madeAt[rows] = this.#figures
-    const compute = this.#compute.estimate(rows)
+    const compute = this.#computeOf(rows)
     this.#computeTable[rows] = compute
     // One disturbed figure must not rule a size out for good.
     const trust = Math.min(1, this.#whole.count(rows) / SURE)
     this.#table[rows] = trust * this.#whole.at(rows) + (1 - trust) * Math.max(this.#disk.value, compute)
   }
-}
-
-/** What a pass of so many rows took: a figure of its size, and a hint of all. */
-function observe(means: SizeMeans, rows: number, seconds: number): void {
-  const value = means.at(rows)
-  const isHint = means.count(rows) >= SURE && value > 0
-  means.add(rows, seconds)
-  if (isHint) means.scale(Math.min(MOST_HINT, Math.max(1 / MOST_HINT, seconds / value)) ** HINT)
 }

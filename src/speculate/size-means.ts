@@ -9,21 +9,25 @@ const DISTURBED = 2.5
 const ASSUMED_SLOPE = 0.25
 /** Beyond this factor, or below its inverse, what all means were scaled by becomes part of them. */
 const MOST_SCALE = 1e6
+/** A figure that is a hint of others is taken for no further from the mean than this share of it. */
+const MOST_AWAY = 0.5
 
 /**
  * A mean that forgets, after another figure.
  * @param count figures before it @param gain weight of a figure once there are enough of them
  */
 export function meanWith(figure: number, mean: number, count: number, gain: number): number {
+  if (!(mean > 0)) return figure
   // What comes first is often slow: code is compiled, weights are read for the first time.
-  if (count < 2) return count === 0 ? figure : Math.min(mean, figure)
+  if (count < 2) return Math.min(mean, figure)
   const taken = Math.min(figure, mean * DISTURBED)
   return mean + (taken - mean) * Math.max(gain, 1 / (count + 1))
 }
 
-/** Adding, scaling and estimating take the same time however many sizes there are, but for the first figure of a size. */
+/** Adding and estimating take the same time however many sizes there are, but for the first figure of a size. */
 export class SizeMeans {
   readonly #gain: number
+  readonly #hint: number
   /** By rows, to be multiplied by `#scale`; 0 where nothing was seen. */
   readonly #means: Float64Array
   readonly #counts: Uint32Array
@@ -32,9 +36,13 @@ export class SizeMeans {
   readonly #above: Uint32Array
   #scale = 1
 
-  /** @param rows the largest size @param gain weight of a new figure, once there are enough of them */
-  constructor(rows: number, gain: number) {
+  /**
+   * @param rows the largest size @param gain weight of a new figure, once there are enough of them
+   * @param hint weight of a figure of one size, in the exponent, for what all the others are said to take; see `observe`
+   */
+  constructor(rows: number, gain: number, hint = 0) {
     this.#gain = gain
+    this.#hint = hint
     this.#means = new Float64Array(rows + 1)
     this.#counts = new Uint32Array(rows + 1)
     this.#below = new Uint32Array(rows + 1)
@@ -56,8 +64,26 @@ export class SizeMeans {
     this.#means[rows] = meanWith(seconds / this.#scale, this.#means[rows], count, this.#gain)
   }
 
+  /**
+   * A figure of its size, and a hint of all others, once there are two of its size. Mean and scale follow the same
+   * deviation: with one of its own each, noise would drive them apart as long as passes are seen, and sizes that are not
+   * seen would seem to take less and less.
+   */
+  observe(rows: number, seconds: number): void {
+    const count = this.#counts[rows]
+    const mean = this.at(rows)
+    if (count < 2 || !(mean > 0)) {
+      this.add(rows, seconds)
+      return
+    }
+    this.#counts[rows]++
+    const away = Math.max(-MOST_AWAY, Math.min(MOST_AWAY, seconds / mean - 1))
+    this.#means[rows] *= Math.exp(away * Math.max(this.#gain, 1 / (count + 1)))
+    this.#rescale(Math.exp(away * this.#hint))
+  }
+
   /** All sizes take so many times what they took. */
-  scale(factor: number): void {
+  #rescale(factor: number): void {
     this.#scale *= factor
     if (this.#scale < MOST_SCALE && this.#scale > 1 / MOST_SCALE) return
     for (let rows = 0; rows < this.#means.length; rows++) this.#means[rows] *= this.#scale

@@ -142,10 +142,10 @@ test('what passes compute is no hint of what others wait for the disk', () => {
   assertNear(costs.pass(1), 20)
 })
 
-test('a disturbed pass is taken for two and a half times the mean at the most', () => {
+test('a disturbed pass is taken for one and a half times the mean at the most', () => {
   const calm = times(50, [4, 1] as const)
   const disturbed = resident([...calm, [4, 1000]])
-  const longer = resident([...calm, [4, 2.5]])
+  const longer = resident([...calm, [4, 1.5]])
   assertNear(disturbed.pass(4), longer.pass(4))
   assert.ok(disturbed.pass(4) < 1.2)
 })
@@ -210,6 +210,36 @@ test('a disk that gets faster is followed by passes of sizes that are not seen a
   for (let i = 0; i < 10; i++) costs.observePass(1, 0.5, 10)
   for (let i = 0; i < 60; i++) costs.observePass(2, 0.6, 4)
   assert.ok(Math.abs(costs.pass(3) - 4) < 0.1, `${costs.pass(3)}`)
+})
+
+test('a prompt says what layers take, and a pass what comes behind them', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  // Layers take a second and half of one more per row, the head a tenth per row.
+  const layers = (rows: number): number => 0.5 + 0.5 * rows
+  for (const rows of [64, 40]) costs.observePrompt(rows, layers(rows), layers(rows))
+  assert.not(costs.hasSeen(40))
+  assertNear(costs.pass(40), layers(40))
+  for (const rows of [1, 1, 5, 5]) {
+    const whole = layers(rows) + 0.1 * rows
+    costs.observePass(rows, whole, whole, 0, 0.1 * rows)
+  }
+  assertNear(costs.pass(40), layers(40) + 4)
+  assertNear(costs.pass(64), layers(64) + 6.4)
+  assert.not(costs.isSure(40))
+  // Nor does a prompt of few tokens, which takes less than passes, speak against plain ones.
+  for (let i = 0; i < 9; i++) costs.observePrompt(2, 0.9 * costs.pass(1), 0.9 * costs.pass(1))
+  assert.not(costs.isPlainDoubtful)
+})
+
+test('a prompt that waits for the disk says how long the disk takes', () => {
+  const costs = new PassCosts(ROWS, DRAFT_ROWS)
+  costs.observePrompt(64, 6.4, 12)
+  costs.observePrompt(8, 0.8, 10)
+  assert.ok(costs.areDiskBound)
+  assertNear(costs.pass(2), 10)
+  // One that read what stays in memory does not.
+  costs.observePrompt(8, 0.8)
+  assertNear(costs.pass(2), 10)
 })
 
 test('plain passes are bound by the disk when they take as long as it, whatever larger ones compute', () => {
