@@ -8,7 +8,7 @@ import { DrafterMemory } from '../src/speculate/memory.ts'
 import { FixedPacing } from '../src/speculate/pacing.ts'
 import { makeSource } from '../src/speculate/sources/catalogue.ts'
 import { ROOT, TokenTree } from '../src/speculate/token-tree.ts'
-import { type TopTokens, type Verification, verify } from '../src/speculate/verify.ts'
+import { type NotedTokens, type Verification, verify } from '../src/speculate/verify.ts'
 
 export interface ProposalFigures {
   /** Microseconds of every proposal, and of every learned pass: of judging what was guessed, too. */
@@ -92,7 +92,7 @@ class MadeUpTops {
   }
 
   /** @param k tokens at every node */
-  of({ tree, path, tokens }: Verification, k: number): TopTokens | undefined {
+  of({ tree, path, tokens }: Verification, k: number): NotedTokens | undefined {
     if (k === 0) return undefined
     const ids = new Int32Array(tree.count * k).fill(-1)
     for (let node = 0; node < tree.count; node++) {
@@ -102,6 +102,6 @@ class MadeUpTops {
       ids.set((next === undefined ? others : [next, ...others]).slice(0, k), node * k)
     }
     // As likely as the target usually finds them, about.
-    return { k, ids, logProbs: Float32Array.from(ids, (_, i) => Math.log(0.5) * ((i % k) + 1)) }
+    return { k, ids, logProbs: Float32Array.from(ids, (_, i) => Math.log(0.5) * ((i % k) + 1)), seconds: 0 }
   }
 }

@@ -3,8 +3,9 @@
  * tile of rows costs little more than one, the likeliest rows below it.
  */
 import type { Transformer } from '../model/transformer.ts'
+import { now } from '../runtime/platform.ts'
 import type { TokenTree } from '../speculate/token-tree.ts'
-import type { TopTokens } from '../speculate/verify.ts'
+import type { NotedTokens } from '../speculate/verify.ts'
 
 const TILE_ROWS = 8
 
@@ -17,6 +18,7 @@ export class LogitsReader {
   #topTokens = 0
   #top = new Int32Array(0)
   #logProbs = new Float32Array(0)
+  #seconds = 0
 
   constructor(target: Transformer, tree: TokenTree) {
     this.#target = target
@@ -29,6 +31,7 @@ export class LogitsReader {
     this.#chunk = []
     this.#rowOf.fill(-1)
     this.#topTokens = topTokens
+    this.#seconds = 0
     const size = this.#tree.count * topTokens
     if (this.#top.length < size) {
       this.#top = new Int32Array((this.#tree.capacity + 1) * topTokens)
@@ -44,7 +47,7 @@ export class LogitsReader {
   }
 
   /** The likeliest tokens after every node, if they were to be noted; valid until the next pass. */
-  top(): TopTokens | undefined {
+  top(): NotedTokens | undefined {
     const k = this.#topTokens
     if (k === 0) return undefined
     const left: number[] = []
@@ -52,7 +55,7 @@ export class LogitsReader {
     for (let start = 0; start < left.length; start += this.#target.headRows) {
       this.#take(left.slice(start, start + this.#target.headRows))
     }
-    return { k, ids: this.#top, logProbs: this.#logProbs }
+    return { k, ids: this.#top, logProbs: this.#logProbs, seconds: this.#seconds }
   }
 
   #compute(node: number): void {
@@ -76,7 +79,9 @@ export class LogitsReader {
     this.#target.head(chunk)
     const k = this.#topTokens
     if (k === 0) return
+    const began = now()
     for (let row = 0; row < chunk.length; row++) this.#note(chunk[row], row, k)
+    this.#seconds += (now() - began) / 1000
   }
 
   #note(node: number, row: number, k: number): void {

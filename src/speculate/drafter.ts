@@ -1,7 +1,7 @@
 /** What every drafter offers: guesses for the tree, and an ear for what became of them. */
 import type { Context } from './context.ts'
 import type { TokenTree } from './token-tree.ts'
-import type { TopTokens, Verification } from './verify.ts'
+import type { NotedTokens, Verification } from './verify.ts'
 
 /** Drafters with a draft model: 'tree', best-first trees; 'chain', its likeliest continuation. */
 export type ModelDrafter = 'tree' | 'chain'
@@ -32,7 +32,7 @@ export interface Budget {
 }
 
 export interface Drafter {
-  /** How many of the target's likeliest tokens at every node of a tree it wants to hear of; absent or 0: none. */
+  /** How many of the target's likeliest tokens at every node of the last proposal it wants to hear of; absent or 0: none. */
   readonly topTokens?: number
   /** A text begins, the prompt being in the target's cache. */
   startText?(context: Context): void
@@ -51,5 +51,5 @@ export interface Drafter {
    * Tells what the target accepted. Called before the accepted tokens join the context.
    * @param seconds that the target's pass took @param top as wanted
    */
-  observe(result: Verification, seconds: number, top?: TopTokens): void
+  observe(result: Verification, seconds: number, top?: NotedTokens): void
 }

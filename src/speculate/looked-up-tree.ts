@@ -6,14 +6,21 @@ import type { Budget } from './drafter.ts'
 import { GrowingTree } from './growing-tree.ts'
 import { learnFrom } from './judge.ts'
 import type { Lookups } from './lookups.ts'
+import { Pace } from './pace.ts'
 import type { Outcome, Pacing } from './pacing.ts'
 import { Reach } from './reach.ts'
 import type { TokenTree } from './token-tree.ts'
-import type { Verification } from './verify.ts'
+import type { NotedTokens, Verification } from './verify.ts'
 import { WatchPace } from './watch-pace.ts'
 
 /** With fewer tokens unread a watched pass is as good, and tables that have left the processor's caches are visited once. */
 const MOST_UNREAD = 32
+
+/**
+ * While guessing rests, noting what the target holds likeliest takes no more than this share of passes' time: with a
+ * target of 1 ms per pass it takes 1.5 % of each, with one of 30 ms nothing to speak of.
+ */
+const NOTING_SHARE = 0.0025
 
 /** How guesses are weighed. */
 export interface LookingRule {
@@ -34,6 +41,7 @@ export class LookedUpTree {
   #isWatching = false
   #hope = 0
   readonly #watchPace = new WatchPace()
+  readonly #notePace = new Pace()
 
   /** @param grown is overwritten by every proposal @param nodes largest budget that `propose` will be given */
   constructor(lookups: Lookups, grown: CandidateTree, nodes: number) {
@@ -46,6 +54,12 @@ export class LookedUpTree {
   startText(): void {
     this.#reach.startText()
     this.#watchPace.startText()
+    this.#notePace.reset()
+  }
+
+  /** As `Drafter.topTokens`. */
+  get topTokens(): number {
+    return this.#isGrown || this.#notePace.isDue(NOTING_SHARE) ? this.#lookups.topTokens : 0
   }
 
   propose(context: Context, tree: TokenTree, budget: Budget, { judge, pacing }: LookingRule): void {
@@ -89,7 +103,9 @@ export class LookedUpTree {
   }
 
   /** What became of the last proposal. @param seconds of the pass */
-  observe(result: Verification, seconds: number, { judge, pacing }: LookingRule): Outcome {
+  observe(result: Verification, seconds: number, { judge, pacing }: LookingRule, top?: NotedTokens): Outcome {
+    if (top !== undefined) this.#notePace.begin(top.seconds)
+    this.#notePace.observePass(seconds)
     this.#watchPace.observePass(seconds)
     if (this.#isWatching) {
       const grown = this.#grown

@@ -23,6 +23,11 @@ export interface TopTokens {
   readonly logProbs: Float32Array
 }
 
+/** The same, and what it took to find them. */
+export interface NotedTokens extends TopTokens {
+  readonly seconds: number
+}
+
 /**
  * @param choose the token that the target takes after a node, given the nodes accepted so far
  * @param isLast true for a token after which the text ends

@@ -3,6 +3,8 @@
  * should not go by unseen, and looking takes time.
  */
 
+import { Pace } from './pace.ts'
+
 /** Passes are watched as often as takes no more than this share of their time. */
 const SHARE = 0.01
 /** The same after so many watched passes in a row whose guess, if there was one, was wrong. */
@@ -12,27 +14,23 @@ const FRUITLESS = 12
 const BESIDE_SECONDS = 5e-5
 
 export class WatchPace {
-  /** What watching a pass took last, and what passes took since. */
-  #watchSeconds = 0
-  #unwatchedSeconds = 0
+  readonly #pace = new Pace()
   #fruitless = 0
 
   /** What came of watching the last text is no matter of this one's, which may be another owner's. */
   startText(): void {
-    this.#watchSeconds = 0
-    this.#unwatchedSeconds = 0
+    this.#pace.reset()
     this.#fruitless = 0
   }
 
   /** Whether the coming pass is to be watched. */
   get isDue(): boolean {
-    return this.#watchSeconds <= (this.#fruitless < FRUITLESS ? SHARE : SELDOM_SHARE) * this.#unwatchedSeconds
+    return this.#pace.isDue(this.#fruitless < FRUITLESS ? SHARE : SELDOM_SHARE)
   }
 
   /** @param lookSeconds that looking up a guess for the coming pass took */
   begin(lookSeconds: number): void {
-    this.#watchSeconds = lookSeconds + BESIDE_SECONDS
-    this.#unwatchedSeconds = 0
+    this.#pace.begin(lookSeconds + BESIDE_SECONDS)
   }
 
   /** @param right whether the guess turned out right */
@@ -42,6 +40,6 @@ export class WatchPace {
 
   /** A pass, whether it was watched or not. */
   observePass(seconds: number): void {
-    this.#unwatchedSeconds += seconds
+    this.#pace.observePass(seconds)
   }
 }

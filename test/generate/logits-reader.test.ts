@@ -55,8 +55,9 @@ for (const walk of [[], [0], [0, 6, 7, 8], [0, 46, 47]]) {
     reader.top()!.ids.fill(99_999)
     reader.reset(K)
     for (const node of walk) reader.after(node)
-    const { k, ids, logProbs } = reader.top()!
+    const { k, ids, logProbs, seconds } = reader.top()!
     assert.is(k, K)
+    assert.ok(seconds > 0 && seconds < 60, `${seconds} s`)
     for (let node = 0; node < tree.count; node++) {
       assert.equal([...ids.subarray(node * K, (node + 1) * K)], likeliest(expected[node]), `node ${node}`)
       for (let i = node * K; i < (node + 1) * K; i++) {

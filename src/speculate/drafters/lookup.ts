@@ -7,7 +7,7 @@ import { LookedUpTree, type LookingRule } from '../looked-up-tree.ts'
 import type { Lookups } from '../lookups.ts'
 import { MOST_GUESSES } from '../sources/source.ts'
 import type { TokenTree } from '../token-tree.ts'
-import type { TopTokens, Verification } from '../verify.ts'
+import type { NotedTokens, Verification } from '../verify.ts'
 import { MAXIMUM_DEPTH } from './tree.ts'
 
 export interface LookupDrafterOptions {
@@ -39,7 +39,7 @@ export class LookupDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#lookups.topTokens
+    return this.#looked.topTokens
   }
 
   begin(rule: LookupRule): void {
@@ -63,8 +63,8 @@ export class LookupDrafter implements Drafter {
     this.#looked.propose(context, tree, { nodes, depth: Math.min(depth, MAXIMUM_DEPTH) }, this.#rule)
   }
 
-  observe(result: Verification, seconds: number, top?: TopTokens): void {
-    if (this.#rule !== undefined && this.#hasProposed) this.#looked.observe(result, seconds, this.#rule)
+  observe(result: Verification, seconds: number, top?: NotedTokens): void {
+    if (this.#rule !== undefined && this.#hasProposed) this.#looked.observe(result, seconds, this.#rule, top)
     if (this.#context !== undefined) this.#lookups.learn(this.#context, result, top)
   }
 }

@@ -22,7 +22,7 @@ import type { Pacing } from '../pacing.ts'
 import type { PassCosts } from '../pass-costs.ts'
 import { Reach } from '../reach.ts'
 import { ROOT, type SourceMask, type TokenTree } from '../token-tree.ts'
-import type { TopTokens, Verification } from '../verify.ts'
+import type { NotedTokens, Verification } from '../verify.ts'
 
 /** Longest path from the root. */
 export const MAXIMUM_DEPTH = 32
@@ -125,7 +125,7 @@ export class TreeDrafter implements Drafter {
   }
 
   get topTokens(): number {
-    return this.#options.lookups.topTokens
+    return this.#lookingRule === undefined ? this.#options.lookups.topTokens : this.#looked.topTokens
   }
 
   startText(context: Context): void {
@@ -194,11 +194,11 @@ export class TreeDrafter implements Drafter {
     return true
   }
 
-  observe(result: Verification, seconds: number, top?: TopTokens): void {
+  observe(result: Verification, seconds: number, top?: NotedTokens): void {
     const { lookups } = this.#options
     if (this.#context !== undefined) lookups.learn(this.#context, result, top)
     if (this.#lookingRule !== undefined) {
-      const outcome = this.#looked.observe(result, seconds, this.#lookingRule)
+      const outcome = this.#looked.observe(result, seconds, this.#lookingRule, top)
       this.#rule?.pacing.observeWithout?.(outcome)
       return
     }

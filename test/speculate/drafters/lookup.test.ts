@@ -11,10 +11,11 @@ import { TokenTree } from '../../../src/speculate/token-tree.ts'
 import { contextOf } from '../sources/guessing.ts'
 
 const NODES = 63
+const TOP_TOKENS = 8
 
 /** Says so many tokens after any path, the first ones likeliest. */
 class Talker implements Source {
-  readonly topTokens = 0
+  readonly topTokens = TOP_TOKENS
   readonly heldBytes = 0
   readonly name: SourceName
   says = 0
@@ -216,6 +217,31 @@ test('while nothing is drafted, what was written is read seldom, and at once whe
   drafts = true
   write(1)
   assert.equal(source.reads, [32, 8])
+})
+
+test('while nothing is drafted, what the target holds likeliest is noted as far as there is time for it', () => {
+  let drafts = false
+  const pacing: Pacing = { shouldDraft: () => drafts, expand: () => 0, cut: () => 0, observe: () => {} }
+  const { drafter, context } = startDrafting(pacing)
+  const tree = new TokenTree(NODES)
+  const top = { k: TOP_TOKENS, ids: new Int32Array(TOP_TOKENS), logProbs: new Float32Array(TOP_TOKENS), seconds: 0.01 }
+  const notes = (passes: number, passSeconds: number): number[] =>
+    Array.from({ length: passes }, (_, pass) => {
+      tree.reset(context.root)
+      drafter.propose(context, tree, { nodes: NODES, depth: 12 })
+      const wanted = drafter.topTokens
+      drafter.observe({ tree, path: [], tokens: [1] }, passSeconds, wanted > 0 ? top : undefined)
+      return wanted > 0 ? [pass] : []
+    }).flat()
+  // A hundredth of a second in every four.
+  assert.equal(notes(10, 1.01), [0, 4, 8])
+  assert.equal(notes(3, 10), [1, 2])
+  drafts = true
+  assert.equal(notes(3, 1e-3), [0, 1, 2])
+  drafts = false
+  assert.equal(notes(3, 1e-3), [])
+  drafter.startText(context)
+  assert.equal(notes(3, 1e-3), [0], 'a text that begins')
 })
 
 test.run()

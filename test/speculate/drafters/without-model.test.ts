@@ -9,6 +9,7 @@ import type { TokenTree } from '../../../src/speculate/token-tree.ts'
 import { contextOf, open, openDraft, PROMPTS, pathsOf, propose, ruleOf } from './drafting.ts'
 
 const NODES = 16
+const TOP_TOKENS = 8
 /** What the source says after any path. */
 const SAID = [500, 501]
 
@@ -48,7 +49,7 @@ function openMixed() {
   let looks = 0
   const source: Source = {
     name: 'trie',
-    topTokens: 0,
+    topTokens: TOP_TOKENS,
     heldBytes: 0,
     begin: () => {},
     end: () => {},
@@ -142,6 +143,31 @@ test('after them the model’s tree is the one that it would have been without t
     fresh.drafter.begin({ ...ruleOf(1, NODES), pacing: fresh.pacing })
     for (const token of tokens) fresh.context.push(token)
   }
+})
+
+test('what the target holds likeliest is wanted of every pass with guesses, of others now and then', () => {
+  const { drafter, pacing, without, context } = openMixed()
+  const top = { k: TOP_TOKENS, ids: new Int32Array(0), logProbs: new Float32Array(0), seconds: 1 }
+  const wanted = (models: boolean, others: boolean): number => {
+    pacing.drafts = models
+    without.drafts = others
+    const tree = propose(drafter, context, NODES)
+    const count = drafter.topTokens
+    drafter.observe({ tree, path: [], tokens: [3] }, 1, count > 0 ? top : undefined)
+    context.push(3)
+    return count
+  }
+  assert.equal(
+    [
+      [true, false],
+      [false, true],
+      [false, false],
+      [false, false],
+      [true, false],
+      [false, true],
+    ].map(([models, others]) => wanted(models, others)),
+    [TOP_TOKENS, TOP_TOKENS, 0, 0, TOP_TOKENS, TOP_TOKENS],
+  )
 })
 
 test.run()
