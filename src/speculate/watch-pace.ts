@@ -6,9 +6,9 @@
 import { Pace } from './pace.ts'
 
 /** Passes are watched as often as takes no more than this share of their time. */
-const SHARE = 0.01
+const SHARE = 0.005
 /** The same after so many watched passes in a row whose guess, if there was one, was wrong. */
-const SELDOM_SHARE = 0.0025
+const SELDOM_SHARE = 0.00125
 const FRUITLESS = 12
 /** What watching takes beside the look-up: learning from it, and what both displace from the processor's caches. */
 const BESIDE_SECONDS = 5e-5

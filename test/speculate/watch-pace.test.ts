@@ -3,7 +3,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { WatchPace } from '../../src/speculate/watch-pace.ts'
 
-const PASS = 2e-3
+const PASS = 4e-3
 const LOOK = 3e-5
 
 /** @returns watched passes of so many, the guesses of which are right as `isRight` says */
@@ -21,8 +21,8 @@ function watch(pace: WatchPace, passes: number, isRight: (watched: number) => bo
 
 const test = suite('watch pace')
 
-test('watching takes a hundredth of the time, what is beside looking up included', () => {
-  // (30 + 50) microseconds of every 8 milliseconds.
+test('watching takes a two-hundredth of the time, what is beside looking up included', () => {
+  // (30 + 50) microseconds of every 16 milliseconds.
   assert.is(
     watch(new WatchPace(), 400, () => true),
     100,
@@ -73,7 +73,7 @@ test('nothing is due before as much time has passed', () => {
   const pace = new WatchPace()
   pace.begin(LOOK)
   assert.not(pace.isDue)
-  pace.observePass(7.9e-3)
+  pace.observePass(15.9e-3)
   assert.not(pace.isDue)
   pace.observePass(0.2e-3)
   assert.ok(pace.isDue)
