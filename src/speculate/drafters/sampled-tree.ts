@@ -25,7 +25,7 @@ import { MAXIMUM_DEPTH } from './tree.ts'
 const CHANCES = [0.66, 0.1, 0.06, 0.034, 0.02, 0.016, 0.011, 0.007]
 
 /** Of the distributions that are kept. Larger trees than this allows have fewer nodes with children. */
-const MOST_KEPT_BYTES = 64 * 1024 * 1024
+const MOST_KEPT_BYTES = 16 * 1024 * 1024
 
 export interface SampledTreeOptions {
   readonly name: DrafterName
