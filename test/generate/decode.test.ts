@@ -57,7 +57,11 @@ interface Run {
   readonly stats: ReturnType<typeof emptyStats>
 }
 
-function run(drafter: Drafter | undefined, request: Partial<DecodeRequest> = {}): Run {
+function run(
+  drafter: Drafter | undefined,
+  request: Partial<DecodeRequest> = {},
+  costs = new PassCosts(target.batch.capacity, 1),
+): Run {
   const decoder = new Decoder({
     target,
     drafter,
@@ -65,7 +69,7 @@ function run(drafter: Drafter | undefined, request: Partial<DecodeRequest> = {})
     depth: 24,
     disk: store,
     timeline,
-    costs: new PassCosts(target.batch.capacity, 1),
+    costs,
     pipeline: true,
     isWarm: () => true,
     expectHead: (follows) => {
@@ -333,6 +337,16 @@ test('a replay is cut by maxTokens and by end tokens, as any text', () => {
   const ended = run(undefined, { ...request, isEnd: (token) => token === RECORDED[7] })
   assert.is(ended.end, 'stop')
   assert.equal(ids(ended), RECORDED.slice(0, RECORDED.indexOf(RECORDED[7]) + 1))
+})
+
+test('what passes take is told with what comes behind the layers', () => {
+  const costs = new PassCosts(target.batch.capacity, 1)
+  const heard: number[][] = []
+  costs.observePass = (rows, compute, _whole, _ahead, head = 0) => void heard.push([rows, compute, head])
+  const { stats } = run(new Oracle(text, 2), {}, costs)
+  assert.is(heard.length, stats.passes)
+  assert.ok(heard.some(([rows]) => rows > 2))
+  for (const [, compute, head] of heard) assert.ok(head > 0 && head < compute, `${head} of ${compute} s`)
 })
 
 test('an abort in the middle leaves true statistics and a decoder that can go on', () => {
