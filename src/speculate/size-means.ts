@@ -11,8 +11,6 @@ const ASSUMED_SLOPE = 0.25
 const MOST_SCALE = 1e6
 /** A figure that is a hint of others is taken for no further from the mean than this share of it. */
 const MOST_AWAY = 0.5
-/** A mean of fewer figures may itself be what is wrong, and theirs are no hints. */
-const FEWEST_FOR_HINTS = 8
 
 /**
  * A mean that forgets, after another figure.
@@ -67,22 +65,21 @@ export class SizeMeans {
   }
 
   /**
-   * A figure of its size, and a hint of all others, the weaker the fewer figures its size has. Mean and scale follow the
-   * same deviation: with one of its own each, noise would drive them apart as long as passes are seen, and sizes that are
-   * not seen would seem to take less and less.
+   * A figure of its size, and a hint of all others, once there are two of its size. Mean and scale follow the same
+   * deviation: with one of its own each, noise would drive them apart as long as passes are seen, and sizes that are not
+   * seen would seem to take less and less.
    */
   observe(rows: number, seconds: number): void {
     const count = this.#counts[rows]
     const mean = this.at(rows)
-    if (count < FEWEST_FOR_HINTS || !(mean > 0)) {
+    if (count < 2 || !(mean > 0)) {
       this.add(rows, seconds)
       return
     }
     this.#counts[rows]++
     const away = Math.max(-MOST_AWAY, Math.min(MOST_AWAY, seconds / mean - 1))
-    const gain = Math.max(this.#gain, 1 / (count + 1))
-    this.#means[rows] *= Math.exp(away * gain)
-    this.#rescale(Math.exp((away * this.#hint * this.#gain) / gain))
+    this.#means[rows] *= Math.exp(away * Math.max(this.#gain, 1 / (count + 1)))
+    this.#rescale(Math.exp(away * this.#hint))
   }
 
   /** All sizes take so many times what they took. */

@@ -70,11 +70,10 @@ test('whatever was added, observed and forgotten, all sizes are what the known o
       let known: Known[] = []
       for (const { kind, rows, value } of list) {
         let one = known.find((other) => other.rows === rows)
-        if (kind === 'observe' && one !== undefined && one.count >= 8) {
+        if (kind === 'observe' && one !== undefined && one.count >= 2) {
           const away = Math.max(-0.5, Math.min(0.5, value / one.mean - 1))
-          const gain = Math.max(GAIN, 1 / ++one.count)
-          one.mean *= Math.exp(away * gain)
-          for (const other of known) other.mean *= Math.exp((away * HINT * GAIN) / gain)
+          one.mean *= Math.exp(away * Math.max(GAIN, 1 / ++one.count))
+          for (const other of known) other.mean *= Math.exp(away * HINT)
           means.observe(rows, value)
         } else if (kind !== 'forget') {
           if (one === undefined) {
