@@ -225,10 +225,16 @@ test('a prompt says what layers take, and a pass what comes behind them', () => 
   }
   assertNear(costs.pass(40), layers(40) + 4)
   assertNear(costs.pass(64), layers(64) + 6.4)
+  assertNear(costs.pass(20), layers(20) + 2)
   assert.not(costs.isSure(40))
   // Nor does a prompt of few tokens, which takes less than passes, speak against plain ones.
   for (let i = 0; i < 9; i++) costs.observePrompt(2, 0.9 * costs.pass(1), 0.9 * costs.pass(1))
   assert.not(costs.isPlainDoubtful)
+  // Both parts of what plain passes take are forgotten, and follow from those of the next size: here half of it.
+  const next = new PassCosts(ROWS, DRAFT_ROWS)
+  for (const rows of [1, 5]) next.observePass(rows, 2 * rows, 2 * rows, 0, rows)
+  next.forgetPlain()
+  assertNear(next.pass(1), 5)
 })
 
 test('a prompt that waits for the disk says how long the disk takes', () => {
