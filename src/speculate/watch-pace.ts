@@ -2,7 +2,6 @@
  * How often to see what a guess would have been worth while guessing rests: texts that begin to repeat what was read
  * should not go by unseen, and looking takes time.
  */
-
 import { Pace } from './pace.ts'
 
 /** Passes are watched as often as takes no more than this share of their time. */

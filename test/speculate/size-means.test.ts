@@ -111,10 +111,25 @@ test('of two first figures the lesser counts, of later ones what is no disturban
   assert.is(meanWith(100, 2, 1000, GAIN), meanWith(5, 2, 1000, GAIN))
 })
 
-test('however far all sizes went up or down together, what is added next is exact', () => {
+test('however far all sizes go up or down together, one that is not seen follows, and what is added next is exact', () => {
   for (const factor of [1.5, 1 / 1.5]) {
     const means = new SizeMeans(ROWS, GAIN, HINT)
-    for (let i = 0, seconds = 1; i < 1000; i++, seconds *= factor) means.observe(1, seconds)
+    let other = 7
+    means.add(5, other)
+    for (let i = 0, seconds = 1; i < 200; i++, seconds *= factor) {
+      const away = i < 2 ? 0 : seconds / means.at(1) - 1
+      other *= Math.exp(HINT * Math.max(-0.5, Math.min(0.5, away)))
+      means.observe(1, seconds)
+    }
+    assert.ok(
+      Math.abs(Math.log(other / 7)) > Math.log(1e6) && isNear(means.at(5), other),
+      `${means.at(5)}, not ${other}`,
+    )
+    // Far beyond what a number holds, had all that they were scaled by been kept as one factor.
+    for (let round = 0; round < 100; round++) {
+      means.forget(1)
+      for (let i = 0, seconds = 1; i < 200; i++, seconds *= factor) means.observe(1, seconds)
+    }
     means.add(3, 2)
     assert.ok(isNear(means.at(3), 2), `${means.at(3)}`)
   }
